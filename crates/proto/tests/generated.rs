@@ -1,0 +1,75 @@
+//! The generated code is what the generators make of `proto/` today.
+//!
+//! `SCORIA_REGENERATE=1 cargo test -p scoria-proto --test generated` writes it anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files of the internal family, relative to `proto/`.
+const INTERNAL: [&str; 1] = ["scoria/ingester/v1/ingester.proto"];
+fn crate_dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn proto_dir() -> PathBuf {
+    crate_dir().join("../../proto")
+}
+
+fn generate_internal(out: &Path) {
+    let mut compiler = protox::Compiler::new([proto_dir()]).unwrap();
+    compiler.include_source_info(true);
+    compiler.open_files(INTERNAL).unwrap();
+    tonic_prost_build::configure()
+        .out_dir(out)
+        .bytes(".")
+        .compile_fds(compiler.file_descriptor_set())
+        .unwrap();
+}
+
+/// Every file below `dir` by its relative path.
+fn files(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![dir.to_path_buf()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                found.insert(path.strip_prefix(dir).unwrap().to_path_buf(), text);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_checked_in_code_is_what_the_proto_files_give() {
+    let fresh = tempfile::tempdir().unwrap();
+    generate_internal(fresh.path());
+
+    let fresh = files(fresh.path());
+    let kept_dir = crate_dir().join("src/gen");
+    if std::env::var_os("SCORIA_REGENERATE").is_some() {
+        fs::remove_dir_all(&kept_dir).ok();
+        for (name, text) in &fresh {
+            let path = kept_dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    let kept = files(&kept_dir);
+    let names = |of: &BTreeMap<PathBuf, String>| of.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&kept), names(&fresh), "files of crates/proto/src/gen");
+    for (name, text) in &fresh {
+        assert!(
+            kept[name] == *text,
+            "crates/proto/src/gen/{} is not what proto/ gives; write it anew with \
+             SCORIA_REGENERATE=1 cargo test -p scoria-proto --test generated",
+            name.display()
+        );
+    }
+}
