@@ -20,17 +20,42 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("storage", &["model", "block"]),
     ("cluster", &["model"]),
     ("distributor", &["model", "pprof", "cluster", "proto"]),
-    ("ingester", &["model", "symbols", "block", "query", "storage", "cluster", "proto"]),
-    ("querier", &["model", "symbols", "query", "block", "storage", "cluster", "proto"]),
+    (
+        "ingester",
+        &[
+            "model", "symbols", "block", "query", "storage", "cluster", "proto",
+        ],
+    ),
+    (
+        "querier",
+        &[
+            "model", "symbols", "query", "block", "storage", "cluster", "proto",
+        ],
+    ),
     ("compactor", &["model", "block", "storage", "cluster"]),
     (
         "server",
         &[
-            "model", "pprof", "symbols", "block", "query", "proto", "storage", "cluster",
-            "distributor", "ingester", "querier", "compactor",
+            "model",
+            "pprof",
+            "symbols",
+            "block",
+            "query",
+            "proto",
+            "storage",
+            "cluster",
+            "distributor",
+            "ingester",
+            "querier",
+            "compactor",
         ],
     ),
-    ("tests", &["model", "symbols", "block", "query", "storage", "ingester", "pprof", "proto"]),
+    (
+        "tests",
+        &[
+            "model", "symbols", "block", "query", "storage", "ingester", "pprof", "proto",
+        ],
+    ),
 ];
 
 /// Crates without IO, clocks, randomness or logging.
@@ -38,13 +63,30 @@ const PURE: [&str; 5] = ["model", "pprof", "symbols", "block", "query"];
 
 /// What a pure crate must not be built on.
 const IMPURE: [&str; 14] = [
-    "tokio", "tokio-util", "futures", "async-trait", "tonic", "axum", "hyper", "reqwest",
-    "object_store", "tracing", "log", "rand", "prometheus-client", "rustix",
+    "tokio",
+    "tokio-util",
+    "futures",
+    "async-trait",
+    "tonic",
+    "axum",
+    "hyper",
+    "reqwest",
+    "object_store",
+    "tracing",
+    "log",
+    "rand",
+    "prometheus-client",
+    "rustix",
 ];
 
 /// Text that only a clock, a file or a socket needs.
 const IMPURE_TEXT: [&str; 6] = [
-    "std::fs", "std::net", "SystemTime::now", "Instant::now", "std::thread::spawn", "println!",
+    "std::fs",
+    "std::net",
+    "SystemTime::now",
+    "Instant::now",
+    "std::thread::spawn",
+    "println!",
 ];
 
 const LINES_PER_FILE_MAX: usize = 700;
@@ -52,7 +94,10 @@ const LINES_PER_FILE_MAX: usize = 700;
 const REFUSED_FILE_NAMES: [&str; 6] = ["common", "utils", "util", "helpers", "manager", "misc"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").into()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .into()
 }
 
 fn metadata() -> Metadata {
@@ -69,8 +114,14 @@ fn dependencies(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
         .packages
         .iter()
         .map(|package| {
-            let names = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
-            (package.name.to_string(), names.map(|d| d.name.clone()).collect())
+            let names = package
+                .dependencies
+                .iter()
+                .filter(|d| d.kind != DependencyKind::Development);
+            (
+                package.name.to_string(),
+                names.map(|d| d.name.clone()).collect(),
+            )
         })
         .collect()
 }
@@ -81,15 +132,22 @@ fn crates_depend_only_in_the_allowed_direction() {
     let allowed: BTreeMap<&str, &[&str]> = EDGES.into_iter().collect();
     let mut broken = Vec::new();
     for (package, names) in &graph {
-        let short = package.strip_prefix("scoria-").expect("packages are named scoria-…");
-        let may = allowed.get(short).unwrap_or_else(|| panic!("{package} is not in the table"));
+        let short = package
+            .strip_prefix("scoria-")
+            .expect("packages are named scoria-…");
+        let may = allowed
+            .get(short)
+            .unwrap_or_else(|| panic!("{package} is not in the table"));
         for name in names.iter().filter_map(|name| name.strip_prefix("scoria-")) {
             if !may.contains(&name) {
                 broken.push(format!("{short} -> {name}"));
             }
         }
     }
-    assert!(broken.is_empty(), "edges that the architecture does not allow: {broken:?}");
+    assert!(
+        broken.is_empty(),
+        "edges that the architecture does not allow: {broken:?}"
+    );
     assert_eq!(graph.len(), EDGES.len(), "every crate of the table exists");
 }
 
@@ -128,7 +186,11 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 fn crate_sources() -> Vec<(PathBuf, String)> {
     let mut all = Vec::new();
     for (name, _) in EDGES {
-        let dir = if name == "tests" { root().join("tests/src") } else { root().join("crates").join(name).join("src") };
+        let dir = if name == "tests" {
+            root().join("tests/src")
+        } else {
+            root().join("crates").join(name).join("src")
+        };
         for path in sources(&dir) {
             let text = fs::read_to_string(&path).expect("a readable source");
             all.push((path, text));
@@ -157,16 +219,25 @@ fn every_module_opens_with_its_page() {
 fn pure_crates_name_no_clock_file_or_socket() {
     let mut found = Vec::new();
     for (path, text) in crate_sources() {
-        let pure = PURE.iter().any(|name| path.starts_with(root().join("crates").join(name)));
-        let test = path.ends_with("tests.rs") || path.components().any(|c| c.as_os_str() == "tests");
+        let pure = PURE
+            .iter()
+            .any(|name| path.starts_with(root().join("crates").join(name)));
+        let test =
+            path.ends_with("tests.rs") || path.components().any(|c| c.as_os_str() == "tests");
         if pure && !test {
             let body = without_tests(&text);
             found.extend(
-                IMPURE_TEXT.iter().filter(|word| body.contains(**word)).map(|word| (path.clone(), *word)),
+                IMPURE_TEXT
+                    .iter()
+                    .filter(|word| body.contains(**word))
+                    .map(|word| (path.clone(), *word)),
             );
         }
     }
-    assert!(found.is_empty(), "pure crates that reach outside: {found:?}");
+    assert!(
+        found.is_empty(),
+        "pure crates that reach outside: {found:?}"
+    );
 }
 
 #[test]
@@ -175,9 +246,15 @@ fn files_stay_short_and_well_named() {
     for (path, text) in crate_sources() {
         let lines = without_tests(&text).lines().count();
         if lines > LINES_PER_FILE_MAX {
-            found.push(format!("{}: {lines} lines, the limit is {LINES_PER_FILE_MAX}", path.display()));
+            found.push(format!(
+                "{}: {lines} lines, the limit is {LINES_PER_FILE_MAX}",
+                path.display()
+            ));
         }
-        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        let stem = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .unwrap_or_default();
         if REFUSED_FILE_NAMES.contains(&stem) {
             found.push(format!("{}: a name that says nothing", path.display()));
         }
@@ -191,7 +268,11 @@ fn nothing_unfinished_is_left_in_the_sources() {
     let found: Vec<_> = crate_sources()
         .into_iter()
         .flat_map(|(path, text)| {
-            words.into_iter().filter(|w| text.contains(w)).map(|w| (path.clone(), w)).collect::<Vec<_>>()
+            words
+                .into_iter()
+                .filter(|w| text.contains(w))
+                .map(|w| (path.clone(), w))
+                .collect::<Vec<_>>()
         })
         .collect();
     assert!(found.is_empty(), "{found:?}");

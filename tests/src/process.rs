@@ -1,0 +1,293 @@
+//! The built binary as a process: started on a free port, killed, capped, asked over HTTP.
+//!
+//! `make build` (part of `make test`) puts the binary beside the test executables; a missing one
+//! is a failure with that advice, never a skipped test.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::pprof_bytes::TestProfile;
+
+/// How long a start may take, with damage to replay on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// A running server.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Child,
+    pub url: String,
+    log: PathBuf,
+    client: reqwest::blocking::Client,
+}
+
+/// What a push was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<String>,
+    pub body: String,
+}
+
+/// Nanoseconds since the epoch.
+pub fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as i64)
+}
+
+/// The binary under test.
+///
+/// # Panics
+/// When it has not been built.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("SCORIA_BIN") {
+        return path.into();
+    }
+    let exe = std::env::current_exe().expect("the test knows where it lies");
+    let path = exe
+        .ancestors()
+        .nth(2)
+        .map(|dir| dir.join("scoria"))
+        .unwrap_or_default();
+    assert!(
+        path.exists(),
+        "{} is missing: run `make build` first",
+        path.display()
+    );
+    path
+}
+
+fn client() -> reqwest::blocking::Client {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // A second install is refused, and then the first one serves.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    });
+    reqwest::blocking::Client::builder()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a plain client")
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    probe
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+impl ServerProcess {
+    /// Starts `scoria server` on `data_dir` and waits until it is ready.
+    ///
+    /// # Panics
+    /// With the end of its log when it does not become ready.
+    pub fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        let server = Self::spawn(data_dir, arguments, None);
+        server.wait_until_ready();
+        server
+    }
+
+    /// Starts it without waiting; `wrapper` is a program that is given the command line.
+    pub fn spawn(data_dir: &Path, arguments: &[&str], wrapper: Option<&[&str]>) -> Self {
+        std::fs::create_dir_all(data_dir).expect("a data directory");
+        let log = data_dir.with_extension("log");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
+        let address = format!("127.0.0.1:{}", free_port());
+        let binary = binary();
+        let mut command = match wrapper {
+            Some([program, rest @ ..]) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary);
+                command
+            }
+            _ => Command::new(binary),
+        };
+        let child = command
+            .args(["server", "--listen", &address, "--data-dir"])
+            .arg(data_dir)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output)
+            .spawn()
+            .expect("the binary starts");
+        Self {
+            child,
+            url: format!("http://{address}"),
+            log,
+            client: client(),
+        }
+    }
+
+    /// # Panics
+    /// When it ends or stays red for [`START`].
+    pub fn wait_until_ready(&self) {
+        let reached = self.wait_for(START, || self.ready().is_some_and(|a| a.status == 200));
+        assert!(
+            reached,
+            "the server did not become ready; its log ends:\n{}",
+            self.log_end()
+        );
+    }
+
+    /// Polls until `done`; whether it came in time.
+    pub fn wait_for(&self, patience: Duration, mut done: impl FnMut() -> bool) -> bool {
+        let tries = patience.as_millis() / 20;
+        (0..tries).any(|_| {
+            let reached = done();
+            if !reached {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            reached
+        })
+    }
+
+    /// The answer of `/ready`, if there is one.
+    pub fn ready(&self) -> Option<Answer> {
+        self.client
+            .get(format!("{}/ready", self.url))
+            .send()
+            .ok()
+            .map(answer)
+    }
+
+    /// A GET of any path; `None` when the connection fails.
+    pub fn get(&self, path: &str) -> Option<Answer> {
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .ok()
+            .map(answer)
+    }
+
+    /// Pushes one profile over `/ingest`; `None` when the connection broke before an answer.
+    pub fn ingest(&self, service: &str, profile: &TestProfile) -> Option<Answer> {
+        self.ingest_bytes(service, profile.encode())
+    }
+
+    /// Pushes a body over `/ingest?format=pprof`.
+    pub fn ingest_bytes(&self, service: &str, body: Vec<u8>) -> Option<Answer> {
+        let url = format!(
+            "{}/ingest?name={service}&format=pprof&spyName=gospy",
+            self.url
+        );
+        self.client.post(url).body(body).send().ok().map(answer)
+    }
+
+    /// A Connect JSON call.
+    pub fn call(&self, method: &str, request: &serde_json::Value) -> (u16, serde_json::Value) {
+        let url = format!("{}/querier.v1.QuerierService/{method}", self.url);
+        let reply = self
+            .client
+            .post(url)
+            .json(request)
+            .send()
+            .expect("the server answers");
+        let status = reply.status().as_u16();
+        (status, reply.json().unwrap_or_default())
+    }
+
+    /// Self values of every function of a service's CPU flame graph over the last two hours.
+    ///
+    /// # Panics
+    /// When the query is not answered 200.
+    pub fn self_by_function(&self, service: &str) -> BTreeMap<String, i64> {
+        let end = now_ns() / 1_000_000 + 60_000;
+        let request = serde_json::json!({
+            "profileTypeID": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+            "labelSelector": format!("{{service_name=\"{service}\"}}"),
+            "start": end - 7_200_000,
+            "end": end,
+            "maxNodes": 1_000_000,
+        });
+        let (status, reply) = self.call("SelectMergeStacktraces", &request);
+        assert_eq!(status, 200, "{reply}");
+        self_values(&reply["flamegraph"])
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the process can be killed");
+        self.child.wait().expect("and reaped");
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+        self.child.wait().expect("and reaped")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process still runs.
+    pub fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub fn log_end(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Already gone after kill or terminate; else the test failed and nothing should stay.
+        if self.alive() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn answer(response: reqwest::blocking::Response) -> Answer {
+    let header = |name| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|v: &reqwest::header::HeaderValue| v.to_str().ok())
+    };
+    Answer {
+        status: response.status().as_u16(),
+        retry_after: header("retry-after").map(str::to_owned),
+        body: response.text().unwrap_or_default(),
+    }
+}
+
+/// Sums of self by name out of a flame graph in Connect JSON.
+pub fn self_values(flamegraph: &serde_json::Value) -> BTreeMap<String, i64> {
+    let names: Vec<&str> = flamegraph["names"]
+        .as_array()
+        .map(|names| names.iter().filter_map(|n| n.as_str()).collect())
+        .unwrap_or_default();
+    let mut sums = BTreeMap::new();
+    for level in flamegraph["levels"].as_array().into_iter().flatten() {
+        let values: Vec<i64> = level["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().and_then(|s| s.parse().ok()))
+            .collect();
+        for bar in values.chunks_exact(4) {
+            let name = names.get(bar[3] as usize).copied().unwrap_or_default();
+            *sums.entry(name.to_owned()).or_default() += bar[2];
+        }
+    }
+    sums.retain(|_, value| *value != 0);
+    sums
+}

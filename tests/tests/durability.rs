@@ -1,0 +1,215 @@
+//! D1-D4 on the built binary: what was answered 200 is there once, whatever was killed when.
+//!
+//! Every profile carries one leaf named by its number with its own value, so that presence and
+//! multiplicity can be read from one flame graph.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use scoria_tests::pprof_bytes::TestProfile;
+use scoria_tests::process::{ServerProcess, now_ns};
+
+const SERVICE: &str = "durable";
+
+/// What became of profile `n`.
+#[derive(Debug, Default)]
+struct Ledger {
+    acknowledged: BTreeMap<u64, i64>,
+    unknown: BTreeMap<u64, i64>,
+}
+
+fn value_of(n: u64) -> i64 {
+    1000 + n as i64 % 977
+}
+
+fn profile(n: u64, time_ns: i64) -> TestProfile {
+    let stack = vec![
+        "main".to_owned(),
+        "handler".to_owned(),
+        format!("request_{n}"),
+    ];
+    TestProfile::cpu(time_ns, [(stack, value_of(n))])
+}
+
+/// Writes from four threads until told to stop; the ledger says what each write was answered.
+fn write_until(
+    server: &ServerProcess,
+    next: &AtomicU64,
+    stop: &AtomicBool,
+    ledger: &Mutex<Ledger>,
+) {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Acquire) {
+                    let n = next.fetch_add(1, Ordering::AcqRel);
+                    let reply = server.ingest(SERVICE, &profile(n, now_ns()));
+                    let mut ledger = ledger.lock().expect("no writer panicked");
+                    match reply.map(|r| r.status) {
+                        Some(200) => ledger.acknowledged.insert(n, value_of(n)),
+                        _ => ledger.unknown.insert(n, value_of(n)),
+                    };
+                }
+            });
+        }
+    });
+}
+
+/// D1-D4 against what the server shows now.
+fn check(server: &ServerProcess, ledger: &Ledger) {
+    let mut shown = server.self_by_function(SERVICE);
+    for (n, value) in &ledger.acknowledged {
+        let found = shown.remove(&format!("request_{n}"));
+        assert_eq!(found, Some(*value), "profile {n} was answered 200");
+    }
+    for (name, value) in shown {
+        let n: u64 = name
+            .strip_prefix("request_")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(
+            ledger.unknown.get(&n),
+            Some(&value),
+            "{name} counts at most once"
+        );
+    }
+}
+
+#[test]
+fn everything_acknowledged_survives_kill_9_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let (next, ledger) = (AtomicU64::new(0), Mutex::new(Ledger::default()));
+    // A cut every 300 ms, so that kills also fall into flushes, commits and truncations.
+    let arguments = ["--set", "ingester.cut_age=300ms"];
+    for round in 0..8u64 {
+        let server = ServerProcess::start(&data, &arguments);
+        check(&server, &ledger.lock().expect("no writer panicked"));
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| write_until(&server, &next, &stop, &ledger));
+            // The kill falls somewhere else each round; what it hits is the point, not the time.
+            std::thread::sleep(std::time::Duration::from_millis(150 + round * 137));
+            let pid = rustix::process::Pid::from_raw(server.pid() as i32).expect("a pid");
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+            stop.store(true, Ordering::Release);
+        });
+        server.kill();
+    }
+    let server = ServerProcess::start(&data, &arguments);
+    let ledger = ledger.lock().expect("no writer panicked");
+    assert!(
+        ledger.acknowledged.len() > 50,
+        "the test wrote something: {}",
+        ledger.acknowledged.len()
+    );
+    check(&server, &ledger);
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn a_resend_counts_once_also_across_kill_9_and_flush() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let sent = profile(7, now_ns());
+    let expected = BTreeMap::from([("request_7".to_owned(), value_of(7))]);
+
+    let server = ServerProcess::start(&data, &[]);
+    for _ in 0..2 {
+        assert_eq!(server.ingest(SERVICE, &sent).map(|a| a.status), Some(200));
+    }
+    assert_eq!(
+        server.self_by_function(SERVICE),
+        expected,
+        "within one process"
+    );
+    server.kill();
+
+    let server = ServerProcess::start(&data, &[]);
+    assert_eq!(server.ingest(SERVICE, &sent).map(|a| a.status), Some(200));
+    assert_eq!(server.self_by_function(SERVICE), expected, "across kill -9");
+    // SIGTERM flushes and truncates the log.
+    assert!(server.terminate().success());
+
+    let server = ServerProcess::start(&data, &[]);
+    assert_eq!(server.ingest(SERVICE, &sent).map(|a| a.status), Some(200));
+    assert_eq!(
+        server.self_by_function(SERVICE),
+        expected,
+        "across flush and truncation"
+    );
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_damage_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let server = ServerProcess::start(&data, &[]);
+    for n in 0..20 {
+        assert_eq!(
+            server
+                .ingest(SERVICE, &profile(n, now_ns()))
+                .map(|a| a.status),
+            Some(200)
+        );
+    }
+    server.kill();
+
+    let segment = newest_segment(&data);
+    let whole = std::fs::read(&segment).expect("a readable segment");
+    std::fs::write(&segment, [&whole[..], b"\x40\x00\x00\x00torn"].concat()).expect("writable");
+    let server = ServerProcess::start(&data, &[]);
+    assert_eq!(
+        server.self_by_function(SERVICE).len(),
+        20,
+        "nothing acknowledged went with the tail"
+    );
+    server.kill();
+
+    let segment = newest_segment(&data);
+    let mut damaged = std::fs::read(&segment).expect("a readable segment");
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0x10;
+    std::fs::write(&segment, damaged).expect("writable");
+    let server = ServerProcess::start(&data, &[]);
+    let name = segment
+        .file_name()
+        .and_then(|n| n.to_str())
+        .expect("a name")
+        .to_owned();
+    assert!(
+        server.log_end().contains(&name),
+        "the damage is reported with its file"
+    );
+    let shown = server.self_by_function(SERVICE);
+    assert!(
+        shown.len() < 20,
+        "damaged records are not made up: {shown:?}"
+    );
+    for (name, value) in shown {
+        let n = name
+            .trim_start_matches("request_")
+            .parse()
+            .expect("a number");
+        assert_eq!(value, value_of(n));
+    }
+}
+
+/// The largest log segment, where the records are.
+fn newest_segment(data: &std::path::Path) -> std::path::PathBuf {
+    let mut open = vec![data.join("log")];
+    let mut found = Vec::new();
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true if path.ends_with("quarantine") => {}
+                true => open.push(path),
+                false => found.push((path.metadata().expect("metadata").len(), path)),
+            }
+        }
+    }
+    found.into_iter().max().expect("there is a segment").1
+}
