@@ -1,0 +1,172 @@
+//! Interning a decoded profile: only what its samples use.
+
+use scoria_model::part::{Function, Line, Mapping, NONE, PartView};
+
+use crate::{Dictionary, ROOT};
+
+/// What one part's indexes became. Reused between parts, so that nothing is allocated per profile.
+#[derive(Debug, Default)]
+pub struct InternScratch {
+    /// The node of each of the part's stacks; [`NONE`] for a stack that no sample uses.
+    pub stack_nodes: Vec<u32>,
+    strings: Vec<u32>,
+    mappings: Vec<u32>,
+    functions: Vec<u32>,
+    locations: Vec<u32>,
+    lines: Vec<Line>,
+    /// The locations of the stack at hand, root first.
+    path: Vec<u32>,
+    /// The stack that was walked last, root first, and its nodes.
+    walked: Vec<u32>,
+    walked_nodes: Vec<u32>,
+}
+
+impl InternScratch {
+    fn start(&mut self, part: &PartView<'_>) {
+        let unset = |ids: &mut Vec<u32>, n: usize| {
+            ids.clear();
+            ids.resize(n, NONE);
+        };
+        unset(&mut self.stack_nodes, part.stack_end.len());
+        unset(&mut self.strings, part.string_end.len());
+        unset(&mut self.mappings, part.mapping_start.len());
+        unset(&mut self.functions, part.function_name.len());
+        unset(&mut self.locations, part.location_mapping.len());
+        self.walked.clear();
+        self.walked_nodes.clear();
+    }
+}
+
+impl Dictionary {
+    /// Interns the stacks that the part's samples use; `scratch.stack_nodes` then holds their
+    /// nodes.
+    pub fn intern(&mut self, part: &PartView<'_>, scratch: &mut InternScratch) {
+        scratch.start(part);
+        for stack in part.sample_stack.iter() {
+            let stack = stack as usize;
+            if scratch.stack_nodes[stack] == NONE {
+                self.resolve_path(part, part.stack_end.span(stack), scratch);
+                scratch.stack_nodes[stack] = self.intern_path(scratch);
+            }
+        }
+    }
+
+    /// Puts the locations of a stack into `scratch.path`.
+    fn resolve_path(
+        &mut self,
+        part: &PartView<'_>,
+        frames: std::ops::Range<usize>,
+        scratch: &mut InternScratch,
+    ) {
+        scratch.path.clear();
+        for at in frames.rev() {
+            let frame = part.frame.get(at) as usize;
+            let mut location = scratch.locations[frame];
+            if location == NONE {
+                location = self.intern_location(part, frame, scratch);
+                scratch.locations[frame] = location;
+            }
+            scratch.path.push(location);
+        }
+    }
+
+    fn intern_path(&mut self, scratch: &mut InternScratch) -> u32 {
+        let path = &scratch.path;
+        let hash = self.stack_hash(path);
+        if let Some(node) = self.known_stack(hash, path) {
+            return node;
+        }
+        // Stacks come in an order in which neighbours share callers.
+        let shared = path
+            .iter()
+            .zip(&scratch.walked)
+            .take_while(|(a, b)| a == b)
+            .count();
+        scratch.walked.truncate(shared);
+        scratch.walked_nodes.truncate(shared);
+        let mut node = scratch.walked_nodes.last().copied().unwrap_or(ROOT);
+        for &location in &path[shared..] {
+            node = self.node_id(node, location);
+            scratch.walked.push(location);
+            scratch.walked_nodes.push(node);
+        }
+        self.remember_stack(hash, node);
+        node
+    }
+
+    fn intern_location(
+        &mut self,
+        part: &PartView<'_>,
+        at: usize,
+        scratch: &mut InternScratch,
+    ) -> u32 {
+        let mapping = match part.location_mapping.get(at) {
+            NONE => NONE,
+            mapping => self.intern_mapping(part, mapping as usize, scratch),
+        };
+        scratch.lines.clear();
+        for line in part.location_lines_end.span(at) {
+            let function = match part.line_function.get(line) {
+                NONE => NONE,
+                function => self.intern_function(part, function as usize, scratch),
+            };
+            scratch.lines.push(Line {
+                function,
+                line: part.line_number.get_i64(line),
+            });
+        }
+        self.location_id(mapping, part.location_address.get(at), &scratch.lines)
+    }
+
+    fn intern_mapping(
+        &mut self,
+        part: &PartView<'_>,
+        at: usize,
+        scratch: &mut InternScratch,
+    ) -> u32 {
+        if scratch.mappings[at] != NONE {
+            return scratch.mappings[at];
+        }
+        let mapping = Mapping {
+            start: part.mapping_start.get(at),
+            limit: part.mapping_limit.get(at),
+            offset: part.mapping_offset.get(at),
+            filename: self.intern_string(part, part.mapping_filename.get(at), scratch),
+            build_id: self.intern_string(part, part.mapping_build_id.get(at), scratch),
+            flags: part.mapping_flags.get(at),
+        };
+        let id = self.mapping_id(mapping);
+        scratch.mappings[at] = id;
+        id
+    }
+
+    fn intern_function(
+        &mut self,
+        part: &PartView<'_>,
+        at: usize,
+        scratch: &mut InternScratch,
+    ) -> u32 {
+        if scratch.functions[at] != NONE {
+            return scratch.functions[at];
+        }
+        let function = Function {
+            name: self.intern_string(part, part.function_name.get(at), scratch),
+            system_name: self.intern_string(part, part.function_system_name.get(at), scratch),
+            filename: self.intern_string(part, part.function_filename.get(at), scratch),
+            start_line: part.function_start_line.get_i64(at),
+        };
+        let id = self.function_id(function);
+        scratch.functions[at] = id;
+        id
+    }
+
+    fn intern_string(&mut self, part: &PartView<'_>, at: u32, scratch: &mut InternScratch) -> u32 {
+        let known = scratch.strings[at as usize];
+        if known != NONE {
+            return known;
+        }
+        let id = self.string_id(part.string(at));
+        scratch.strings[at as usize] = id;
+        id
+    }
+}
