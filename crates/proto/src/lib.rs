@@ -21,3 +21,4 @@
 
 pub mod ingester;
 pub mod memory;
+pub mod public;

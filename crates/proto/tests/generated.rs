@@ -2,12 +2,22 @@
 //!
 //! `SCORIA_REGENERATE=1 cargo test -p scoria-proto --test generated` writes it anew.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files of the internal family, relative to `proto/`.
 const INTERNAL: [&str; 1] = ["scoria/ingester/v1/ingester.proto"];
+/// Files of the public family, relative to `proto/`.
+const PUBLIC: [&str; 4] = [
+    "google/v1/profile.proto",
+    "push/v1/push.proto",
+    "querier/v1/querier.proto",
+    "types/v1/types.proto",
+];
+
 fn crate_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -24,6 +34,30 @@ fn generate_internal(out: &Path) {
         .out_dir(out)
         .bytes(".")
         .compile_fds(compiler.file_descriptor_set())
+        .unwrap();
+}
+
+fn generate_public(out: &Path) {
+    let mut compiler = protox::Compiler::new([proto_dir()]).unwrap();
+    compiler.include_source_info(true).include_imports(true);
+    compiler.open_files(PUBLIC).unwrap();
+    let descriptors = tempfile::NamedTempFile::new().unwrap();
+    fs::write(descriptors.path(), compiler.encode_file_descriptor_set()).unwrap();
+
+    let mut messages = connectrpc_build::CodeGenConfig::default();
+    messages.generate_json = true;
+    messages.preserve_unknown_fields = false;
+    messages.file_per_package = true;
+    messages.emit_register_fn = false;
+    messages.generate_with_setters = false;
+    connectrpc_build::Config::new()
+        .buffa_config(messages)
+        .emit_rerun_directives(false)
+        .files(&PUBLIC)
+        .descriptor_set(descriptors.path())
+        .out_dir(out)
+        .include_file("public.rs")
+        .compile()
         .unwrap();
 }
 
@@ -49,6 +83,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, String> {
 fn the_checked_in_code_is_what_the_proto_files_give() {
     let fresh = tempfile::tempdir().unwrap();
     generate_internal(fresh.path());
+    generate_public(fresh.path());
 
     let fresh = files(fresh.path());
     let kept_dir = crate_dir().join("src/gen");
