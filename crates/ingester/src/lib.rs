@@ -1,1 +1,3 @@
 //! Scoria ingester.
+
+pub mod record;
