@@ -1,1 +1,4 @@
 //! Scoria query.
+pub mod request;
+pub mod scan;
+pub mod selector;
