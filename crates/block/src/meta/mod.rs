@@ -5,6 +5,10 @@
 //!   each other without gaps from row 0 to the table's last row.
 //! - A table without rows has no [`TableMeta`] and no object.
 
+mod check;
+mod codec;
+mod manifest;
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,0 +1,399 @@
+//! One dataset, from the order it arrived in to the order of the format.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, DictionaryArray, Int32Array, Int64Array, ListArray, MapArray, StringArray,
+    StructArray, UInt32Array, UInt64Array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::Int32Type;
+use scoria_model::{Labels, ProfileType, Timestamp};
+use scoria_symbols::{NONE, PreOrder, SymbolTables};
+
+use crate::kind_text::kind_text;
+use crate::layout;
+use crate::sample_writer::{Sample, SampleWriter};
+use crate::table_writer::encode_error;
+use crate::{BlockError, DatasetInput, Table};
+
+/// What of the input goes into the block, and in which order.
+pub(crate) struct DatasetRows {
+    /// Those that profiles have, sorted.
+    kinds: Vec<ProfileType>,
+    /// By new kind.
+    kind_table: Vec<Table>,
+    series: Vec<Labels>,
+    /// New kind and series of each profile of the input.
+    kind_of: Vec<u32>,
+    series_of: Vec<u32>,
+    /// Profiles of the input in the order of the file.
+    order: Vec<u32>,
+    symbols: PreOrder,
+    /// By new node; [`NONE`] for nodes that no sample names.
+    rank_of_node: Vec<u32>,
+    n_stacks: u32,
+    columns: ProfileColumns,
+}
+
+/// The profile columns that are copied, in the order of the file.
+struct ProfileColumns {
+    time_ns: Vec<i64>,
+    duration_ns: Vec<i64>,
+    period: Vec<i64>,
+    total: Vec<i64>,
+    n_samples: Vec<u32>,
+    stream: Vec<u32>,
+    seq: Vec<u64>,
+    place: Vec<u32>,
+}
+
+impl DatasetRows {
+    /// Checks the input and finds its order. `n_streams` is how many streams the block covers.
+    pub(crate) fn new(input: &DatasetInput<'_>, n_streams: usize) -> Result<Self, BlockError> {
+        check(input, n_streams)?;
+        let profiles = input.profiles;
+        let (kinds, kind_of) = renumber(input.kinds, &profiles.kind);
+        let (series, series_of) = renumber(input.series, &profiles.series);
+        let mut order: Vec<u32> = (0..profiles.len() as u32).collect();
+        order.sort_unstable_by_key(|&at| {
+            let at = at as usize;
+            (
+                kind_of[at],
+                series_of[at],
+                profiles.time_ns[at],
+                (profiles.stream[at], profiles.seq[at], profiles.place[at]),
+                at,
+            )
+        });
+        let hits = count_stacks(input);
+        let used: Vec<bool> = hits.iter().map(|&n| n > 0).collect();
+        let symbols = input.symbols.pre_order(&used);
+        let (rank_of_node, n_stacks) = rank(&hits, &symbols);
+        let ordered = |column: &[i64]| order.iter().map(|&at| column[at as usize]).collect();
+        let ordered32 = |column: &[u32]| order.iter().map(|&at| column[at as usize]).collect();
+        let columns = ProfileColumns {
+            time_ns: ordered(&profiles.time_ns),
+            duration_ns: ordered(&profiles.duration_ns),
+            period: ordered(&profiles.period),
+            total: ordered(&profiles.total),
+            n_samples: ordered32(&profiles.n_samples),
+            stream: ordered32(&profiles.stream),
+            seq: order.iter().map(|&at| profiles.seq[at as usize]).collect(),
+            place: ordered32(&profiles.place),
+        };
+        Ok(Self {
+            kind_table: kinds.iter().map(Table::of_kind).collect(),
+            kinds,
+            series,
+            kind_of,
+            series_of,
+            order,
+            symbols,
+            rank_of_node,
+            n_stacks,
+            columns,
+        })
+    }
+
+    pub(crate) fn kinds(&self) -> &[ProfileType] {
+        &self.kinds
+    }
+
+    pub(crate) const fn n_stacks(&self) -> u32 {
+        self.n_stacks
+    }
+
+    pub(crate) fn min_time(&self) -> Timestamp {
+        Timestamp(self.columns.time_ns.iter().copied().min().unwrap_or_default())
+    }
+
+    pub(crate) fn max_time(&self) -> Timestamp {
+        Timestamp(self.columns.time_ns.iter().copied().max().unwrap_or_default())
+    }
+
+    /// The samples that belong to the writer's table, profile by profile.
+    pub(crate) fn write_samples(
+        &self,
+        input: &DatasetInput<'_>,
+        writer: &mut SampleWriter,
+    ) -> Result<(), BlockError> {
+        let mut samples: Vec<(u32, u64, [u8; 16], i64)> = Vec::new();
+        for &at in &self.order {
+            let at = at as usize;
+            if self.kind_table[self.kind_of[at] as usize] != writer.table() {
+                continue;
+            }
+            let range = sample_range(input, at);
+            samples.clear();
+            samples.extend(range.map(|at| {
+                let node = self.symbols.node_map[input.samples.stack[at] as usize];
+                (
+                    self.rank_of_node[node as usize],
+                    input.samples.span_of(at),
+                    input.samples.trace_of(at),
+                    input.samples.value[at],
+                )
+            }));
+            samples.sort_unstable();
+            let mut last = 0;
+            for &(rank, span, trace, value) in &samples {
+                writer.push(Sample {
+                    rank_delta: rank - last,
+                    value,
+                    span,
+                    trace,
+                });
+                last = rank;
+            }
+            writer.encode_full()?;
+        }
+        Ok(())
+    }
+
+    /// The columns of all tables but the sample tables; `dataset` is the dataset's number.
+    pub(crate) fn tables(&self, dataset: u32) -> Result<Vec<(Table, Vec<ArrayRef>)>, BlockError> {
+        let tables = &self.symbols.tables;
+        Ok(vec![
+            (Table::Series, self.series_columns(dataset)?),
+            (Table::Profiles, self.profile_columns(dataset)?),
+            (Table::Stacks, self.stack_columns()),
+            (Table::Locations, location_columns(tables)?),
+            (Table::Functions, function_columns(tables)),
+            (Table::Mappings, mapping_columns(tables)),
+            (Table::Strings, string_columns(tables)),
+        ])
+    }
+
+    fn series_columns(&self, dataset: u32) -> Result<Vec<ArrayRef>, BlockError> {
+        let labels = || self.series.iter().flatten();
+        let entries = StructArray::try_new(
+            layout::label_fields(),
+            vec![
+                Arc::new(StringArray::from_iter_values(labels().map(|l| &l.name))),
+                Arc::new(StringArray::from_iter_values(labels().map(|l| &l.value))),
+            ],
+            None,
+        );
+        let ends = OffsetBuffer::from_lengths(self.series.iter().map(Labels::len));
+        let map = entries
+            .and_then(|entries| {
+                MapArray::try_new(layout::labels_entry(), ends, entries, None, false)
+            })
+            .map_err(|e| encode_error(Table::Series, &e))?;
+        let n = self.series.len();
+        Ok(vec![
+            Arc::new(UInt32Array::from(vec![dataset; n])),
+            Arc::new(UInt32Array::from_iter_values(0..n as u32)),
+            Arc::new(map),
+        ])
+    }
+
+    fn profile_columns(&self, dataset: u32) -> Result<Vec<ArrayRef>, BlockError> {
+        let columns = &self.columns;
+        let ordered =
+            |column: &[u32]| -> Vec<u32> { self.order.iter().map(|&at| column[at as usize]).collect() };
+        let kinds = Int32Array::from_iter_values(
+            self.order
+                .iter()
+                .map(|&at| self.kind_of[at as usize] as i32),
+        );
+        let texts = StringArray::from_iter_values(self.kinds.iter().map(kind_text));
+        let kinds = DictionaryArray::<Int32Type>::try_new(kinds, Arc::new(texts))
+            .map_err(|e| encode_error(Table::Profiles, &e))?;
+        Ok(vec![
+            Arc::new(UInt32Array::from(vec![dataset; self.order.len()])),
+            Arc::new(kinds),
+            Arc::new(UInt32Array::from(ordered(&self.series_of))),
+            Arc::new(Int64Array::from(columns.time_ns.clone())),
+            Arc::new(Int64Array::from(columns.duration_ns.clone())),
+            Arc::new(Int64Array::from(columns.period.clone())),
+            Arc::new(Int64Array::from(columns.total.clone())),
+            Arc::new(UInt32Array::from(columns.n_samples.clone())),
+            Arc::new(UInt32Array::from(columns.stream.clone())),
+            Arc::new(UInt64Array::from(columns.seq.clone())),
+            Arc::new(UInt32Array::from(columns.place.clone())),
+        ])
+    }
+
+    fn stack_columns(&self) -> Vec<ArrayRef> {
+        let tables = &self.symbols.tables;
+        vec![
+            Arc::new(UInt32Array::from(levels_up(&tables.node_parent))),
+            Arc::new(optional(&tables.node_location)),
+            Arc::new(optional(&self.rank_of_node)),
+        ]
+    }
+}
+
+/// Samples of profile `at` of the input.
+fn sample_range(input: &DatasetInput<'_>, at: usize) -> std::ops::Range<usize> {
+    let start = input.profiles.samples_start[at] as usize;
+    start..start + input.profiles.n_samples[at] as usize
+}
+
+fn check(input: &DatasetInput<'_>, n_streams: usize) -> Result<(), BlockError> {
+    let (profiles, samples) = (input.profiles, input.samples);
+    if !profiles.is_even() || !samples.is_even() {
+        return Err(input.refuse("its columns differ in length"));
+    }
+    if u32::try_from(profiles.len()).is_err() {
+        return Err(input.refuse(format!("{} profiles are too many", profiles.len())));
+    }
+    // Heads have no stream numbers, so 0 is fine in a block that covers none.
+    let streams = n_streams.max(1);
+    let inside = |what: &str, column: &[u32], size: usize| {
+        let bad = column.iter().position(|&v| v as usize >= size);
+        bad.map_or(Ok(()), |at| {
+            Err(input.refuse(format!(
+                "{what} {} of row {at} is outside its {size}",
+                column[at]
+            )))
+        })
+    };
+    inside("type", &profiles.kind, input.kinds.len())?;
+    inside("series", &profiles.series, input.series.len())?;
+    inside("stream", &profiles.stream, streams)?;
+    inside("stack", &samples.stack, input.symbols.nodes_len())?;
+    let n = samples.len() as u64;
+    let mut ranges = profiles.samples_start.iter().zip(&profiles.n_samples);
+    let fits = |(&start, &n_samples): (&u64, &u32)| {
+        start.checked_add(u64::from(n_samples)).is_some_and(|end| end <= n)
+    };
+    match ranges.position(|range| !fits(range)) {
+        Some(at) => Err(input.refuse(format!(
+            "{} samples from {} of profile {at} go beyond the {n} there are",
+            profiles.n_samples[at], profiles.samples_start[at]
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The entries that `column` names, sorted and each once, and the column with their new numbers.
+fn renumber<T: Ord + Clone>(entries: &[T], column: &[u32]) -> (Vec<T>, Vec<u32>) {
+    let mut used = vec![false; entries.len()];
+    column.iter().for_each(|&at| used[at as usize] = true);
+    let mut kept: Vec<&T> = entries
+        .iter()
+        .zip(&used)
+        .filter_map(|(entry, &used)| used.then_some(entry))
+        .collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let new: Vec<u32> = entries
+        .iter()
+        .map(|entry| kept.binary_search(&entry).unwrap_or_default() as u32)
+        .collect();
+    let column = column.iter().map(|&at| new[at as usize]).collect();
+    (kept.into_iter().cloned().collect(), column)
+}
+
+/// Samples of each stack of the input.
+fn count_stacks(input: &DatasetInput<'_>) -> Vec<u32> {
+    let mut hits = vec![0u32; input.symbols.nodes_len()];
+    for at in 0..input.profiles.len() {
+        for &node in &input.samples.stack[sample_range(input, at)] {
+            hits[node as usize] = hits[node as usize].saturating_add(1);
+        }
+    }
+    hits
+}
+
+/// Numbers the stacks by falling number of samples, ties in pre-order; by new node.
+fn rank(hits: &[u32], symbols: &PreOrder) -> (Vec<u32>, u32) {
+    let mut stacks: Vec<(std::cmp::Reverse<u32>, u32)> = hits
+        .iter()
+        .zip(&symbols.node_map)
+        .filter(|&(&n, _)| n > 0)
+        .map(|(&n, &node)| (std::cmp::Reverse(n), node))
+        .collect();
+    stacks.sort_unstable();
+    let mut rank_of_node = vec![NONE; symbols.tables.node_parent.len()];
+    for (rank, &(_, node)) in stacks.iter().enumerate() {
+        rank_of_node[node as usize] = rank as u32;
+    }
+    (rank_of_node, stacks.len() as u32)
+}
+
+/// How many levels to climb from the node before to reach a node's parent.
+fn levels_up(parents: &[u32]) -> Vec<u32> {
+    let mut depth = Vec::with_capacity(parents.len());
+    let mut up = Vec::with_capacity(parents.len());
+    for &parent in parents {
+        match depth.get(parent as usize).zip(depth.last()) {
+            Some((&above, &before)) => {
+                up.push(before - above);
+                depth.push(above + 1);
+            }
+            None => {
+                up.push(0);
+                depth.push(0u32);
+            }
+        }
+    }
+    up
+}
+
+/// [`NONE`] becomes null.
+fn optional(column: &[u32]) -> UInt32Array {
+    let nulls: NullBuffer = column.iter().map(|&v| v != NONE).collect::<Vec<bool>>().into();
+    UInt32Array::new(
+        ScalarBuffer::from(column.to_vec()),
+        Some(nulls).filter(|nulls| nulls.null_count() > 0),
+    )
+}
+
+fn location_columns(tables: &SymbolTables) -> Result<Vec<ArrayRef>, BlockError> {
+    let functions: Vec<u32> = tables.lines.iter().map(|line| line.function).collect();
+    let numbers = tables.lines.iter().map(|line| line.line);
+    let lines = StructArray::try_new(
+        layout::line_fields(),
+        vec![
+            Arc::new(optional(&functions)),
+            Arc::new(Int64Array::from_iter_values(numbers)),
+        ],
+        None,
+    );
+    let mut last = 0;
+    let lengths = OffsetBuffer::from_lengths(tables.location_lines_end.iter().map(|&end| {
+        let n = end - last;
+        last = end;
+        n as usize
+    }));
+    let lines = lines
+        .and_then(|lines| ListArray::try_new(layout::line_entry(), lengths, Arc::new(lines), None))
+        .map_err(|e| encode_error(Table::Locations, &e))?;
+    Ok(vec![
+        Arc::new(optional(&tables.location_mapping)),
+        Arc::new(UInt64Array::from(tables.location_address.clone())),
+        Arc::new(lines),
+    ])
+}
+
+fn function_columns(tables: &SymbolTables) -> Vec<ArrayRef> {
+    let rows = || tables.functions.iter();
+    vec![
+        Arc::new(UInt32Array::from_iter_values(rows().map(|f| f.name))),
+        Arc::new(UInt32Array::from_iter_values(rows().map(|f| f.system_name))),
+        Arc::new(UInt32Array::from_iter_values(rows().map(|f| f.filename))),
+        Arc::new(Int64Array::from_iter_values(rows().map(|f| f.start_line))),
+    ]
+}
+
+fn mapping_columns(tables: &SymbolTables) -> Vec<ArrayRef> {
+    let rows = || tables.mappings.iter();
+    vec![
+        Arc::new(UInt64Array::from_iter_values(rows().map(|m| m.start))),
+        Arc::new(UInt64Array::from_iter_values(rows().map(|m| m.limit))),
+        Arc::new(UInt64Array::from_iter_values(rows().map(|m| m.offset))),
+        Arc::new(UInt32Array::from_iter_values(rows().map(|m| m.filename))),
+        Arc::new(UInt32Array::from_iter_values(rows().map(|m| m.build_id))),
+        Arc::new(UInt32Array::from_iter_values(rows().map(|m| m.flags))),
+    ]
+}
+
+fn string_columns(tables: &SymbolTables) -> Vec<ArrayRef> {
+    let strings = &tables.strings;
+    let texts = (0..strings.len() as u32).map(|at| String::from_utf8_lossy(strings.get(at)));
+    vec![Arc::new(StringArray::from_iter_values(texts))]
+}

@@ -1,0 +1,255 @@
+//! How each table looks as a Parquet file: column names and types, encodings, page sizes.
+//!
+//! This is the one place that knows it; `docs/FORMATS.md` says the same to readers of the files.
+//! Encodings are those that measured smallest on real profiles (`docs/adr/0001-block-tables.md`).
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use crate::{FORMAT_VERSION, Table};
+
+/// Rows of a page of the sample tables: a page is the least that a read can fetch.
+const SAMPLE_PAGE_ROWS: usize = 16 * 1024;
+/// Rows of a page of all other tables.
+const PAGE_ROWS: usize = 2 * 1024;
+const ROW_GROUP_ROWS: usize = 1024 * 1024;
+/// A read of one dataset fetches the dictionary of a row group that many datasets share.
+const DICTIONARY_BYTES_MAX: usize = 64 * 1024;
+
+const SAMPLE_COLUMNS: [&str; 2] = ["stack_rank_delta", "value"];
+pub(crate) const SPAN_ID: &str = "span_id";
+pub(crate) const TRACE_ID: &str = "trace_id";
+
+/// How a column turns values into bytes before they are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnEncoding {
+    Plain,
+    Dictionary,
+    Delta,
+    ByteStreamSplit,
+    DeltaByteArray,
+}
+
+impl ColumnEncoding {
+    /// The candidates for sample values, tried on every block.
+    pub(crate) const FOR_VALUES: [Self; 3] = [Self::Dictionary, Self::Plain, Self::ByteStreamSplit];
+
+    fn apply(
+        self,
+        properties: WriterPropertiesBuilder,
+        column: ColumnPath,
+    ) -> WriterPropertiesBuilder {
+        let encoding = match self {
+            Self::Dictionary => return properties.set_column_dictionary_enabled(column, true),
+            Self::Plain => Encoding::PLAIN,
+            Self::Delta => Encoding::DELTA_BINARY_PACKED,
+            Self::ByteStreamSplit => Encoding::BYTE_STREAM_SPLIT,
+            Self::DeltaByteArray => Encoding::DELTA_BYTE_ARRAY,
+        };
+        properties.set_column_encoding(column, encoding)
+    }
+}
+
+/// The columns that a sample table has only where samples name spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SpanColumns {
+    pub(crate) span: bool,
+    pub(crate) trace: bool,
+}
+
+fn required(name: &str, data: DataType) -> Field {
+    Field::new(name, data, false)
+}
+
+fn nullable(name: &str, data: DataType) -> Field {
+    Field::new(name, data, true)
+}
+
+/// Profile types repeat for long runs: Arrow keeps them as numbers into a short list.
+pub(crate) fn profile_type_data() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+pub(crate) fn label_fields() -> Fields {
+    Fields::from(vec![
+        required("key", DataType::Utf8),
+        required("value", DataType::Utf8),
+    ])
+}
+
+pub(crate) fn labels_entry() -> Arc<Field> {
+    Arc::new(required("key_value", DataType::Struct(label_fields())))
+}
+
+pub(crate) fn line_fields() -> Fields {
+    Fields::from(vec![
+        nullable("function", DataType::UInt32),
+        required("line", DataType::Int64),
+    ])
+}
+
+pub(crate) fn line_entry() -> Arc<Field> {
+    Arc::new(required("element", DataType::Struct(line_fields())))
+}
+
+/// The columns of a table.
+pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
+    use DataType::{FixedSizeBinary, Int64, List, Map, UInt32, UInt64, Utf8};
+    let fields = match table {
+        Table::Series => vec![
+            required("dataset", UInt32),
+            required("series", UInt32),
+            required("labels", Map(labels_entry(), false)),
+        ],
+        Table::Profiles => vec![
+            required("dataset", UInt32),
+            required("profile_type", profile_type_data()),
+            required("series", UInt32),
+            required("time_ns", Int64),
+            required("duration_ns", Int64),
+            required("period", Int64),
+            required("total", Int64),
+            required("n_samples", UInt32),
+            required("stream", UInt32),
+            required("seq", UInt64),
+            required("place", UInt32),
+        ],
+        Table::Samples | Table::Snapshots => {
+            let mut fields = vec![
+                required(SAMPLE_COLUMNS[0], UInt32),
+                required(SAMPLE_COLUMNS[1], Int64),
+            ];
+            fields.extend(spans.span.then(|| required(SPAN_ID, UInt64)));
+            fields.extend(spans.trace.then(|| required(TRACE_ID, FixedSizeBinary(16))));
+            fields
+        }
+        Table::Stacks => vec![
+            required("up", UInt32),
+            nullable("location", UInt32),
+            nullable("rank", UInt32),
+        ],
+        Table::Locations => vec![
+            nullable("mapping", UInt32),
+            required("address", UInt64),
+            required("lines", List(line_entry())),
+        ],
+        Table::Functions => vec![
+            required("name", UInt32),
+            required("system_name", UInt32),
+            required("filename", UInt32),
+            required("start_line", Int64),
+        ],
+        Table::Mappings => vec![
+            required("start", UInt64),
+            required("limit", UInt64),
+            required("offset", UInt64),
+            required("filename", UInt32),
+            required("build_id", UInt32),
+            required("flags", UInt32),
+        ],
+        Table::Strings => vec![required("string", Utf8)],
+    };
+    Arc::new(Schema::new(fields))
+}
+
+/// The encodings of the columns that have only one; columns that are not named are
+/// dictionary-encoded.
+fn encodings(table: Table) -> &'static [(&'static [&'static str], ColumnEncoding)] {
+    use ColumnEncoding::{ByteStreamSplit, Delta, DeltaByteArray};
+    match table {
+        Table::Series => &[
+            (&["series"], Delta),
+        ],
+        Table::Profiles => &[
+            (&["series"], Delta),
+            (&["time_ns"], Delta),
+            (&["duration_ns"], Delta),
+            (&["total"], Delta),
+            (&["n_samples"], Delta),
+            (&["seq"], Delta),
+            (&["place"], Delta),
+        ],
+        Table::Samples | Table::Snapshots => &[(&["stack_rank_delta"], ByteStreamSplit)],
+        Table::Stacks => &[
+            (&["up"], ByteStreamSplit),
+            (&["location"], ByteStreamSplit),
+            (&["rank"], ByteStreamSplit),
+        ],
+        Table::Locations => &[
+            (&["address"], Delta),
+            (&["lines", "list", "element", "function"], Delta),
+            (&["lines", "list", "element", "line"], Delta),
+        ],
+        Table::Functions => &[
+            (&["name"], Delta),
+            (&["system_name"], Delta),
+            (&["start_line"], Delta),
+        ],
+        Table::Mappings => &[],
+        Table::Strings => &[(&["string"], DeltaByteArray)],
+    }
+}
+
+fn path(names: &[&str]) -> ColumnPath {
+    ColumnPath::new(names.iter().map(|&name| name.to_owned()).collect())
+}
+
+/// How a table is written; `value` is the encoding of sample values.
+pub(crate) fn properties(
+    table: Table,
+    value: ColumnEncoding,
+) -> Result<WriterProperties, ParquetError> {
+    let level = if table == Table::Strings { 9 } else { 3 };
+    let page_rows = match table {
+        Table::Samples | Table::Snapshots => SAMPLE_PAGE_ROWS,
+        _ => PAGE_ROWS,
+    };
+    let mut properties = WriterProperties::builder()
+        .set_created_by(format!("scoria block {FORMAT_VERSION}"))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_dictionary_enabled(false)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
+        .set_data_page_row_count_limit(page_rows)
+        .set_write_batch_size(page_rows.min(1024))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    let fixed = encodings(table);
+    for &(names, encoding) in fixed {
+        properties = encoding.apply(properties, path(names));
+    }
+    for column in dictionary_columns(table) {
+        properties = ColumnEncoding::Dictionary.apply(properties, path(column));
+    }
+    if matches!(table, Table::Samples | Table::Snapshots) {
+        properties = value.apply(properties, path(&["value"]));
+    }
+    Ok(properties.build())
+}
+
+fn dictionary_columns(table: Table) -> &'static [&'static [&'static str]] {
+    match table {
+        Table::Series => &[
+            &["dataset"],
+            &["labels", "key_value", "key"],
+            &["labels", "key_value", "value"],
+        ],
+        Table::Profiles => &[&["dataset"], &["profile_type"], &["period"], &["stream"]],
+        Table::Samples | Table::Snapshots => &[&[SPAN_ID], &[TRACE_ID]],
+        Table::Stacks | Table::Strings => &[],
+        Table::Locations => &[&["mapping"]],
+        Table::Functions => &[&["filename"]],
+        Table::Mappings => &[
+            &["start"],
+            &["limit"],
+            &["offset"],
+            &["filename"],
+            &["build_id"],
+            &["flags"],
+        ],
+    }
+}

@@ -1,0 +1,303 @@
+//! `manifest.json`: the same meta as the catalogue's entry, readable without us.
+//!
+//! `{"xxh3": "<16 hex digits>", "block": {…}}`: the checksum is over the bytes of the value of
+//! `block` as they stand, so that a flipped digit is noticed as surely as a flipped brace.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use scoria_model::{BlockId, ProfileType, Seq, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{BlockMeta, DatasetMeta, StreamRange, TableMeta};
+use crate::{BlockError, FORMAT_VERSION, Table};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    xxh3: String,
+    #[serde(borrow)]
+    block: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlockDoc {
+    format: u32,
+    id: String,
+    level: u8,
+    min_time_ns: i64,
+    max_time_ns: i64,
+    tables: Vec<TableDoc>,
+    datasets: Vec<DatasetDoc>,
+    streams: Vec<StreamDoc>,
+    inputs: Vec<String>,
+}
+
+/// Only the version, which must be known before the rest can be understood.
+#[derive(Deserialize)]
+struct VersionDoc {
+    format: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableDoc {
+    table: String,
+    file: String,
+    bytes: u64,
+    rows: u64,
+    xxh3: String,
+    page_crc32: Vec<u32>,
+    tail_base64: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DatasetDoc {
+    tenant: String,
+    service: String,
+    min_time_ns: i64,
+    max_time_ns: i64,
+    profile_types: Vec<[String; 5]>,
+    n_stacks: u32,
+    /// Start and end of its rows, by table.
+    rows: BTreeMap<String, [u64; 2]>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StreamDoc {
+    stream: String,
+    from_seq: u64,
+    to_seq: u64,
+}
+
+impl BlockMeta {
+    /// The bytes of `manifest.json`.
+    ///
+    /// # Errors
+    /// Only if the JSON encoder refuses.
+    pub fn to_manifest(&self) -> Result<Bytes, BlockError> {
+        let refused = |e: serde_json::Error| BlockError::meta(e.to_string());
+        let block = serde_json::to_string(&self.to_doc()).map_err(refused)?;
+        let xxh3 = hex(xxh3_64(block.as_bytes()));
+        let block = RawValue::from_string(block).map_err(refused)?;
+        let envelope = Envelope {
+            xxh3,
+            block: &block,
+        };
+        Ok(Bytes::from(serde_json::to_vec(&envelope).map_err(refused)?))
+    }
+
+    /// Reads `manifest.json` and checks it against itself.
+    ///
+    /// # Errors
+    /// [`BlockError::Meta`] for damage of any kind, [`BlockError::Version`] for a newer version.
+    pub fn from_manifest(bytes: &[u8]) -> Result<Self, BlockError> {
+        let refused = |e: serde_json::Error| BlockError::meta(e.to_string());
+        let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(refused)?;
+        let text = envelope.block.get();
+        let computed = hex(xxh3_64(text.as_bytes()));
+        if computed != envelope.xxh3 {
+            return Err(BlockError::meta(format!(
+                "its checksum is {}, its bytes give {computed}",
+                envelope.xxh3
+            )));
+        }
+        let version: VersionDoc = serde_json::from_str(text).map_err(refused)?;
+        if version.format > u64::from(FORMAT_VERSION) {
+            return Err(BlockError::Version {
+                version: version.format,
+                supported: FORMAT_VERSION,
+            });
+        }
+        let doc: BlockDoc = serde_json::from_str(text).map_err(refused)?;
+        let meta = doc.into_meta()?;
+        meta.check()?;
+        Ok(meta)
+    }
+
+    fn to_doc(&self) -> BlockDoc {
+        BlockDoc {
+            format: self.version,
+            id: self.id.to_string(),
+            level: self.level,
+            min_time_ns: self.min_time.0,
+            max_time_ns: self.max_time.0,
+            tables: self.tables.iter().map(TableDoc::from_meta).collect(),
+            datasets: self.datasets.iter().map(DatasetDoc::from_meta).collect(),
+            streams: self
+                .streams
+                .iter()
+                .map(|range| StreamDoc {
+                    stream: range.stream.to_string(),
+                    from_seq: range.from.0,
+                    to_seq: range.to.0,
+                })
+                .collect(),
+            inputs: self.inputs.iter().map(BlockId::to_string).collect(),
+        }
+    }
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:016x}")
+}
+
+fn block_id(text: &str) -> Result<BlockId, BlockError> {
+    text.parse()
+        .map_err(|e: scoria_model::ids::BlockIdError| BlockError::meta(e.to_string()))
+}
+
+impl BlockDoc {
+    fn into_meta(self) -> Result<BlockMeta, BlockError> {
+        let tables = self
+            .tables
+            .into_iter()
+            .map(TableDoc::into_meta)
+            .collect::<Result<Vec<_>, _>>()?;
+        let bytes = tables
+            .iter()
+            .try_fold(0u64, |sum, table| sum.checked_add(table.bytes))
+            .ok_or_else(|| BlockError::meta("table sizes overflow"))?;
+        let stream = |doc: StreamDoc| {
+            let stream = doc
+                .stream
+                .parse()
+                .map_err(|e: scoria_model::ids::StreamIdError| BlockError::meta(e.to_string()))?;
+            Ok(StreamRange {
+                stream,
+                from: Seq(doc.from_seq),
+                to: Seq(doc.to_seq),
+            })
+        };
+        let mut datasets: Vec<DatasetMeta> = Vec::with_capacity(self.datasets.len());
+        for doc in self.datasets {
+            let before = datasets.last().map(|dataset| &dataset.rows);
+            let dataset = doc.into_meta(before)?;
+            datasets.push(dataset);
+        }
+        Ok(BlockMeta {
+            id: block_id(&self.id)?,
+            level: self.level,
+            version: self.format,
+            min_time: Timestamp(self.min_time_ns),
+            max_time: Timestamp(self.max_time_ns),
+            bytes,
+            tables,
+            datasets,
+            streams: self
+                .streams
+                .into_iter()
+                .map(stream)
+                .collect::<Result<_, BlockError>>()?,
+            inputs: self
+                .inputs
+                .iter()
+                .map(|text| block_id(text))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TableDoc {
+    fn from_meta(meta: &TableMeta) -> Self {
+        Self {
+            table: meta.table.to_string(),
+            file: meta.table.file_name().to_owned(),
+            bytes: meta.bytes,
+            rows: meta.rows,
+            xxh3: hex(meta.checksum),
+            page_crc32: meta.page_checksums.clone(),
+            tail_base64: BASE64_STANDARD.encode(&meta.tail),
+        }
+    }
+
+    fn into_meta(self) -> Result<TableMeta, BlockError> {
+        let table: Table = self
+            .table
+            .parse()
+            .map_err(|e: crate::TableNameError| BlockError::meta(e.to_string()))?;
+        let checksum = u64::from_str_radix(&self.xxh3, 16)
+            .map_err(|e| BlockError::meta(format!("checksum {:?} of {table}: {e}", self.xxh3)))?;
+        let tail = BASE64_STANDARD
+            .decode(&self.tail_base64)
+            .map_err(|e| BlockError::meta(format!("tail of {table}: {e}")))?;
+        Ok(TableMeta {
+            table,
+            bytes: self.bytes,
+            rows: self.rows,
+            checksum,
+            page_checksums: self.page_crc32,
+            tail: Bytes::from(tail),
+        })
+    }
+}
+
+impl DatasetDoc {
+    fn from_meta(meta: &DatasetMeta) -> Self {
+        let part = |text: &Arc<str>| text.to_string();
+        Self {
+            tenant: meta.tenant.to_string(),
+            service: meta.service.to_string(),
+            min_time_ns: meta.min_time.0,
+            max_time_ns: meta.max_time.0,
+            profile_types: meta
+                .kinds
+                .iter()
+                .map(|kind| {
+                    [
+                        part(&kind.name),
+                        part(&kind.sample_type),
+                        part(&kind.sample_unit),
+                        part(&kind.period_type),
+                        part(&kind.period_unit),
+                    ]
+                })
+                .collect(),
+            n_stacks: meta.n_stacks,
+            rows: Table::ALL
+                .into_iter()
+                .map(|table| (table, meta.rows(table)))
+                .filter(|(_, rows)| rows.start < rows.end)
+                .map(|(table, rows)| (table.to_string(), [rows.start, rows.end]))
+                .collect(),
+        }
+    }
+
+    /// `before` are the rows of the dataset before: a table that is not named has none here.
+    fn into_meta(
+        self,
+        before: Option<&[std::ops::Range<u64>; Table::COUNT]>,
+    ) -> Result<DatasetMeta, BlockError> {
+        let start = |table: Table| before.map_or(0, |rows| rows[table.index()].end);
+        let mut rows = Table::ALL.map(|table| start(table)..start(table));
+        for (name, [start, end]) in &self.rows {
+            let table: Table = name
+                .parse()
+                .map_err(|e: crate::TableNameError| BlockError::meta(e.to_string()))?;
+            rows[table.index()] = *start..*end;
+        }
+        let tenant =
+            TenantId::parse(&self.tenant).map_err(|e| BlockError::meta(e.to_string()))?;
+        Ok(DatasetMeta {
+            tenant,
+            service: Arc::from(self.service),
+            min_time: Timestamp(self.min_time_ns),
+            max_time: Timestamp(self.max_time_ns),
+            rows,
+            kinds: self
+                .profile_types
+                .iter()
+                .map(|[name, st, su, pt, pu]| ProfileType::new(name, (st, su), (pt, pu)))
+                .collect(),
+            n_stacks: self.n_stacks,
+        })
+    }
+}

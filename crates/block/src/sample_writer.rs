@@ -1,0 +1,164 @@
+//! Encodes a sample table. The encoding of its values is chosen by trial, once, on the first rows.
+//!
+//! # Invariants
+//! - A table that fits the trial has span columns exactly if a sample names a span or a trace; a
+//!   larger one always has them, since a span may still come when its schema is already fixed.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+
+use crate::layout::{self, ColumnEncoding, SpanColumns};
+use crate::table_writer::{TableWriter, encode_error};
+use crate::{BlockError, Table, TableMeta};
+
+/// Rows on which the value encoding is tried; also how many wait before they are encoded.
+const TRIAL_ROWS: usize = 256 * 1024;
+
+/// One sample in the order of the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    /// Distance to the rank of the profile's sample before, or the first one's rank.
+    pub(crate) rank_delta: u32,
+    pub(crate) value: i64,
+    pub(crate) span: u64,
+    pub(crate) trace: [u8; 16],
+}
+
+#[derive(Debug)]
+pub(crate) struct SampleWriter {
+    table: Table,
+    writer: Option<(TableWriter, SpanColumns)>,
+    rows: u64,
+    rank_delta: Vec<u32>,
+    value: Vec<i64>,
+    /// Shorter than `value` where the last samples have none.
+    span: Vec<u64>,
+    trace: Vec<[u8; 16]>,
+}
+
+impl SampleWriter {
+    pub(crate) const fn new(table: Table) -> Self {
+        Self {
+            table,
+            writer: None,
+            rows: 0,
+            rank_delta: Vec::new(),
+            value: Vec::new(),
+            span: Vec::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn table(&self) -> Table {
+        self.table
+    }
+
+    /// Rows pushed so far.
+    pub(crate) const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(crate) fn push(&mut self, sample: Sample) {
+        let at = self.value.len();
+        self.rank_delta.push(sample.rank_delta);
+        self.value.push(sample.value);
+        if sample.span != 0 {
+            self.span.resize(at, 0);
+            self.span.push(sample.span);
+        }
+        if sample.trace != [0; 16] {
+            self.trace.resize(at, [0; 16]);
+            self.trace.push(sample.trace);
+        }
+        self.rows += 1;
+    }
+
+    /// Encodes what waits if that is enough; called between profiles.
+    pub(crate) fn encode_full(&mut self) -> Result<(), BlockError> {
+        if self.value.len() < TRIAL_ROWS {
+            return Ok(());
+        }
+        let spans = SpanColumns {
+            span: true,
+            trace: true,
+        };
+        self.encode(spans)
+    }
+
+    /// Encodes what waits; `spans` counts the first time only.
+    fn encode(&mut self, spans: SpanColumns) -> Result<(), BlockError> {
+        let (writer, spans) = match &mut self.writer {
+            Some((writer, spans)) => (writer, *spans),
+            None => {
+                let value = smallest_encoding(self.table, &self.value)?;
+                let writer = TableWriter::with_shape(self.table, spans, value)?;
+                let (writer, spans) = self.writer.insert((writer, spans));
+                (writer, *spans)
+            }
+        };
+        let n = self.value.len();
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.rank_delta))),
+            Arc::new(Int64Array::from(std::mem::take(&mut self.value))),
+        ];
+        if spans.span {
+            self.span.resize(n, 0);
+            columns.push(Arc::new(UInt64Array::from(std::mem::take(&mut self.span))));
+        }
+        if spans.trace {
+            self.trace.resize(n, [0; 16]);
+            let bytes = Buffer::from_vec(self.trace.as_flattened().to_vec());
+            self.trace.clear();
+            let array = FixedSizeBinaryArray::try_new(16, bytes, None)
+                .map_err(|e| encode_error(self.table, &e))?;
+            columns.push(Arc::new(array));
+        }
+        writer.write(columns)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Option<(TableMeta, Bytes)>, BlockError> {
+        let spans = SpanColumns {
+            span: !self.span.is_empty(),
+            trace: !self.trace.is_empty(),
+        };
+        if !self.value.is_empty() {
+            self.encode(spans)?;
+        }
+        match self.writer {
+            Some((writer, _)) => writer.finish(),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Encodes the values every way and keeps the way that took the fewest bytes.
+fn smallest_encoding(table: Table, values: &[i64]) -> Result<ColumnEncoding, BlockError> {
+    let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)]));
+    let sample = &values[..values.len().min(TRIAL_ROWS)];
+    let array: ArrayRef = Arc::new(Int64Array::from(sample.to_vec()));
+    let batch =
+        RecordBatch::try_new(Arc::clone(&schema), vec![array]).map_err(|e| encode_error(table, &e))?;
+    let size = |encoding| -> Result<usize, parquet::errors::ParquetError> {
+        let options = ArrowWriterOptions::new()
+            .with_properties(layout::properties(table, encoding)?)
+            .with_skip_arrow_metadata(true);
+        let mut writer =
+            ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options)?;
+        writer.write(&batch)?;
+        Ok(writer.into_inner()?.len())
+    };
+    let mut best = (usize::MAX, ColumnEncoding::Plain);
+    for encoding in ColumnEncoding::FOR_VALUES {
+        let bytes = size(encoding).map_err(|e| encode_error(table, &e))?;
+        if bytes < best.0 {
+            best = (bytes, encoding);
+        }
+    }
+    Ok(best.1)
+}
