@@ -1,0 +1,26 @@
+//! Section `ingester`: when what is in memory becomes a block.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, Span};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IngesterConfig {
+    /// Oldest that a profile in memory grows before all are written to a block.
+    pub cut_age: Span,
+    /// Log size at which all profiles in memory are written to a block; it bounds how long a start
+    /// after a crash takes.
+    pub cut_log_size: ByteSize,
+}
+
+impl Default for IngesterConfig {
+    fn default() -> Self {
+        Self {
+            cut_age: Span(Duration::from_secs(15 * 60)),
+            cut_log_size: ByteSize(256 << 20),
+        }
+    }
+}

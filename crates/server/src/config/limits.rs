@@ -1,0 +1,115 @@
+//! Section `limits`: what a tenant may send and ask. 0 switches a limit off unless its line says
+//! otherwise. The keys are the names by which errors call the limits.
+
+use scoria_model::Limits;
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, Millis};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsConfig {
+    /// Decompressed profile bytes per second.
+    pub ingestion_rate_bytes: ByteSize,
+    /// Burst above the rate; never less than the largest allowed profile.
+    pub ingestion_burst_bytes: ByteSize,
+    /// Largest request body, before and after decompression, and largest sum of the decompressed
+    /// profiles of one request.
+    pub ingestion_body_limit_bytes: ByteSize,
+    /// Largest decompressed profile.
+    pub max_profile_size_bytes: ByteSize,
+    /// Most samples in one profile.
+    pub max_profile_stacktrace_samples: u64,
+    /// Most labels on one sample.
+    pub max_profile_stacktrace_sample_labels: u64,
+    /// Deepest stacktrace; leaf-side frames beyond it are cut, the root side is kept.
+    pub max_profile_stacktrace_depth: u64,
+    /// Longest symbol of a profile; longer ones keep their tail.
+    pub max_profile_symbol_value_length: u64,
+    /// Longest label name, in bytes.
+    pub max_label_name_length: u64,
+    /// Longest label value, in bytes.
+    pub max_label_value_length: u64,
+    /// Most labels of one series, promoted sample labels included.
+    pub max_label_names_per_series: u64,
+    /// How far in the past a profile may start.
+    pub reject_older_than_ms: Millis,
+    /// How far in the future a profile may start.
+    pub reject_newer_than_ms: Millis,
+    /// Most ids that the label `__session_id__` is reduced to; 0 drops the label.
+    pub max_sessions_per_series: u64,
+    /// Whether a resend without a client's id is recognised by its content.
+    pub deduplicate_by_content: bool,
+    /// How far back a query may reach; older ranges answer empty.
+    pub max_query_lookback_ms: Millis,
+    /// Longest range of one query.
+    pub max_query_length_ms: Millis,
+    /// Nodes of a flame graph when a query names none. Never 0.
+    pub max_flamegraph_nodes_default: u64,
+    /// Most nodes that a query may ask for.
+    pub max_flamegraph_nodes_max: u64,
+    /// Whether the two limits above hold for pprof answers too.
+    pub max_flamegraph_nodes_on_select_merge_profile: bool,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let l = Limits::default();
+        Self {
+            ingestion_rate_bytes: ByteSize(l.ingestion_rate_bytes),
+            ingestion_burst_bytes: ByteSize(l.ingestion_burst_bytes),
+            ingestion_body_limit_bytes: ByteSize(l.ingestion_body_limit_bytes),
+            max_profile_size_bytes: ByteSize(l.max_profile_size_bytes),
+            max_profile_stacktrace_samples: l.max_profile_stacktrace_samples,
+            max_profile_stacktrace_sample_labels: l.max_profile_stacktrace_sample_labels,
+            max_profile_stacktrace_depth: l.max_profile_stacktrace_depth,
+            max_profile_symbol_value_length: l.max_profile_symbol_value_length,
+            max_label_name_length: l.max_label_name_length,
+            max_label_value_length: l.max_label_value_length,
+            max_label_names_per_series: l.max_label_names_per_series,
+            reject_older_than_ms: Millis(l.reject_older_than_ms),
+            reject_newer_than_ms: Millis(l.reject_newer_than_ms),
+            max_sessions_per_series: l.max_sessions_per_series,
+            deduplicate_by_content: l.deduplicate_by_content,
+            max_query_lookback_ms: Millis(l.max_query_lookback_ms),
+            max_query_length_ms: Millis(l.max_query_length_ms),
+            max_flamegraph_nodes_default: l.max_flamegraph_nodes_default,
+            max_flamegraph_nodes_max: l.max_flamegraph_nodes_max,
+            max_flamegraph_nodes_on_select_merge_profile: l
+                .max_flamegraph_nodes_on_select_merge_profile,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// As the roles take them.
+    pub fn to_limits(&self) -> Limits {
+        Limits {
+            ingestion_rate_bytes: self.ingestion_rate_bytes.0,
+            // A burst below the largest profile would refuse that profile for ever.
+            ingestion_burst_bytes: self
+                .ingestion_burst_bytes
+                .max(self.max_profile_size_bytes)
+                .0,
+            ingestion_body_limit_bytes: self.ingestion_body_limit_bytes.0,
+            max_profile_size_bytes: self.max_profile_size_bytes.0,
+            max_profile_stacktrace_samples: self.max_profile_stacktrace_samples,
+            max_profile_stacktrace_sample_labels: self.max_profile_stacktrace_sample_labels,
+            max_profile_stacktrace_depth: self.max_profile_stacktrace_depth,
+            max_profile_symbol_value_length: self.max_profile_symbol_value_length,
+            max_label_name_length: self.max_label_name_length,
+            max_label_value_length: self.max_label_value_length,
+            max_label_names_per_series: self.max_label_names_per_series,
+            reject_older_than_ms: self.reject_older_than_ms.0,
+            reject_newer_than_ms: self.reject_newer_than_ms.0,
+            max_sessions_per_series: self.max_sessions_per_series,
+            deduplicate_by_content: self.deduplicate_by_content,
+            max_query_lookback_ms: self.max_query_lookback_ms.0,
+            max_query_length_ms: self.max_query_length_ms.0,
+            max_flamegraph_nodes_default: self.max_flamegraph_nodes_default.max(1),
+            max_flamegraph_nodes_max: self.max_flamegraph_nodes_max,
+            max_flamegraph_nodes_on_select_merge_profile: self
+                .max_flamegraph_nodes_on_select_merge_profile,
+        }
+    }
+}

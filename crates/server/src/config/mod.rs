@@ -1,0 +1,97 @@
+//! The configuration: one struct per section, each in its own file, and the layers that fill it.
+//!
+//! A key is `section.key`. Its value comes from the highest layer that names it:
+//!
+//! ```text
+//! command line flag > --set section.key=value > SCORIA_SECTION__KEY > file > default
+//! ```
+//!
+//! # Invariants
+//! - Every key has a default; [`Config::default`] is the whole list of keys.
+//! - A key or section that does not exist is an error that names the nearest one, in every layer.
+//! - Nothing outside this module reads the environment for a setting, and nobody changes a
+//!   [`Config`] once it is loaded.
+
+mod auth;
+mod distance;
+mod ingester;
+mod layers;
+mod limits;
+mod log;
+mod memory;
+mod self_profiling;
+mod server;
+mod storage;
+pub mod units;
+
+use serde::{Deserialize, Serialize};
+
+pub use auth::AuthConfig;
+pub use ingester::IngesterConfig;
+pub use layers::{ConfigError, Layers};
+pub use limits::LimitsConfig;
+pub use log::{LogConfig, LogFormat};
+pub use memory::{MemoryConfig, MemoryLimit};
+pub use self_profiling::SelfProfilingConfig;
+pub use server::ServerConfig;
+pub use storage::StorageConfig;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub log: LogConfig,
+    pub auth: AuthConfig,
+    pub memory: MemoryConfig,
+    pub storage: StorageConfig,
+    pub ingester: IngesterConfig,
+    pub limits: LimitsConfig,
+    pub self_profiling: SelfProfilingConfig,
+}
+
+impl Config {
+    /// What is in force, as YAML, with secrets masked.
+    pub fn dump(&self) -> String {
+        let mut masked = self.clone();
+        masked.storage.url = mask_url(&masked.storage.url);
+        serde_saphyr::to_string(&masked).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+
+    /// The URL of the object store, with its default filled in.
+    ///
+    /// # Errors
+    /// When the data directory has no absolute form.
+    pub fn store_url(&self) -> std::io::Result<String> {
+        if !self.storage.url.is_empty() {
+            return Ok(self.storage.url.clone());
+        }
+        let dir = std::path::absolute(self.storage.data_dir.join("store"))?;
+        url::Url::from_directory_path(&dir)
+            .map(String::from)
+            .map_err(|()| std::io::Error::other(format!("{} is no path", dir.display())))
+    }
+}
+
+/// A URL without what may open a door: its password, and the values of its query.
+fn mask_url(text: &str) -> String {
+    let Ok(mut url) = url::Url::parse(text) else {
+        return text.to_owned();
+    };
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return "***".to_owned();
+    }
+    if url.query().is_some() {
+        let names: Vec<String> = url
+            .query_pairs()
+            .map(|(name, _)| name.into_owned())
+            .collect();
+        url.query_pairs_mut()
+            .clear()
+            .extend_pairs(names.into_iter().map(|name| (name, "***")));
+    }
+    url.into()
+}
+
+#[cfg(test)]
+mod tests;

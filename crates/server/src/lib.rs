@@ -1,0 +1,4 @@
+//! The binary `scoria`.
+
+pub mod config;
+pub mod targets;
