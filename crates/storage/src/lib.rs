@@ -1,1 +1,30 @@
-//! Scoria storage.
+//! What Scoria keeps in the object store and how it gets at it: the paths, the catalogue of live
+//! blocks and streams, and the tables of blocks by byte range.
+//!
+//! # Invariants
+//! - The catalogue's state is the fold of its log and of nothing else (C1); an entry that would
+//!   break an invariant is refused as corrupt and named, never applied in part (C3).
+//! - A commit whose reply was lost is recognised by its nonce and applied once (C4). An outcome
+//!   that cannot be known is reported as unknown.
+//! - A block is put manifest last, and on disk before [`BlockStore::put_block`] returns.
+//! - Every request to the store is counted by purpose, and every error names the object's key.
+//!
+//! # What it must not know
+//! What profiles are, what a table's bytes mean (that is the `block` crate's), and which role asks.
+
+pub mod block_store;
+pub mod catalogue;
+pub mod error;
+pub mod keys;
+pub mod metrics;
+pub mod store_url;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use block_store::{BlockStore, BlockStoreOptions, FetchStats, Purpose};
+pub use catalogue::{
+    Catalogue, CatalogueOptions, CatalogueState, CommitError, Op, Precondition, Txn,
+};
+pub use error::{StoreError, StoreErrorKind};
+pub use metrics::Metrics;
+pub use store_url::{StoreUrl, open_object_store, probe_conditional_create};

@@ -1,0 +1,204 @@
+//! What a commit asks for: operations, and what must be true for them to be done.
+//!
+//! Preconditions are checked against the version that the commit follows, and again against every
+//! version that another committer put in between.
+
+use std::fmt;
+use std::sync::Arc;
+
+use scoria_block::BlockMeta;
+use scoria_model::{BlockId, Epoch, NodeId, Seq, StreamId};
+
+use super::state::CatalogueState;
+
+/// One change of the catalogue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// A block becomes live. A block of level 0 covers exactly the ranges that the same commit
+    /// advances; several blocks of one commit may cover the same range (one per hour window).
+    AddBlock(Arc<BlockMeta>),
+    /// A stream starts, with nothing committed.
+    OpenStream {
+        stream: StreamId,
+        epoch: Epoch,
+        owner: NodeId,
+        members: Vec<NodeId>,
+        /// How many members hold a record before it is acknowledged.
+        quorum: u32,
+    },
+    /// The records after `from` up to and including `to` are in blocks, or hold no profiles.
+    Advance {
+        stream: StreamId,
+        epoch: Epoch,
+        from: Seq,
+        to: Seq,
+    },
+    /// A new owner takes the stream over; every lower epoch is fenced.
+    SealStream {
+        stream: StreamId,
+        epoch: Epoch,
+        owner: NodeId,
+    },
+    /// The stream has no record beyond `at` and never will. It is finished once that is committed.
+    CloseStream {
+        stream: StreamId,
+        epoch: Epoch,
+        at: Seq,
+    },
+}
+
+/// What must be true of the version that a commit follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// No stream of this id was ever opened.
+    StreamAbsent(StreamId),
+    /// The stream is at exactly this epoch and committed number.
+    StreamAt {
+        stream: StreamId,
+        epoch: Epoch,
+        committed: Seq,
+    },
+    /// The stream is owned by this node.
+    StreamOwner { stream: StreamId, owner: NodeId },
+    /// The block is live.
+    BlockLive(BlockId),
+    /// The block is not live.
+    BlockAbsent(BlockId),
+}
+
+/// A precondition that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{precondition} does not hold: {found}")]
+pub struct Unmet {
+    pub precondition: Precondition,
+    /// What is true instead.
+    pub found: String,
+}
+
+/// Operations that happen together or not at all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Txn {
+    pub preconditions: Vec<Precondition>,
+    pub ops: Vec<Op>,
+}
+
+impl Txn {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a precondition.
+    #[must_use]
+    pub fn require(mut self, precondition: Precondition) -> Self {
+        self.preconditions.push(precondition);
+        self
+    }
+
+    /// Adds an operation.
+    #[must_use]
+    pub fn then(mut self, op: Op) -> Self {
+        self.ops.push(op);
+        self
+    }
+
+    /// The commit of a cut: `blocks` cover the records of `stream` after `from` up to `to`.
+    pub fn flush(
+        stream: &StreamId,
+        epoch: Epoch,
+        (from, to): (Seq, Seq),
+        blocks: impl IntoIterator<Item = Arc<BlockMeta>>,
+    ) -> Self {
+        let mut txn = Self::new().require(Precondition::StreamAt {
+            stream: stream.clone(),
+            epoch,
+            committed: from,
+        });
+        txn.ops.extend(blocks.into_iter().map(Op::AddBlock));
+        txn.then(Op::Advance {
+            stream: stream.clone(),
+            epoch,
+            from,
+            to,
+        })
+    }
+
+    /// The blocks that this makes live.
+    pub fn blocks(&self) -> impl Iterator<Item = &Arc<BlockMeta>> {
+        self.ops.iter().filter_map(|op| match op {
+            Op::AddBlock(meta) => Some(meta),
+            _ => None,
+        })
+    }
+
+    /// The first precondition that `state` does not meet.
+    ///
+    /// # Errors
+    /// [`Unmet`], which says what is true instead.
+    pub fn check(&self, state: &CatalogueState) -> Result<(), Unmet> {
+        self.preconditions
+            .iter()
+            .try_for_each(|precondition| precondition.check(state))
+    }
+}
+
+impl Precondition {
+    fn check(&self, state: &CatalogueState) -> Result<(), Unmet> {
+        let unmet = |found: String| Unmet {
+            precondition: self.clone(),
+            found,
+        };
+        match self {
+            Self::StreamAbsent(stream) => match state.stream(stream) {
+                None => Ok(()),
+                Some(_) => Err(unmet("the stream was opened before".into())),
+            },
+            Self::StreamAt {
+                stream,
+                epoch,
+                committed,
+            } => match state.stream(stream) {
+                Some(now) if now.epoch == *epoch && now.committed == *committed => Ok(()),
+                Some(now) => Err(unmet(format!(
+                    "it is at epoch {}, committed {}",
+                    now.epoch.0, now.committed.0
+                ))),
+                None => Err(unmet("there is no such stream".into())),
+            },
+            Self::StreamOwner { stream, owner } => match state.stream(stream) {
+                Some(now) if now.owner == *owner => Ok(()),
+                Some(now) => Err(unmet(format!("its owner is {}", now.owner.0))),
+                None => Err(unmet("there is no such stream".into())),
+            },
+            Self::BlockLive(block) => match state.block(*block) {
+                Some(_) => Ok(()),
+                None => Err(unmet("it is not live".into())),
+            },
+            Self::BlockAbsent(block) => match state.block(*block) {
+                None => Ok(()),
+                Some(_) => Err(unmet("it is live".into())),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Precondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StreamAbsent(stream) => write!(f, "\"stream {stream} is new\""),
+            Self::StreamAt {
+                stream,
+                epoch,
+                committed,
+            } => write!(
+                f,
+                "\"stream {stream} is at epoch {}, committed {}\"",
+                epoch.0, committed.0
+            ),
+            Self::StreamOwner { stream, owner } => {
+                write!(f, "\"stream {stream} is owned by {}\"", owner.0)
+            }
+            Self::BlockLive(block) => write!(f, "\"block {block} is live\""),
+            Self::BlockAbsent(block) => write!(f, "\"block {block} is not live\""),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Where things lie in the object store. Every key of ours is made here.
+//!
+//! ```text
+//! catalogue/log/{version:020}         one commit
+//! catalogue/snapshot/{version:020}    the fold of the log up to there
+//! catalogue/probe-{nonce}             the start-up check for conditional writes; deleted again
+//! blocks/{block}/{table}.parquet      the tables of a block
+//! blocks/{block}/manifest.json        written last: what the tables are
+//! ```
+//!
+//! Numbers are padded to twenty digits, so that keys sort as numbers do.
+
+use object_store::path::Path;
+use scoria_block::Table;
+use scoria_model::{BlockId, CatalogueVersion};
+
+/// Folder of the log.
+pub const LOG: &str = "catalogue/log";
+/// Folder of the snapshots.
+pub const SNAPSHOT: &str = "catalogue/snapshot";
+/// Folder of the blocks.
+pub const BLOCKS: &str = "blocks";
+
+/// The entry that makes `version` out of the one before.
+pub fn log_entry(version: CatalogueVersion) -> Path {
+    Path::from(format!("{LOG}/{:020}", version.0))
+}
+
+/// The snapshot of `version`.
+pub fn snapshot(version: CatalogueVersion) -> Path {
+    Path::from(format!("{SNAPSHOT}/{:020}", version.0))
+}
+
+/// The object of one start-up probe.
+pub fn probe(nonce: u128) -> Path {
+    Path::from(format!("catalogue/probe-{nonce:032x}"))
+}
+
+/// One table of a block.
+pub fn table(block: BlockId, table: Table) -> Path {
+    Path::from(format!("{BLOCKS}/{block}/{}", table.file_name()))
+}
+
+/// What a block's tables are; its presence says that they are all there.
+pub fn manifest(block: BlockId) -> Path {
+    Path::from(format!("{BLOCKS}/{block}/manifest.json"))
+}
+
+/// The version that a key of the log or of a snapshot stands for, if it is one.
+pub fn version_of(key: &Path) -> Option<CatalogueVersion> {
+    let name = key.filename()?;
+    let digits = name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit());
+    if !digits {
+        return None;
+    }
+    name.parse().ok().map(CatalogueVersion)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_read_back_and_sort() {
+        let keys: Vec<Path> = [1, 9, 10, u64::MAX]
+            .map(|v| log_entry(CatalogueVersion(v)))
+            .into();
+        assert!(keys.is_sorted());
+        assert_eq!(version_of(&keys[2]), Some(CatalogueVersion(10)));
+        assert_eq!(version_of(&Path::from("catalogue/log/10")), None);
+        assert_eq!(
+            version_of(&Path::from("catalogue/log/0000000000000000001x")),
+            None
+        );
+        assert_eq!(
+            version_of(&Path::from("catalogue/log/+0000000000000000001")),
+            None
+        );
+    }
+}

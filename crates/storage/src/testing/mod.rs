@@ -1,0 +1,1 @@
+//! An object store with faults and a clock that stands still, for tests.
