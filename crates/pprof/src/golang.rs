@@ -1,0 +1,83 @@
+//! Repairs of Go profiles.
+
+use crate::raw::RawProfile;
+
+const TYPE_PARAMETERS: &[u8] = b"[go.shape.";
+
+/// Takes the compiler's type parameters out of function names, so that instances of a generic
+/// function are one function.
+pub(crate) fn drop_type_parameters(raw: &mut RawProfile<'_>) {
+    // Nearly every profile is free of them, which one pass over the bytes shows.
+    if memchr::memmem::find(raw.bytes(), TYPE_PARAMETERS).is_none() {
+        return;
+    }
+    let mut is_name = vec![false; raw.n_strings()];
+    for function in &raw.columns.functions {
+        for name in [function.name, function.system_name] {
+            if let Some(slot) = is_name.get_mut(name as usize) {
+                *slot = true;
+            }
+        }
+    }
+    let names = (0u32..).zip(is_name).filter(|&(_, is_name)| is_name);
+    for (name, _) in names {
+        if let Some(short) = without_type_parameters(raw.text(name)) {
+            raw.rewrite(name, &short);
+        }
+    }
+}
+
+/// `None` if there is nothing to take out.
+fn without_type_parameters(name: &[u8]) -> Option<Vec<u8>> {
+    let mut left = name;
+    let mut kept = Vec::new();
+    while let Some(start) = memchr::memmem::find(left, TYPE_PARAMETERS) {
+        let Some(length) = bracketed(&left[start..]) else {
+            break;
+        };
+        kept.extend_from_slice(&left[..start]);
+        left = &left[start + length..];
+    }
+    kept.extend_from_slice(left);
+    (kept.len() < name.len()).then_some(kept)
+}
+
+/// Length of the brackets that `text` starts with, nested ones included.
+fn bracketed(text: &[u8]) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'[' => depth += 1,
+            b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at + 1);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn short(name: &str) -> Option<String> {
+        without_type_parameters(name.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn type_parameters_go_and_all_else_stays() {
+        let cases = [
+            ("slices.Sort[go.shape.int]", "slices.Sort"),
+            ("a.(*T[go.shape.int_0,go.shape.string]).f", "a.(*T).f"),
+            ("a.F[go.shape.struct { X []int }].func1", "a.F.func1"),
+            ("a.F[go.shape.int].G[go.shape.[]uint8]", "a.F.G"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(short(name).as_deref(), Some(expected));
+        }
+        assert_eq!(short("slices.Sort[...]"), None);
+        assert_eq!(short("cut.off[go.shape.int"), None);
+    }
+}

@@ -1,0 +1,500 @@
+//! Reads google.v1.Profile bytes into columns, without copying a string.
+//!
+//! The columns hold what the message says and nothing has been looked up yet: ids are the sender's,
+//! string indexes may point anywhere. [`RawProfile::string`] and the checks of the normaliser deal
+//! with that. Strings are places in the message; a repair that rewrites one appends the new text to
+//! a side buffer.
+//!
+//! # Invariants
+//! - Columns grow only by elements that took bytes of the message.
+//! - A string index that does not fit is kept as [`BAD_INDEX`], which is outside of every table.
+//! - Of a field that may stand once, the last one counts; unknown fields are skipped; a known field
+//!   with the wrong wire type is an error.
+
+use crate::wire::{self, Cursor, Tag};
+
+/// Stands for a string index that is negative or larger than any table.
+pub const BAD_INDEX: u32 = u32::MAX;
+
+/// Marks a place in the side buffer of rewritten strings.
+const REWRITTEN: u32 = 1 << 31;
+/// Places are 31 bits wide.
+const MAX_BYTES: usize = REWRITTEN as usize - 1;
+/// Rewriting may not make much out of little: functions are small and share long strings.
+const MAX_REWRITTEN_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why bytes are not a profile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("the profile is empty")]
+    Empty,
+    #[error("the profile's protobuf ends inside a field")]
+    Truncated,
+    #[error("the profile's protobuf has an integer longer than 64 bits")]
+    Varint,
+    #[error("the profile's protobuf has the impossible field tag {tag}")]
+    Tag { tag: u64 },
+    #[error("field {field} of the profile's {what} has wire type {wire}, which it never has")]
+    WireType {
+        what: &'static str,
+        field: u32,
+        wire: u8,
+    },
+    #[error("unknown field {field} has wire type {wire}, which cannot be skipped")]
+    UnknownWireType { field: u32, wire: u8 },
+    #[error("the profile is {actual} bytes long; more than {limit} cannot be read")]
+    TooLong { actual: usize, limit: usize },
+}
+
+/// String indexes of a kind and its unit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ValueType {
+    pub kind: u32,
+    pub unit: u32,
+}
+
+/// Where a sample's runs stop; they start where the sample before stopped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SampleEnds {
+    pub frames: u32,
+    pub values: u32,
+    pub labels: u32,
+}
+
+/// A label of a sample: text if `text` is not 0, else a number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RawLabel {
+    pub key: u32,
+    pub text: u32,
+    pub number: i64,
+    pub unit: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RawMapping {
+    pub id: u64,
+    pub start: u64,
+    pub limit: u64,
+    pub offset: u64,
+    pub filename: u32,
+    pub build_id: u32,
+    /// See [`scoria_model::part::mapping_flags`].
+    pub flags: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RawLocation {
+    pub id: u64,
+    pub mapping: u64,
+    pub address: u64,
+    /// One past the location's last entry in [`Columns::lines`].
+    pub lines_end: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RawLine {
+    pub function: u64,
+    pub line: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RawFunction {
+    pub id: u64,
+    pub name: u32,
+    pub system_name: u32,
+    pub filename: u32,
+    pub start_line: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    start: u32,
+    length: u32,
+}
+
+/// The columns of one profile; kept and refilled to spare allocations.
+#[derive(Debug, Default)]
+pub struct Columns {
+    strings: Vec<Place>,
+    rewritten: Vec<u8>,
+    pub sample_types: Vec<ValueType>,
+    pub samples: Vec<SampleEnds>,
+    /// Location ids, leaf first.
+    pub frames: Vec<u64>,
+    pub values: Vec<i64>,
+    pub labels: Vec<RawLabel>,
+    pub mappings: Vec<RawMapping>,
+    pub locations: Vec<RawLocation>,
+    /// The innermost inlined call first.
+    pub lines: Vec<RawLine>,
+    pub functions: Vec<RawFunction>,
+    pub time_ns: i64,
+    pub duration_ns: i64,
+    pub period_type: ValueType,
+    pub period: i64,
+}
+
+/// A decoded profile over the bytes it came from.
+#[derive(Debug)]
+pub struct RawProfile<'a> {
+    bytes: &'a [u8],
+    pub columns: Columns,
+}
+
+impl<'a> RawProfile<'a> {
+    /// Reads a whole profile.
+    ///
+    /// # Errors
+    /// The bytes are not a protobuf message of this shape.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::decode_into(bytes, Columns::default())
+    }
+
+    /// As [`decode`](Self::decode), into the memory of `columns`, whose content is forgotten.
+    ///
+    /// # Errors
+    /// The bytes are not a protobuf message of this shape.
+    pub fn decode_into(bytes: &'a [u8], mut columns: Columns) -> Result<Self, DecodeError> {
+        if bytes.is_empty() {
+            return Err(DecodeError::Empty);
+        }
+        if bytes.len() > MAX_BYTES {
+            return Err(DecodeError::TooLong {
+                actual: bytes.len(),
+                limit: MAX_BYTES,
+            });
+        }
+        columns.clear();
+        columns.read(bytes)?;
+        Ok(Self { bytes, columns })
+    }
+
+    pub fn n_strings(&self) -> usize {
+        self.columns.strings.len()
+    }
+
+    /// The bytes of a string, `None` if the index is outside the table.
+    #[inline]
+    pub fn string(&self, at: u32) -> Option<&[u8]> {
+        let place = self.columns.strings.get(at as usize)?;
+        let start = (place.start & !REWRITTEN) as usize;
+        let home = if place.start & REWRITTEN == 0 {
+            self.bytes
+        } else {
+            &self.columns.rewritten
+        };
+        home.get(start..start + place.length as usize)
+    }
+
+    /// The bytes of a string; the empty one for an index outside the table.
+    pub fn text(&self, at: u32) -> &[u8] {
+        self.string(at).unwrap_or_default()
+    }
+
+    /// The place of sample `at` in the three columns of runs.
+    pub fn sample(&self, at: usize) -> Sample {
+        let start = match at.checked_sub(1) {
+            Some(before) => self.columns.samples[before],
+            None => SampleEnds::default(),
+        };
+        let end = self.columns.samples[at];
+        Sample { start, end }
+    }
+
+    /// The place of the lines of location `at`.
+    pub fn lines_of(&self, at: usize) -> &[RawLine] {
+        let locations = &self.columns.locations;
+        let start = match at.checked_sub(1) {
+            Some(before) => locations[before].lines_end as usize,
+            None => 0,
+        };
+        &self.columns.lines[start..locations[at].lines_end as usize]
+    }
+
+    /// Bytes of the longest string.
+    pub(crate) fn longest_string(&self) -> u32 {
+        let lengths = self.columns.strings.iter().map(|place| place.length);
+        lengths.max().unwrap_or_default()
+    }
+
+    /// Replaces the string at `at`, which every reference to it then sees. Leaves it as it is if
+    /// there is no room for more rewritten text.
+    pub(crate) fn rewrite(&mut self, at: u32, text: &[u8]) {
+        let place = self.columns.append(text);
+        if let (Some(slot), Some(place)) = (self.columns.strings.get_mut(at as usize), place) {
+            *slot = place;
+        }
+    }
+
+    /// Adds a string; its index, or `None` if there is no room for more rewritten text.
+    pub(crate) fn push_string(&mut self, text: &[u8]) -> Option<u32> {
+        let place = self.columns.append(text)?;
+        self.columns.strings.push(place);
+        u32::try_from(self.columns.strings.len() - 1).ok()
+    }
+
+    /// The message itself.
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Cuts `n` bytes off the front of the string at `at`.
+    pub(crate) fn cut_front(&mut self, at: u32, n: u32) {
+        if let Some(place) = self.columns.strings.get_mut(at as usize) {
+            let n = n.min(place.length);
+            place.start += n;
+            place.length -= n;
+        }
+    }
+}
+
+/// The runs of one sample.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    start: SampleEnds,
+    end: SampleEnds,
+}
+
+impl Sample {
+    pub const fn frames(self) -> std::ops::Range<usize> {
+        self.start.frames as usize..self.end.frames as usize
+    }
+
+    pub const fn values(self) -> std::ops::Range<usize> {
+        self.start.values as usize..self.end.values as usize
+    }
+
+    pub const fn labels(self) -> std::ops::Range<usize> {
+        self.start.labels as usize..self.end.labels as usize
+    }
+}
+
+impl Columns {
+    fn clear(&mut self) {
+        self.strings.clear();
+        self.rewritten.clear();
+        self.sample_types.clear();
+        self.samples.clear();
+        self.frames.clear();
+        self.values.clear();
+        self.labels.clear();
+        self.mappings.clear();
+        self.locations.clear();
+        self.lines.clear();
+        self.functions.clear();
+        self.time_ns = 0;
+        self.duration_ns = 0;
+        self.period_type = ValueType::default();
+        self.period = 0;
+    }
+
+    /// Memory held, in bytes, by the columns that a profile can make large.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.strings.capacity() * 8
+            + self.rewritten.capacity()
+            + self.samples.capacity() * 12
+            + self.frames.capacity() * 8
+            + self.values.capacity() * 8
+            + self.labels.capacity() * size_of::<RawLabel>()
+            + self.mappings.capacity() * size_of::<RawMapping>()
+            + self.locations.capacity() * size_of::<RawLocation>()
+            + self.lines.capacity() * size_of::<RawLine>()
+            + self.functions.capacity() * size_of::<RawFunction>()
+    }
+
+    fn append(&mut self, text: &[u8]) -> Option<Place> {
+        let start = self.rewritten.len();
+        if start + text.len() > MAX_REWRITTEN_BYTES {
+            return None;
+        }
+        self.rewritten.extend_from_slice(text);
+        Some(Place {
+            start: start as u32 | REWRITTEN,
+            length: text.len() as u32,
+        })
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        const WHAT: &str = "top level";
+        let mut cursor = Cursor::new(bytes);
+        while let Some(tag) = cursor.tag()? {
+            match tag.number {
+                1 => {
+                    let kind = value_type(cursor.sub(tag, WHAT)?)?;
+                    self.sample_types.push(kind);
+                }
+                2 => self.read_sample(cursor.sub(tag, WHAT)?)?,
+                3 => {
+                    let mapping = mapping(cursor.sub(tag, WHAT)?)?;
+                    self.mappings.push(mapping);
+                }
+                4 => self.read_location(cursor.sub(tag, WHAT)?)?,
+                5 => {
+                    let function = function(cursor.sub(tag, WHAT)?)?;
+                    self.functions.push(function);
+                }
+                6 => {
+                    let length = cursor.sub(tag, WHAT)?.len();
+                    self.strings.push(Place {
+                        start: (bytes.len() - cursor.n_left() - length) as u32,
+                        length: length as u32,
+                    });
+                }
+                7 | 8 | 14 | 15 => drop(cursor.int(tag, WHAT)?),
+                9 => self.time_ns = cursor.int(tag, WHAT)? as i64,
+                10 => self.duration_ns = cursor.int(tag, WHAT)? as i64,
+                11 => self.period_type = value_type(cursor.sub(tag, WHAT)?)?,
+                12 => self.period = cursor.int(tag, WHAT)? as i64,
+                13 => wire::repeated(&mut cursor, tag, WHAT, drop)?,
+                _ => cursor.skip(tag)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_sample(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        const WHAT: &str = "sample";
+        let mut cursor = Cursor::new(bytes);
+        while let Some(tag) = cursor.tag()? {
+            match tag.number {
+                1 => {
+                    let frames = &mut self.frames;
+                    wire::repeated(&mut cursor, tag, WHAT, |id| frames.push(id))?;
+                }
+                2 => {
+                    let values = &mut self.values;
+                    wire::repeated(&mut cursor, tag, WHAT, |value| values.push(value as i64))?;
+                }
+                3 => {
+                    let label = label(cursor.sub(tag, WHAT)?)?;
+                    self.labels.push(label);
+                }
+                _ => cursor.skip(tag)?,
+            }
+        }
+        self.samples.push(SampleEnds {
+            frames: self.frames.len() as u32,
+            values: self.values.len() as u32,
+            labels: self.labels.len() as u32,
+        });
+        Ok(())
+    }
+
+    fn read_location(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        const WHAT: &str = "location";
+        let mut cursor = Cursor::new(bytes);
+        let mut row = RawLocation::default();
+        while let Some(tag) = cursor.tag()? {
+            match tag.number {
+                1 => row.id = cursor.int(tag, WHAT)?,
+                2 => row.mapping = cursor.int(tag, WHAT)?,
+                3 => row.address = cursor.int(tag, WHAT)?,
+                4 => {
+                    let line = line(cursor.sub(tag, WHAT)?)?;
+                    self.lines.push(line);
+                }
+                5 => drop(cursor.int(tag, WHAT)?),
+                _ => cursor.skip(tag)?,
+            }
+        }
+        row.lines_end = self.lines.len() as u32;
+        self.locations.push(row);
+        Ok(())
+    }
+}
+
+fn index(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(BAD_INDEX)
+}
+
+fn value_type(bytes: &[u8]) -> Result<ValueType, DecodeError> {
+    const WHAT: &str = "value type";
+    let mut cursor = Cursor::new(bytes);
+    let mut row = ValueType::default();
+    while let Some(tag) = cursor.tag()? {
+        match tag.number {
+            1 => row.kind = index(cursor.int(tag, WHAT)?),
+            2 => row.unit = index(cursor.int(tag, WHAT)?),
+            _ => cursor.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+fn label(bytes: &[u8]) -> Result<RawLabel, DecodeError> {
+    const WHAT: &str = "label";
+    let mut cursor = Cursor::new(bytes);
+    let mut row = RawLabel::default();
+    while let Some(tag) = cursor.tag()? {
+        match tag.number {
+            1 => row.key = index(cursor.int(tag, WHAT)?),
+            2 => row.text = index(cursor.int(tag, WHAT)?),
+            3 => row.number = cursor.int(tag, WHAT)? as i64,
+            4 => row.unit = index(cursor.int(tag, WHAT)?),
+            _ => cursor.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+fn line(bytes: &[u8]) -> Result<RawLine, DecodeError> {
+    const WHAT: &str = "line";
+    let mut cursor = Cursor::new(bytes);
+    let mut row = RawLine::default();
+    while let Some(tag) = cursor.tag()? {
+        match tag.number {
+            1 => row.function = cursor.int(tag, WHAT)?,
+            2 => row.line = cursor.int(tag, WHAT)? as i64,
+            3 => drop(cursor.int(tag, WHAT)?),
+            _ => cursor.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+fn function(bytes: &[u8]) -> Result<RawFunction, DecodeError> {
+    const WHAT: &str = "function";
+    let mut cursor = Cursor::new(bytes);
+    let mut row = RawFunction::default();
+    while let Some(tag) = cursor.tag()? {
+        match tag.number {
+            1 => row.id = cursor.int(tag, WHAT)?,
+            2 => row.name = index(cursor.int(tag, WHAT)?),
+            3 => row.system_name = index(cursor.int(tag, WHAT)?),
+            4 => row.filename = index(cursor.int(tag, WHAT)?),
+            5 => row.start_line = cursor.int(tag, WHAT)? as i64,
+            _ => cursor.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+fn mapping(bytes: &[u8]) -> Result<RawMapping, DecodeError> {
+    const WHAT: &str = "mapping";
+    let mut cursor = Cursor::new(bytes);
+    let mut row = RawMapping::default();
+    while let Some(tag) = cursor.tag()? {
+        match tag.number {
+            1 => row.id = cursor.int(tag, WHAT)?,
+            2 => row.start = cursor.int(tag, WHAT)?,
+            3 => row.limit = cursor.int(tag, WHAT)?,
+            4 => row.offset = cursor.int(tag, WHAT)?,
+            5 => row.filename = index(cursor.int(tag, WHAT)?),
+            6 => row.build_id = index(cursor.int(tag, WHAT)?),
+            7..=10 => read_flag(&mut cursor, tag, &mut row.flags)?,
+            _ => cursor.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+/// The four flags are fields 7 to 10 and bits 0 to 3.
+fn read_flag(cursor: &mut Cursor<'_>, tag: Tag, flags: &mut u32) -> Result<(), DecodeError> {
+    let bit = 1 << (tag.number - 7);
+    if cursor.int(tag, "mapping")? == 0 {
+        *flags &= !bit;
+    } else {
+        *flags |= bit;
+    }
+    Ok(())
+}
