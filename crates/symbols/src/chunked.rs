@@ -54,10 +54,6 @@ impl<T: Copy> Chunked<T> {
         at
     }
 
-    pub(crate) fn iter_from(&self, from: u32) -> impl Iterator<Item = T> + '_ {
-        (from..self.len() as u32).map(|at| self.get(at))
-    }
-
     pub(crate) fn snapshot(&self) -> Column<T> {
         let mut chunks = Vec::with_capacity(self.full.len() + 1);
         chunks.extend(self.full.iter().map(Arc::clone));
@@ -172,10 +168,6 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    pub(crate) fn len(self) -> usize {
-        self.len as usize
-    }
-
     fn range(self) -> Range<usize> {
         self.start as usize..self.start as usize + self.len as usize
     }

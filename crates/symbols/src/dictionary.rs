@@ -145,10 +145,6 @@ impl Dictionary {
         self.text.get(self.strings.get(id))
     }
 
-    pub(crate) fn location_lines(&self, id: u32) -> &[Line] {
-        self.lines.get(self.locations.get(id).lines)
-    }
-
     pub(crate) fn string_id(&mut self, text: &str) -> u32 {
         let hash = self.seed.hash_one(text);
         let (strings, arena) = (&self.strings, &self.text);

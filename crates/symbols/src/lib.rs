@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! PartView ──intern──► Dictionary ──encode_since──► log record ──apply──► Dictionary (replay)
-//!                          │ snapshot                      
-//!                          ▼                               
+//!                          │ snapshot
+//!                          ▼
 //! block tables ──from_tables──► Symbols ──pre_order──► dense, sorted tables of a new block
 //! ```
 //!
@@ -40,3 +40,6 @@ pub use symbols::{Location, SymbolTables, Symbols};
 
 /// The node of the empty stacktrace, ancestor of all others.
 pub const ROOT: u32 = 0;
+
+#[cfg(test)]
+mod tests;

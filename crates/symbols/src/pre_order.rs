@@ -220,3 +220,6 @@ impl Symbols {
 fn marked(flags: &[bool]) -> impl Iterator<Item = u32> + '_ {
     (0..flags.len() as u32).filter(|&at| flags[at as usize])
 }
+
+#[cfg(test)]
+mod tests;
