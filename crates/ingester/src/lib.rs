@@ -13,4 +13,5 @@
 //! - A segment that failed once is never written again, and a damaged one is never skipped
 //!   silently; see [`segment`].
 
+pub mod segment;
 pub mod stream;
