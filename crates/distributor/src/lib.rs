@@ -1,1 +1,43 @@
-//! Scoria distributor.
+//! The role that takes profiles in: it decodes each one once, holds it against the tenant's limits,
+//! and hands it to the ingester whose part of the ring it falls in.
+//!
+//! ```text
+//! Push ─────────────────────┐
+//! /ingest ──► ingest ───────┴──► Distributor::push
+//!                                      │  prepare: decompress ─► charge ─► decode, check, normalise
+//!                                      │  ring:    (tenant, service), series ─► ingester
+//!                                      ▼
+//!                     one call an ingester, all parts of the request ──► outcomes
+//! ```
+//!
+//! [`ingest`] reads what the old HTTP API leaves to be guessed and ends in the same
+//! [`Distributor::push`].
+//!
+//! # Invariants
+//! - Each profile of a request stands for itself: a bad one never takes the good ones with it.
+//! - What is answered as stored is durable. What is refused, dropped or cut is counted by reason.
+//! - A resend of the same upload carries the same key, so that it is stored once.
+//! - Every byte that is decompressed was taken from the budget first.
+//! - Nothing is kept between requests but buffers, token buckets and counts: any number of
+//!   distributors can stand side by side.
+//!
+//! # What it must not know
+//! How profiles are stored and queried, and by which protocol they came: listeners turn requests
+//! into [`IncomingProfile`]s and [`RefusalKind`]s into the status codes of their protocol.
+
+pub mod incoming;
+pub mod ingest;
+mod key;
+pub mod metrics;
+pub mod outcome;
+mod prepare;
+mod push;
+mod rate;
+pub mod tenants;
+
+pub use incoming::{IncomingProfile, IngestOrigin, Origin};
+pub use ingest::{IngestError, IngestRequest};
+pub use metrics::Metrics;
+pub use outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
+pub use push::{Components, Distributor, Settings};
+pub use tenants::TenantLimits;

@@ -1,0 +1,467 @@
+//! From one incoming profile to the part that an ingester gets: the steps whose order decides what
+//! is charged and counted.
+//!
+//! ```text
+//! key ─► size known? permit ─► decompress ─► sum of the request ─► rate ─► decode, check, normalise ─► part
+//! ```
+//!
+//! # Invariants
+//! - Memory for what is decompressed is taken from the budget before it is decompressed, and what
+//!   the part needs is held until the part is dropped.
+//! - The rate is charged before the profile is looked at: invalid profiles cost as much as valid
+//!   ones.
+//! - Every profile that is not handed on is counted by reason, and so is everything left out of one
+//!   that is.
+//!
+//! # What it must not know
+//! Ingesters, and how many there are.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use scoria_model::labels::names;
+use scoria_model::part::Part;
+use scoria_model::{ByteBudget, Clock, DiscardReason, Limits, Permit, TenantId, Timestamp};
+use scoria_pprof::gunzip::is_gzip;
+use scoria_pprof::{Decompressor, Dropped, GunzipError, Ingest, Normalised, Normaliser, Upload};
+
+use crate::incoming::{IncomingProfile, Origin};
+use crate::key::{ByContent, Keys};
+use crate::metrics::{Metrics, Received, name_of};
+use crate::outcome::{Refusal, RefusalKind};
+use crate::rate::RateLimiter;
+
+/// When to come again after the memory ran out: it is given back within a request's time.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
+const GZIP_MEMBER: [u8; 3] = [0x1f, 0x8b, 8];
+/// No deflate stream expands more than this.
+const EXPANSION_MAX: u64 = 1032;
+
+/// What preparing needs beside the profile.
+#[derive(Debug)]
+pub(crate) struct Preparation {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) bodies: ByteBudget,
+    pub(crate) keys: Keys,
+    pub(crate) rates: RateLimiter,
+    pub(crate) metrics: Metrics,
+    pub(crate) workers: Workers,
+}
+
+/// A profile that is ready to be stored.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// As [`Part::encode`] writes it.
+    pub(crate) part: Bytes,
+    /// What was charged for the profile.
+    pub(crate) bytes: u64,
+    /// Some of its label groups were refused; the others are in the part.
+    pub(crate) refused: Option<Refusal>,
+    /// Covers the part.
+    pub(crate) permit: Permit,
+}
+
+/// Why there is nothing to store.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The profile has no samples, or none that could be kept.
+    Empty,
+    Profile(Refusal),
+    /// Nothing of the whole request may be stored.
+    Request(Refusal),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Profile(refusal)
+    }
+}
+
+/// One request on its way through the preparation.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    preparation: &'a Preparation,
+    tenant: &'a TenantId,
+    limits: &'a Limits,
+    now: Timestamp,
+    /// Decompressed bytes of the profiles so far.
+    sum: u64,
+}
+
+impl Preparation {
+    pub(crate) fn batch<'a>(&'a self, tenant: &'a TenantId, limits: &'a Limits) -> Batch<'a> {
+        Batch {
+            preparation: self,
+            tenant,
+            limits,
+            now: self.clock.now(),
+            sum: 0,
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Prepares the profiles in order, each on its own.
+    ///
+    /// # Errors
+    /// The request as a whole breaks a limit.
+    pub(crate) fn prepare(
+        mut self,
+        profiles: &[IncomingProfile],
+    ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
+        let mut worker = self.preparation.workers.take();
+        let prepared = profiles
+            .iter()
+            .map(|profile| match self.profile(&mut worker, profile) {
+                Err(Stop::Request(refusal)) => Err(refusal),
+                other => Ok(other),
+            })
+            .collect();
+        self.preparation.workers.give_back(worker);
+        if let Err(refusal) = &prepared {
+            let reason = refusal.kind.reason();
+            for profile in profiles {
+                self.discarded(reason, profile.raw.len() as u64);
+            }
+        }
+        prepared
+    }
+
+    fn profile(
+        &mut self,
+        worker: &mut Worker,
+        profile: &IncomingProfile,
+    ) -> Result<Prepared, Stop> {
+        let started = self.preparation.clock.monotonic();
+        self.preparation.metrics.arrived(self.tenant, profile);
+        let labels: Vec<(&str, &str)> = profile
+            .labels
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+
+        let mut charged = profile.raw.len() as u64;
+        let result = self
+            .decompressed(&mut worker.decompressor, &profile.raw, &labels)
+            .map_err(Stop::from)
+            .and_then(|(plain, mut permit)| {
+                charged = plain.len() as u64 + label_bytes(&labels);
+                self.charge(plain.len() as u64, charged)?;
+                let normalised =
+                    self.normalised(&mut worker.normaliser, profile, &labels, plain)?;
+                let part = encode(&normalised.part);
+                permit.shrink_to(part.len() as u64);
+                let grow = (part.len() as u64).saturating_sub(permit.bytes());
+                permit.grow(grow).map_err(overloaded)?;
+                Ok((normalised, part, permit))
+            });
+        match result {
+            Ok((normalised, part, permit)) => {
+                let took = self.preparation.clock.monotonic().saturating_sub(started);
+                self.observe(profile, &normalised, charged, took);
+                let refused = self.partly_refused(&normalised);
+                if normalised.part.profiles.is_empty() {
+                    self.discarded(DiscardReason::EmptyProfile, charged);
+                    return Err(Stop::Empty);
+                }
+                Ok(Prepared {
+                    part,
+                    bytes: charged,
+                    refused,
+                    permit,
+                })
+            }
+            Err(Stop::Profile(refusal)) => {
+                self.discarded(refusal.kind.reason(), charged);
+                Err(Stop::Profile(refusal.of(profile)))
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    /// The plain bytes, with a permit for them.
+    fn decompressed<'b>(
+        &self,
+        decompressor: &'b mut Decompressor,
+        raw: &'b [u8],
+        labels: &[(&str, &str)],
+    ) -> Result<(&'b [u8], Permit), Refusal> {
+        let limits = self.limits;
+        let cap = match limits.max_profile_size_bytes {
+            0 => u64::MAX,
+            bytes => bytes,
+        };
+        let expected = expected_bytes(raw, cap);
+        let refuse = |error: &GunzipError| {
+            let rejection = error.rejection(labels);
+            Refusal::invalid(rejection.reason, rejection.message)
+        };
+        if expected > cap {
+            return Err(refuse(&GunzipError::TooLarge { limit: cap }));
+        }
+        let permit = self.preparation.bodies.try_acquire(expected);
+        let permit = permit.map_err(overloaded)?;
+        // Not even bytes whose trailer lies about them are decompressed beyond the permit.
+        let plain = decompressor
+            .decompress(raw, expected.max(1))
+            .map_err(|error| match error {
+                GunzipError::TooLarge { .. } if expected < cap => refuse(&GunzipError::Corrupt {
+                    detail: format!("it holds more than the {expected} bytes that it claims"),
+                }),
+                error => refuse(&error),
+            })?;
+        Ok((plain, permit))
+    }
+
+    /// Counts the profile against the request's sum, then against the tenant's rate.
+    fn charge(&mut self, plain: u64, charged: u64) -> Result<(), Stop> {
+        self.sum = self.sum.saturating_add(plain);
+        let limit = self.limits.ingestion_body_limit_bytes;
+        if Limits::exceeded(self.sum, limit) {
+            return Err(Stop::Request(Refusal::invalid(
+                DiscardReason::BodySizeLimitExceeded,
+                format!(
+                    "the profiles of the request exceed the body size limit (ingestion_body_limit_bytes, actual: more than {} decompressed, limit: {limit}); send them in several requests",
+                    self.sum - 1
+                ),
+            )));
+        }
+        let now = self.preparation.clock.monotonic();
+        self.preparation
+            .rates
+            .take(self.tenant, self.limits, charged, now)
+            .map_err(|too_fast| {
+                Stop::Profile(Refusal {
+                    kind: RefusalKind::RateLimited {
+                        retry_after: too_fast.wait,
+                    },
+                    message: format!(
+                        "push rate limit ({} bytes/s, burst {}) exceeded while adding {charged} bytes (ingestion_rate_bytes of tenant {}); retry in {:.1} s or raise the limit",
+                        too_fast.rate,
+                        too_fast.burst,
+                        self.tenant,
+                        too_fast.wait.as_secs_f64(),
+                    ),
+                })
+            })
+    }
+
+    fn normalised(
+        &self,
+        normaliser: &mut Normaliser,
+        profile: &IncomingProfile,
+        labels: &[(&str, &str)],
+        plain: &[u8],
+    ) -> Result<Normalised, Refusal> {
+        let by_content = if self.limits.deduplicate_by_content {
+            ByContent::Recognise
+        } else {
+            ByContent::Ignore
+        };
+        let display_names: Option<Vec<(&str, &str)>> = match &profile.origin {
+            Origin::Ingest(origin) => origin.sample_types.as_ref().map(|config| {
+                let pairs = config.display_names.iter();
+                pairs.map(|(kind, shown)| (&**kind, &**shown)).collect()
+            }),
+            Origin::Push => None,
+        };
+        let upload = Upload {
+            pprof: plain,
+            labels,
+            origin: match &profile.origin {
+                Origin::Push => scoria_pprof::Origin::Push,
+                Origin::Ingest(origin) => scoria_pprof::Origin::Ingest(Ingest {
+                    spy: &origin.spy_name,
+                    from: origin.from,
+                    display_names: display_names.as_deref(),
+                }),
+            },
+            key: self.preparation.keys.key(self.tenant, profile, by_content),
+            now: self.now,
+        };
+        normaliser
+            .normalise(&upload, self.limits)
+            .map_err(|rejection| Refusal::invalid(rejection.reason, rejection.message))
+    }
+
+    fn observe(
+        &self,
+        profile: &IncomingProfile,
+        normalised: &Normalised,
+        charged: u64,
+        took: Duration,
+    ) {
+        let part = &normalised.part;
+        let samples_bytes =
+            4 * part.frames.len() + 4 * part.stack_ends.len() + 12 * part.sample_value.len();
+        let symbols_bytes = part.strings.bytes.len()
+            + 20 * part.functions.len()
+            + 24 * part.location_address.len()
+            + 36 * part.mappings.len();
+        let named = part.types.first().map(|kind| part.strings.get(kind[0]));
+        let name = named.and_then(|name| std::str::from_utf8(name).ok());
+        self.preparation.metrics.received(
+            self.tenant,
+            &Received {
+                name: name.unwrap_or_else(|| name_of(profile)),
+                compressed: profile.raw.len() as u64,
+                decompressed: charged,
+                samples: normalised.stats.samples,
+                samples_bytes: samples_bytes as u64,
+                symbols_bytes: symbols_bytes as u64,
+                normalised: (samples_bytes + symbols_bytes) as u64,
+                parsed_in: took,
+            },
+        );
+        self.count_dropped(&normalised.dropped);
+    }
+
+    fn count_dropped(&self, dropped: &Dropped) {
+        for (reason, count) in dropped.iter() {
+            // An empty profile is counted as discarded, with its bytes.
+            if reason != DiscardReason::EmptyProfile {
+                self.preparation.metrics.dropped(self.tenant, reason, count);
+            }
+        }
+    }
+
+    /// Counts the refused label groups; the refusal that stands for them.
+    fn partly_refused(&self, normalised: &Normalised) -> Option<Refusal> {
+        for refused in &normalised.refused {
+            let reason = refused.rejection.reason;
+            let metrics = &self.preparation.metrics;
+            metrics.dropped(self.tenant, reason, refused.samples);
+            metrics.discarded(self.tenant, reason, 0);
+        }
+        let first = normalised.refused.first()?;
+        let groups: u64 = normalised
+            .refused
+            .iter()
+            .map(|refused| refused.groups)
+            .sum();
+        let message = format!(
+            "{} (of the profile's label sets {groups} were refused, the others are stored)",
+            first.rejection.message
+        );
+        Some(Refusal::invalid(first.rejection.reason, message))
+    }
+
+    fn discarded(&self, reason: DiscardReason, bytes: u64) {
+        self.preparation
+            .metrics
+            .discarded(self.tenant, reason, bytes);
+    }
+}
+
+impl Refusal {
+    /// With the place of the profile in its request, where a request can hold several.
+    fn of(mut self, profile: &IncomingProfile) -> Self {
+        if matches!(profile.origin, Origin::Push) {
+            let series = profile.series;
+            let id = if profile.id.is_empty() {
+                "without ID".to_owned()
+            } else {
+                format!(
+                    "with ID {:?}",
+                    profile.id.chars().take(64).collect::<String>()
+                )
+            };
+            self.message = format!("profile {id} of series {series}: {}", self.message);
+        }
+        self
+    }
+}
+
+fn overloaded(exceeded: scoria_model::budget::BudgetExceeded) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Overloaded {
+            retry_after: MEMORY_RETRY_AFTER,
+        },
+        message: format!("{exceeded}; retry in a second, or give the server more memory"),
+    }
+}
+
+fn label_bytes(labels: &[(&str, &str)]) -> u64 {
+    let bytes = labels.iter().map(|(name, value)| name.len() + value.len());
+    bytes.sum::<usize>() as u64
+}
+
+fn encode(part: &Part) -> Bytes {
+    let mut out = Vec::new();
+    part.encode(&mut out);
+    Bytes::from(out)
+}
+
+/// How large the profile is when decompressed: exact for plain bytes, what the trailer claims for
+/// one gzip member, else the most that it can be.
+fn expected_bytes(raw: &[u8], cap: u64) -> u64 {
+    if !is_gzip(raw) {
+        return raw.len() as u64;
+    }
+    let possible = (raw.len() as u64).saturating_mul(EXPANSION_MAX);
+    let inside = raw.get(GZIP_MEMBER.len()..).unwrap_or_default();
+    let several = memchr::memmem::find(inside, &GZIP_MEMBER).is_some();
+    match raw.last_chunk::<4>() {
+        Some(claimed) if !several => u64::from(u32::from_le_bytes(*claimed)).min(possible),
+        _ => possible.min(cap),
+    }
+}
+
+/// What a thread needs to decode: buffers that are kept from profile to profile.
+pub(crate) struct Worker {
+    decompressor: Decompressor,
+    normaliser: Normaliser,
+}
+
+/// The workers that are not in use.
+pub(crate) struct Workers {
+    idle: Mutex<Vec<Worker>>,
+    idle_max: usize,
+    seed: u64,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers")
+            .field("idle", &self.idle.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Workers {
+    /// Keeps at most `idle_max` workers. `seed` is secret to the process.
+    pub(crate) fn new(idle_max: usize, seed: u64) -> Self {
+        Self {
+            idle: Mutex::default(),
+            idle_max,
+            seed,
+        }
+    }
+
+    fn take(&self) -> Worker {
+        let idle = self.idle.lock().pop();
+        idle.unwrap_or_else(|| Worker {
+            decompressor: Decompressor::new(),
+            normaliser: Normaliser::new(self.seed),
+        })
+    }
+
+    fn give_back(&self, worker: Worker) {
+        let mut idle = self.idle.lock();
+        if idle.len() < self.idle_max {
+            idle.push(worker);
+        }
+    }
+}
+
+/// The service that a profile is stored under.
+pub(crate) fn service_of(profile: &IncomingProfile) -> &str {
+    const UNKNOWN_SERVICE: &str = "unknown_service";
+    let mut labels = profile.labels.iter();
+    labels
+        .find(|(name, value)| name == names::SERVICE_NAME && !value.is_empty())
+        .map_or(UNKNOWN_SERVICE, |(_, value)| value)
+}
