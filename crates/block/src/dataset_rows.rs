@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, DictionaryArray, Int32Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, UInt32Array, UInt64Array,
+    StructArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::Int32Type;
@@ -13,6 +13,7 @@ use scoria_symbols::{NONE, PreOrder, SymbolTables};
 
 use crate::kind_text::kind_text;
 use crate::layout;
+use crate::rank::nodes_by_rank;
 use crate::sample_writer::{Sample, SampleWriter};
 use crate::table_writer::encode_error;
 use crate::{BlockError, DatasetInput, Table};
@@ -30,10 +31,16 @@ pub(crate) struct DatasetRows {
     /// Profiles of the input in the order of the file.
     order: Vec<u32>,
     symbols: PreOrder,
-    /// By new node; [`NONE`] for nodes that no sample names.
-    rank_of_node: Vec<u32>,
-    n_stacks: u32,
+    stacks: Stacks,
     columns: ProfileColumns,
+}
+
+/// Samples and ranks of stacks, by new node.
+struct Stacks {
+    n_samples: Vec<u32>,
+    /// [`NONE`] for nodes that no sample names.
+    rank: Vec<u32>,
+    n: u32,
 }
 
 /// The profile columns that are copied, in the order of the file.
@@ -69,7 +76,7 @@ impl DatasetRows {
         let hits = count_stacks(input);
         let used: Vec<bool> = hits.iter().map(|&n| n > 0).collect();
         let symbols = input.symbols.pre_order(&used);
-        let (rank_of_node, n_stacks) = rank(&hits, &symbols);
+        let stacks = Stacks::new(&hits, &symbols);
         let ordered = |column: &[i64]| order.iter().map(|&at| column[at as usize]).collect();
         let ordered32 = |column: &[u32]| order.iter().map(|&at| column[at as usize]).collect();
         let columns = ProfileColumns {
@@ -90,8 +97,7 @@ impl DatasetRows {
             series_of,
             order,
             symbols,
-            rank_of_node,
-            n_stacks,
+            stacks,
             columns,
         })
     }
@@ -101,25 +107,43 @@ impl DatasetRows {
     }
 
     pub(crate) const fn n_stacks(&self) -> u32 {
-        self.n_stacks
+        self.stacks.n
     }
 
     pub(crate) fn min_time(&self) -> Timestamp {
-        Timestamp(self.columns.time_ns.iter().copied().min().unwrap_or_default())
+        Timestamp(
+            self.columns
+                .time_ns
+                .iter()
+                .copied()
+                .min()
+                .unwrap_or_default(),
+        )
     }
 
     pub(crate) fn max_time(&self) -> Timestamp {
-        Timestamp(self.columns.time_ns.iter().copied().max().unwrap_or_default())
+        Timestamp(
+            self.columns
+                .time_ns
+                .iter()
+                .copied()
+                .max()
+                .unwrap_or_default(),
+        )
     }
 
-    /// The samples that belong to the writer's table, profile by profile.
+    /// The samples that belong to the writer's table, profile by profile; `first_profile` is the
+    /// row of the dataset's first profile.
     pub(crate) fn write_samples(
         &self,
         input: &DatasetInput<'_>,
+        first_profile: u64,
         writer: &mut SampleWriter,
     ) -> Result<(), BlockError> {
         let mut samples: Vec<(u32, u64, [u8; 16], i64)> = Vec::new();
-        for &at in &self.order {
+        for (row, &at) in (first_profile..).zip(&self.order) {
+            let profile =
+                u32::try_from(row).map_err(|_| input.refuse("the block has too many profiles"))?;
             let at = at as usize;
             if self.kind_table[self.kind_of[at] as usize] != writer.table() {
                 continue;
@@ -129,7 +153,7 @@ impl DatasetRows {
             samples.extend(range.map(|at| {
                 let node = self.symbols.node_map[input.samples.stack[at] as usize];
                 (
-                    self.rank_of_node[node as usize],
+                    self.stacks.rank[node as usize],
                     input.samples.span_of(at),
                     input.samples.trace_of(at),
                     input.samples.value[at],
@@ -141,6 +165,7 @@ impl DatasetRows {
                 writer.push(Sample {
                     rank_delta: rank - last,
                     value,
+                    profile,
                     span,
                     trace,
                 });
@@ -191,8 +216,9 @@ impl DatasetRows {
 
     fn profile_columns(&self, dataset: u32) -> Result<Vec<ArrayRef>, BlockError> {
         let columns = &self.columns;
-        let ordered =
-            |column: &[u32]| -> Vec<u32> { self.order.iter().map(|&at| column[at as usize]).collect() };
+        let ordered = |column: &[u32]| -> Vec<u32> {
+            self.order.iter().map(|&at| column[at as usize]).collect()
+        };
         let kinds = Int32Array::from_iter_values(
             self.order
                 .iter()
@@ -201,11 +227,13 @@ impl DatasetRows {
         let texts = StringArray::from_iter_values(self.kinds.iter().map(kind_text));
         let kinds = DictionaryArray::<Int32Type>::try_new(kinds, Arc::new(texts))
             .map_err(|e| encode_error(Table::Profiles, &e))?;
+        let time = TimestampNanosecondArray::from(columns.time_ns.clone())
+            .with_data_type(layout::time_data());
         Ok(vec![
             Arc::new(UInt32Array::from(vec![dataset; self.order.len()])),
             Arc::new(kinds),
             Arc::new(UInt32Array::from(ordered(&self.series_of))),
-            Arc::new(Int64Array::from(columns.time_ns.clone())),
+            Arc::new(time),
             Arc::new(Int64Array::from(columns.duration_ns.clone())),
             Arc::new(Int64Array::from(columns.period.clone())),
             Arc::new(Int64Array::from(columns.total.clone())),
@@ -221,7 +249,7 @@ impl DatasetRows {
         vec![
             Arc::new(UInt32Array::from(levels_up(&tables.node_parent))),
             Arc::new(optional(&tables.node_location)),
-            Arc::new(optional(&self.rank_of_node)),
+            Arc::new(UInt32Array::from(self.stacks.n_samples.clone())),
         ]
     }
 }
@@ -258,7 +286,9 @@ fn check(input: &DatasetInput<'_>, n_streams: usize) -> Result<(), BlockError> {
     let n = samples.len() as u64;
     let mut ranges = profiles.samples_start.iter().zip(&profiles.n_samples);
     let fits = |(&start, &n_samples): (&u64, &u32)| {
-        start.checked_add(u64::from(n_samples)).is_some_and(|end| end <= n)
+        start
+            .checked_add(u64::from(n_samples))
+            .is_some_and(|end| end <= n)
     };
     match ranges.position(|range| !fits(range)) {
         Some(at) => Err(input.refuse(format!(
@@ -299,20 +329,25 @@ fn count_stacks(input: &DatasetInput<'_>) -> Vec<u32> {
     hits
 }
 
-/// Numbers the stacks by falling number of samples, ties in pre-order; by new node.
-fn rank(hits: &[u32], symbols: &PreOrder) -> (Vec<u32>, u32) {
-    let mut stacks: Vec<(std::cmp::Reverse<u32>, u32)> = hits
-        .iter()
-        .zip(&symbols.node_map)
-        .filter(|&(&n, _)| n > 0)
-        .map(|(&n, &node)| (std::cmp::Reverse(n), node))
-        .collect();
-    stacks.sort_unstable();
-    let mut rank_of_node = vec![NONE; symbols.tables.node_parent.len()];
-    for (rank, &(_, node)) in stacks.iter().enumerate() {
-        rank_of_node[node as usize] = rank as u32;
+impl Stacks {
+    fn new(hits: &[u32], symbols: &PreOrder) -> Self {
+        let mut n_samples = vec![0; symbols.tables.node_parent.len()];
+        for (&n, &node) in hits.iter().zip(&symbols.node_map) {
+            if n > 0 {
+                n_samples[node as usize] = n;
+            }
+        }
+        let by_rank = nodes_by_rank(&n_samples);
+        let mut rank = vec![NONE; n_samples.len()];
+        for (at, &node) in by_rank.iter().enumerate() {
+            rank[node as usize] = at as u32;
+        }
+        Self {
+            n: by_rank.len() as u32,
+            n_samples,
+            rank,
+        }
     }
-    (rank_of_node, stacks.len() as u32)
 }
 
 /// How many levels to climb from the node before to reach a node's parent.
@@ -336,7 +371,11 @@ fn levels_up(parents: &[u32]) -> Vec<u32> {
 
 /// [`NONE`] becomes null.
 fn optional(column: &[u32]) -> UInt32Array {
-    let nulls: NullBuffer = column.iter().map(|&v| v != NONE).collect::<Vec<bool>>().into();
+    let nulls: NullBuffer = column
+        .iter()
+        .map(|&v| v != NONE)
+        .collect::<Vec<bool>>()
+        .into();
     UInt32Array::new(
         ScalarBuffer::from(column.to_vec()),
         Some(nulls).filter(|nulls| nulls.null_count() > 0),

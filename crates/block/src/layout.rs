@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
@@ -21,7 +21,14 @@ const ROW_GROUP_ROWS: usize = 1024 * 1024;
 /// A read of one dataset fetches the dictionary of a row group that many datasets share.
 const DICTIONARY_BYTES_MAX: usize = 64 * 1024;
 
-const SAMPLE_COLUMNS: [&str; 2] = ["stack_rank_delta", "value"];
+/// Rows of a page of columns that queries rarely or never read, so that they need few pages;
+/// [`WIDE_PAGE_BYTES`] keeps such a page small where its values differ.
+const WIDE_PAGE_ROWS: usize = 128 * 1024;
+const WIDE_PAGE_BYTES: usize = 64 * 1024;
+
+pub(crate) const RANK_DELTA: &str = "stack_rank_delta";
+pub(crate) const VALUE: &str = "value";
+pub(crate) const PROFILE: &str = "profile";
 pub(crate) const SPAN_ID: &str = "span_id";
 pub(crate) const TRACE_ID: &str = "trace_id";
 
@@ -75,6 +82,10 @@ pub(crate) fn profile_type_data() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
+pub(crate) fn time_data() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some(Arc::from("UTC")))
+}
+
 pub(crate) fn label_fields() -> Fields {
     Fields::from(vec![
         required("key", DataType::Utf8),
@@ -110,7 +121,7 @@ pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
             required("dataset", UInt32),
             required("profile_type", profile_type_data()),
             required("series", UInt32),
-            required("time_ns", Int64),
+            required("time", time_data()),
             required("duration_ns", Int64),
             required("period", Int64),
             required("total", Int64),
@@ -121,8 +132,9 @@ pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
         ],
         Table::Samples | Table::Snapshots => {
             let mut fields = vec![
-                required(SAMPLE_COLUMNS[0], UInt32),
-                required(SAMPLE_COLUMNS[1], Int64),
+                required(RANK_DELTA, UInt32),
+                required(VALUE, Int64),
+                required(PROFILE, UInt32),
             ];
             fields.extend(spans.span.then(|| required(SPAN_ID, UInt64)));
             fields.extend(spans.trace.then(|| required(TRACE_ID, FixedSizeBinary(16))));
@@ -131,7 +143,7 @@ pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
         Table::Stacks => vec![
             required("up", UInt32),
             nullable("location", UInt32),
-            nullable("rank", UInt32),
+            required("n_samples", UInt32),
         ],
         Table::Locations => vec![
             nullable("mapping", UInt32),
@@ -157,28 +169,27 @@ pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The encodings of the columns that have only one; columns that are not named are
-/// dictionary-encoded.
+/// The encodings of columns that are neither plain nor dictionary-encoded.
 fn encodings(table: Table) -> &'static [(&'static [&'static str], ColumnEncoding)] {
     use ColumnEncoding::{ByteStreamSplit, Delta, DeltaByteArray};
     match table {
-        Table::Series => &[
-            (&["series"], Delta),
-        ],
+        Table::Series => &[(&["series"], Delta)],
         Table::Profiles => &[
             (&["series"], Delta),
-            (&["time_ns"], Delta),
-            (&["duration_ns"], Delta),
-            (&["total"], Delta),
-            (&["n_samples"], Delta),
+            (&["time"], ByteStreamSplit),
+            (&["duration_ns"], ByteStreamSplit),
+            (&["n_samples"], ByteStreamSplit),
             (&["seq"], Delta),
             (&["place"], Delta),
         ],
-        Table::Samples | Table::Snapshots => &[(&["stack_rank_delta"], ByteStreamSplit)],
+        Table::Samples | Table::Snapshots => &[
+            (&[RANK_DELTA], ByteStreamSplit),
+            (&[PROFILE], ByteStreamSplit),
+        ],
         Table::Stacks => &[
             (&["up"], ByteStreamSplit),
             (&["location"], ByteStreamSplit),
-            (&["rank"], ByteStreamSplit),
+            (&["n_samples"], ByteStreamSplit),
         ],
         Table::Locations => &[
             (&["address"], Delta),
@@ -226,7 +237,12 @@ pub(crate) fn properties(
         properties = ColumnEncoding::Dictionary.apply(properties, path(column));
     }
     if matches!(table, Table::Samples | Table::Snapshots) {
-        properties = value.apply(properties, path(&["value"]));
+        properties = value.apply(properties, path(&[VALUE]));
+        for column in [PROFILE, SPAN_ID, TRACE_ID] {
+            properties = properties
+                .set_column_data_page_row_count_limit(path(&[column]), WIDE_PAGE_ROWS)
+                .set_column_data_page_size_limit(path(&[column]), WIDE_PAGE_BYTES);
+        }
     }
     Ok(properties.build())
 }
@@ -240,16 +256,8 @@ fn dictionary_columns(table: Table) -> &'static [&'static [&'static str]] {
         ],
         Table::Profiles => &[&["dataset"], &["profile_type"], &["period"], &["stream"]],
         Table::Samples | Table::Snapshots => &[&[SPAN_ID], &[TRACE_ID]],
-        Table::Stacks | Table::Strings => &[],
+        Table::Stacks | Table::Mappings | Table::Strings => &[],
         Table::Locations => &[&["mapping"]],
         Table::Functions => &[&["filename"]],
-        Table::Mappings => &[
-            &["start"],
-            &["limit"],
-            &["offset"],
-            &["filename"],
-            &["build_id"],
-            &["flags"],
-        ],
     }
 }

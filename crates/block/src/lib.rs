@@ -6,6 +6,7 @@ mod kind_text;
 mod layout;
 mod meta;
 mod pages;
+mod rank;
 mod rows;
 mod sample_writer;
 mod table;

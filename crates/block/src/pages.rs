@@ -99,7 +99,10 @@ impl PageMap {
                 None => Some(n),
             };
             let (Some(first), Some(end)) = (first, end) else {
-                return Err(BlockError::damaged(table, "a page starts at a negative row"));
+                return Err(BlockError::damaged(
+                    table,
+                    "a page starts at a negative row",
+                ));
             };
             if first >= end || end > n || (at == 0 && first != 0) {
                 return Err(BlockError::damaged(

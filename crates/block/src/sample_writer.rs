@@ -1,12 +1,14 @@
 //! Encodes a sample table. The encoding of its values is chosen by trial, once, on the first rows.
 //!
 //! # Invariants
-//! - A table that fits the trial has span columns exactly if a sample names a span or a trace; a
+//! - A table that is encoded in one go has span columns exactly if a sample names a span or a trace; a
 //!   larger one always has them, since a span may still come when its schema is already fixed.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{
+    ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
@@ -17,8 +19,12 @@ use crate::layout::{self, ColumnEncoding, SpanColumns};
 use crate::table_writer::{TableWriter, encode_error};
 use crate::{BlockError, Table, TableMeta};
 
-/// Rows on which the value encoding is tried; also how many wait before they are encoded.
-const TRIAL_ROWS: usize = 256 * 1024;
+/// How many rows wait before they are encoded: a row group's worth.
+const WAITING_ROWS: usize = 1024 * 1024;
+/// The value encoding is tried on pages of this many rows from all over the waiting rows, which are
+/// sorted by profile type: the first ones alone would speak for one type.
+const TRIAL_PAGE_ROWS: usize = 16 * 1024;
+const TRIAL_PAGES: usize = 16;
 
 /// One sample in the order of the file.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +32,8 @@ pub(crate) struct Sample {
     /// Distance to the rank of the profile's sample before, or the first one's rank.
     pub(crate) rank_delta: u32,
     pub(crate) value: i64,
+    /// Row of the profile.
+    pub(crate) profile: u32,
     pub(crate) span: u64,
     pub(crate) trace: [u8; 16],
 }
@@ -37,6 +45,7 @@ pub(crate) struct SampleWriter {
     rows: u64,
     rank_delta: Vec<u32>,
     value: Vec<i64>,
+    profile: Vec<u32>,
     /// Shorter than `value` where the last samples have none.
     span: Vec<u64>,
     trace: Vec<[u8; 16]>,
@@ -50,6 +59,7 @@ impl SampleWriter {
             rows: 0,
             rank_delta: Vec::new(),
             value: Vec::new(),
+            profile: Vec::new(),
             span: Vec::new(),
             trace: Vec::new(),
         }
@@ -68,6 +78,7 @@ impl SampleWriter {
         let at = self.value.len();
         self.rank_delta.push(sample.rank_delta);
         self.value.push(sample.value);
+        self.profile.push(sample.profile);
         if sample.span != 0 {
             self.span.resize(at, 0);
             self.span.push(sample.span);
@@ -81,7 +92,7 @@ impl SampleWriter {
 
     /// Encodes what waits if that is enough; called between profiles.
     pub(crate) fn encode_full(&mut self) -> Result<(), BlockError> {
-        if self.value.len() < TRIAL_ROWS {
+        if self.value.len() < WAITING_ROWS {
             return Ok(());
         }
         let spans = SpanColumns {
@@ -106,6 +117,7 @@ impl SampleWriter {
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from(std::mem::take(&mut self.rank_delta))),
             Arc::new(Int64Array::from(std::mem::take(&mut self.value))),
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.profile))),
         ];
         if spans.span {
             self.span.resize(n, 0);
@@ -139,11 +151,14 @@ impl SampleWriter {
 
 /// Encodes the values every way and keeps the way that took the fewest bytes.
 fn smallest_encoding(table: Table, values: &[i64]) -> Result<ColumnEncoding, BlockError> {
-    let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)]));
-    let sample = &values[..values.len().min(TRIAL_ROWS)];
-    let array: ArrayRef = Arc::new(Int64Array::from(sample.to_vec()));
-    let batch =
-        RecordBatch::try_new(Arc::clone(&schema), vec![array]).map_err(|e| encode_error(table, &e))?;
+    let schema = Arc::new(Schema::new(vec![Field::new(
+        "value",
+        DataType::Int64,
+        false,
+    )]));
+    let array: ArrayRef = Arc::new(Int64Array::from(trial_rows(values)));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![array])
+        .map_err(|e| encode_error(table, &e))?;
     let size = |encoding| -> Result<usize, parquet::errors::ParquetError> {
         let options = ArrowWriterOptions::new()
             .with_properties(layout::properties(table, encoding)?)
@@ -161,4 +176,16 @@ fn smallest_encoding(table: Table, values: &[i64]) -> Result<ColumnEncoding, Blo
         }
     }
     Ok(best.1)
+}
+
+/// All values if they are few, else evenly spread pages of them.
+fn trial_rows(values: &[i64]) -> Vec<i64> {
+    if values.len() <= TRIAL_PAGES * TRIAL_PAGE_ROWS {
+        return values.to_vec();
+    }
+    let step = (values.len() - TRIAL_PAGE_ROWS) / (TRIAL_PAGES - 1);
+    (0..TRIAL_PAGES)
+        .flat_map(|page| &values[page * step..page * step + TRIAL_PAGE_ROWS])
+        .copied()
+        .collect()
 }

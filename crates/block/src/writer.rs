@@ -124,7 +124,7 @@ impl BlockWriter {
             }
         }
         for writer in &mut self.samples {
-            rows.write_samples(&input, writer)?;
+            rows.write_samples(&input, before[Table::Profiles.index()], writer)?;
         }
         let after = self.rows();
         self.datasets.push(DatasetMeta {

@@ -18,9 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use scoria_model::varint::{Reader, VarintError, put_bytes, put_i64, put_u64};
-use scoria_model::{
-    BlockId, Incarnation, NodeId, ProfileType, Seq, StreamId, TenantId, Timestamp,
-};
+use scoria_model::{BlockId, Incarnation, NodeId, ProfileType, Seq, StreamId, TenantId, Timestamp};
 
 use super::{BlockMeta, DatasetMeta, StreamRange, TableMeta};
 use crate::{BlockError, FORMAT_VERSION, Table};

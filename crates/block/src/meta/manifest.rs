@@ -284,8 +284,7 @@ impl DatasetDoc {
                 .map_err(|e: crate::TableNameError| BlockError::meta(e.to_string()))?;
             rows[table.index()] = *start..*end;
         }
-        let tenant =
-            TenantId::parse(&self.tenant).map_err(|e| BlockError::meta(e.to_string()))?;
+        let tenant = TenantId::parse(&self.tenant).map_err(|e| BlockError::meta(e.to_string()))?;
         Ok(DatasetMeta {
             tenant,
             service: Arc::from(self.service),
