@@ -1,4 +1,9 @@
 //! Scoria query.
+pub mod exec;
+pub mod functions;
+pub mod merge;
 pub mod request;
 pub mod scan;
+pub mod select;
 pub mod selector;
+pub mod wire;

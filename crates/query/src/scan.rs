@@ -138,10 +138,7 @@ impl Buckets {
     /// left edge of the first bucket, since times are cut to milliseconds before they are compared.
     pub const fn data_range(self) -> TimeRange {
         TimeRange {
-            start_ms: self
-                .first_ms
-                .saturating_sub(self.step_ms)
-                .saturating_add(1),
+            start_ms: self.first_ms.saturating_sub(self.step_ms).saturating_add(1),
             // The last millisecond of the last bucket counts as a whole.
             end_ms: self.last_ms.saturating_add(1),
         }

@@ -47,14 +47,21 @@ fn ranges_are_checked_in_order() {
     assert!(range(NOW_MS, NOW_MS).unwrap().is_some());
     let error = range(NOW_MS - DAY_MS - 1, NOW_MS).unwrap_err().to_string();
     assert!(error.contains("max_query_length"), "{error}");
-    assert!(error.contains("1d1ms") && error.contains("are 1d;"), "{error}");
+    assert!(
+        error.contains("1d1ms") && error.contains("are 1d;"),
+        "{error}"
+    );
     let none = Limits {
         max_query_lookback_ms: 0,
         max_query_length_ms: 0,
         ..limits()
     };
     assert!(check_range(1, NOW_MS, &none, now()).unwrap().is_some());
-    assert!(check_range(i64::MIN, i64::MAX, &none, now()).unwrap().is_some());
+    assert!(
+        check_range(i64::MIN, i64::MAX, &none, now())
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]

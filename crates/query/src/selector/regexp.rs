@@ -29,7 +29,10 @@ fn build(pattern: &str) -> Result<Regex, String> {
             other => {
                 let text = other.to_string();
                 let last = text.lines().last().unwrap_or_default();
-                format!("not a regular expression: {}", last.trim_start_matches("error: "))
+                format!(
+                    "not a regular expression: {}",
+                    last.trim_start_matches("error: ")
+                )
             }
         })
 }

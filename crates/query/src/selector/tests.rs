@@ -75,7 +75,12 @@ fn sizes_are_bounded() {
     let long = format!("{{a=\"{}\"}}", "x".repeat(SELECTOR_BYTES_MAX));
     assert!(Matchers::parse(&long).is_err());
     let many = format!("{{{}}}", "a=\"x\",".repeat(MATCHERS_MAX + 1));
-    assert!(Matchers::parse(&many).unwrap_err().what.contains("matchers"));
+    assert!(
+        Matchers::parse(&many)
+            .unwrap_err()
+            .what
+            .contains("matchers")
+    );
     assert!(Matchers::parse_all(&vec!["{a=\"\"}"; MATCHERS_MAX + 1]).is_err());
     let huge = Matchers::parse(r#"{a=~"(a{1000}){1000}"}"#).unwrap_err();
     assert!(huge.what.contains("too large"), "{huge}");

@@ -1,0 +1,92 @@
+//! Totals over time.
+
+use std::collections::BTreeMap;
+
+use scoria_model::{Label, Labels, ProfileId};
+
+/// The labels that name a series of an answer, in the order in which they were asked for; those
+/// that the profiles lack are left out.
+pub type GroupKey = Vec<Label>;
+
+/// Points by group and by right edge of the bucket in Unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SeriesPartial {
+    pub groups: BTreeMap<GroupKey, BTreeMap<i64, Point>>,
+}
+
+/// What fell into one bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Point {
+    pub sum: i64,
+    /// Profiles in the bucket.
+    pub n: u64,
+    pub exemplar: Option<Exemplar>,
+}
+
+/// A profile that stands for a point: the one with the largest value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exemplar {
+    pub profile: ProfileId,
+    /// The profile's own time, Unix milliseconds.
+    pub time_ms: i64,
+    pub value: i64,
+    /// Labels that all series of the profile share, without those that name the group.
+    pub labels: Labels,
+}
+
+impl Exemplar {
+    /// Whether this one stands for a bucket rather than `other`: the larger value, then the
+    /// smaller id, so that the choice does not depend on the order of arrival.
+    fn beats(&self, other: &Self) -> bool {
+        let order = |e: &Self| (e.value, std::cmp::Reverse((e.profile, e.time_ms)));
+        order(self) > order(other)
+    }
+}
+
+impl Point {
+    /// Adds one profile.
+    pub fn add(&mut self, value: i64) {
+        self.sum = self.sum.saturating_add(value);
+        self.n += 1;
+    }
+
+    /// Keeps the better of the exemplar it has and `other`.
+    pub fn offer(&mut self, other: Exemplar) {
+        if self.exemplar.as_ref().is_none_or(|has| other.beats(has)) {
+            self.exemplar = Some(other);
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sum = self.sum.saturating_add(other.sum);
+        self.n += other.n;
+        if let Some(exemplar) = other.exemplar {
+            self.offer(exemplar);
+        }
+    }
+}
+
+impl SeriesPartial {
+    /// Adds all of another.
+    pub fn merge(&mut self, mut other: Self) {
+        if self.groups.len() < other.groups.len() {
+            std::mem::swap(&mut self.groups, &mut other.groups);
+        }
+        for (key, points) in other.groups {
+            let into = self.groups.entry(key).or_default();
+            for (edge, point) in points {
+                into.entry(edge).or_default().merge(point);
+            }
+        }
+    }
+
+    /// Number of points.
+    pub fn n_points(&self) -> usize {
+        self.groups.values().map(BTreeMap::len).sum()
+    }
+
+    /// Memory held, roughly.
+    pub fn bytes(&self) -> u64 {
+        (96 * self.n_points() + 256 * self.groups.len()) as u64
+    }
+}

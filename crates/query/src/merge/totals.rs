@@ -1,0 +1,146 @@
+//! Dense accumulation: one sum per stack number. This is the loop that a query spends its time in.
+
+use scoria_block::SampleBatch;
+
+use crate::scan::StackFilter;
+
+/// The sum of sample values per stack: a node where samples come from a head, a rank where they
+/// come from a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackTotals {
+    totals: Vec<i64>,
+}
+
+/// A sample names a stack that the dataset does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sample has the stack {stack}, but the dataset has only {n_stacks}")]
+pub struct OutsideStacks {
+    pub stack: u32,
+    pub n_stacks: usize,
+}
+
+/// Span and trace ids, prepared for asking sample by sample.
+#[derive(Debug, Clone, Default)]
+pub struct SampleFilter {
+    spans: Vec<u64>,
+    traces: Vec<[u8; 16]>,
+}
+
+impl SampleFilter {
+    pub fn new(filter: &StackFilter) -> Self {
+        let mut spans = filter.spans.clone();
+        let mut traces = filter.traces.clone();
+        spans.sort_unstable();
+        traces.sort_unstable();
+        Self { spans, traces }
+    }
+
+    /// Whether every sample passes.
+    pub fn is_open(&self) -> bool {
+        self.spans.is_empty() && self.traces.is_empty()
+    }
+
+    /// Whether one sample of a batch passes.
+    pub fn passes(&self, batch: &SampleBatch, sample: usize) -> bool {
+        (self.spans.is_empty() || self.spans.binary_search(&batch.span_of(sample)).is_ok())
+            && (self.traces.is_empty()
+                || self.traces.binary_search(&batch.trace_of(sample)).is_ok())
+    }
+}
+
+impl StackTotals {
+    /// For stacks `0..n_stacks`.
+    pub fn new(n_stacks: usize) -> Self {
+        Self {
+            totals: vec![0; n_stacks],
+        }
+    }
+
+    /// Adds the samples of a batch that pass.
+    ///
+    /// # Errors
+    /// [`OutsideStacks`]; part of the batch may have been added then.
+    pub fn add(&mut self, batch: &SampleBatch, filter: &SampleFilter) -> Result<(), OutsideStacks> {
+        if filter.is_open() {
+            return self.add_all(&batch.stack, &batch.value);
+        }
+        for sample in 0..batch.len() {
+            if filter.passes(batch, sample) {
+                self.add_all(&batch.stack[sample..=sample], &batch.value[sample..=sample])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_all(&mut self, stacks: &[u32], values: &[i64]) -> Result<(), OutsideStacks> {
+        let n_stacks = self.totals.len();
+        for (&stack, &value) in stacks.iter().zip(values) {
+            let Some(total) = self.totals.get_mut(stack as usize) else {
+                return Err(OutsideStacks { stack, n_stacks });
+            };
+            *total = total.saturating_add(value);
+        }
+        Ok(())
+    }
+
+    /// The sums, by stack.
+    pub fn as_slice(&self) -> &[i64] {
+        &self.totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_filters_and_refuses() {
+        let batch = SampleBatch {
+            stack: vec![0, 2, 0],
+            value: vec![1, 2, i64::MAX],
+            span: vec![0, 7, 7],
+            trace: vec![[0; 16], [1; 16], [2; 16]],
+        };
+        let mut totals = StackTotals::new(3);
+        totals.add(&batch, &SampleFilter::default()).unwrap();
+        assert_eq!(totals.as_slice(), [i64::MAX, 0, 2]);
+        let spans = SampleFilter::new(&StackFilter {
+            spans: vec![9, 7],
+            ..StackFilter::default()
+        });
+        let mut totals = StackTotals::new(3);
+        totals.add(&batch, &spans).unwrap();
+        assert_eq!(totals.as_slice(), [i64::MAX, 0, 2]);
+        let traces = SampleFilter::new(&StackFilter {
+            traces: vec![[1; 16]],
+            ..StackFilter::default()
+        });
+        let mut totals = StackTotals::new(3);
+        totals.add(&batch, &traces).unwrap();
+        assert_eq!(totals.as_slice(), [0, 0, 2]);
+        let mut small = StackTotals::new(2);
+        assert_eq!(
+            small.add(&batch, &SampleFilter::default()),
+            Err(OutsideStacks {
+                stack: 2,
+                n_stacks: 2
+            })
+        );
+    }
+
+    #[test]
+    fn a_batch_without_ids_passes_no_id_filter() {
+        let batch = SampleBatch {
+            stack: vec![0],
+            value: vec![1],
+            ..SampleBatch::default()
+        };
+        let filter = SampleFilter::new(&StackFilter {
+            spans: vec![3],
+            ..StackFilter::default()
+        });
+        let mut totals = StackTotals::new(1);
+        totals.add(&batch, &filter).unwrap();
+        assert_eq!(totals.as_slice(), [0]);
+    }
+}

@@ -1,0 +1,326 @@
+//! Partials as bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use scoria_model::part::{Function, Line, Mapping, NONE};
+use scoria_model::varint::{Reader, put_bytes, put_i64, put_u64};
+use scoria_model::{Label, Labels, ProfileId, Timestamp};
+use scoria_symbols::{Strings, SymbolTables};
+
+use super::{VERSION, WireError, check_end, check_version, fixed, index, many, text};
+use crate::merge::{
+    Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, StatsPartial,
+    Texts, TreePartial,
+};
+
+/// A partial as bytes.
+///
+/// # Errors
+/// [`WireError::Symbols`] if symbols contradict themselves.
+pub fn encode_partial(partial: &Partial) -> Result<Vec<u8>, WireError> {
+    let mut out = vec![VERSION];
+    match partial {
+        Partial::Labels(labels) => {
+            out.push(0);
+            put_u64(&mut out, labels.texts.len() as u64);
+            for text in &labels.texts {
+                put_bytes(&mut out, text.as_bytes());
+            }
+            put_u64(&mut out, labels.sets.len() as u64);
+            labels
+                .sets
+                .iter()
+                .for_each(|set| put_labels(&mut out, set.iter()));
+        }
+        Partial::Tree(tree) => {
+            out.push(1);
+            put_tree(&mut out, tree);
+        }
+        Partial::Profile(profile) => {
+            out.push(2);
+            // Heads lend all their symbols; only those in use travel.
+            put_profile(&mut out, &profile.compacted()?);
+        }
+        Partial::Series(series) => {
+            out.push(3);
+            put_series(&mut out, series);
+        }
+        Partial::Stats(stats) => {
+            out.push(4);
+            match stats.times {
+                None => out.push(0),
+                Some((oldest, newest)) => {
+                    out.push(1);
+                    put_i64(&mut out, oldest.0);
+                    put_i64(&mut out, newest.0);
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The partial that [`encode_partial`] wrote.
+///
+/// # Errors
+/// See [`WireError`].
+pub fn decode_partial(bytes: &[u8]) -> Result<Partial, WireError> {
+    let mut from = Reader::new(bytes);
+    check_version(&mut from)?;
+    let partial = match from.u8()? {
+        0 => Partial::Labels(LabelsPartial {
+            texts: many(&mut from, |r| Ok(Arc::from(text(r, "a label")?)))?
+                .into_iter()
+                .collect(),
+            sets: many(&mut from, |r| {
+                let pairs = labels(r)?;
+                Ok(Labels::from_pairs(
+                    pairs.iter().map(|l| (&l.name, &l.value)),
+                ))
+            })?
+            .into_iter()
+            .collect(),
+        }),
+        1 => Partial::Tree(tree(&mut from)?),
+        2 => Partial::Profile(profile(&mut from)?),
+        3 => Partial::Series(series(&mut from)?),
+        4 => Partial::Stats(StatsPartial {
+            times: match from.u8()? {
+                0 => None,
+                _ => Some((Timestamp(from.i64()?), Timestamp(from.i64()?))),
+            },
+        }),
+        actual => {
+            return Err(WireError::Kind {
+                what: "partial",
+                actual: u64::from(actual),
+            });
+        }
+    };
+    check_end(&from)?;
+    Ok(partial)
+}
+
+fn put_labels<'a>(out: &mut Vec<u8>, labels: impl ExactSizeIterator<Item = &'a Label>) {
+    put_u64(out, labels.len() as u64);
+    for label in labels {
+        put_bytes(out, label.name.as_bytes());
+        put_bytes(out, label.value.as_bytes());
+    }
+}
+
+fn labels(from: &mut Reader<'_>) -> Result<Vec<Label>, WireError> {
+    many(from, |r| {
+        Ok(Label {
+            name: Arc::from(text(r, "a label name")?),
+            value: Arc::from(text(r, "a label value")?),
+        })
+    })
+}
+
+fn put_tree(out: &mut Vec<u8>, tree: &TreePartial) {
+    put_u64(out, tree.names.len() as u64);
+    tree.names
+        .iter()
+        .for_each(|name| put_bytes(out, name.as_bytes()));
+    put_i64(out, tree.own[0]);
+    put_u64(out, tree.len() as u64 - 1);
+    for at in 1..tree.len() {
+        put_u64(out, at as u64 - u64::from(tree.parent[at]) - 1);
+        put_u64(out, u64::from(tree.name[at]));
+        put_i64(out, tree.own[at]);
+    }
+}
+
+fn tree(from: &mut Reader<'_>) -> Result<TreePartial, WireError> {
+    let mut names = Texts::default();
+    for _ in 0..from.count()? {
+        names.push(text(from, "a function name")?);
+    }
+    let mut tree = TreePartial {
+        names,
+        ..TreePartial::default()
+    };
+    tree.own[0] = from.i64()?;
+    for at in 1..=from.count()? {
+        let parent = at as u32 - 1 - index(from, ("the parent of node", at), at)?;
+        let name = index(from, ("the name of node", at), tree.names.len())?;
+        let own = from.i64()?;
+        tree.push(parent, name, own);
+    }
+    Ok(tree)
+}
+
+fn put_profile(out: &mut Vec<u8>, profile: &ProfilePartial) {
+    let tables = profile.symbols().to_tables();
+    let optional = |id: u32| u64::from(id.wrapping_add(1));
+    put_u64(out, tables.strings.len() as u64);
+    (0..tables.strings.len() as u32).for_each(|id| put_bytes(out, tables.strings.get(id)));
+    put_u64(out, tables.mappings.len() as u64);
+    for m in &tables.mappings {
+        for n in [m.start, m.limit, m.offset] {
+            put_u64(out, n);
+        }
+        for n in [m.filename, m.build_id, m.flags] {
+            put_u64(out, u64::from(n));
+        }
+    }
+    put_u64(out, tables.functions.len() as u64);
+    for f in &tables.functions {
+        for n in [f.name, f.system_name, f.filename] {
+            put_u64(out, u64::from(n));
+        }
+        put_i64(out, f.start_line);
+    }
+    put_u64(out, tables.location_mapping.len() as u64);
+    let mut start = 0;
+    for at in 0..tables.location_mapping.len() {
+        put_u64(out, optional(tables.location_mapping[at]));
+        put_u64(out, tables.location_address[at]);
+        let end = tables.location_lines_end[at] as usize;
+        put_u64(out, (end - start) as u64);
+        for line in &tables.lines[start..end] {
+            put_u64(out, optional(line.function));
+            put_i64(out, line.line);
+        }
+        start = end;
+    }
+    put_u64(out, tables.node_parent.len() as u64 - 1);
+    for at in 1..tables.node_parent.len() {
+        put_u64(out, at as u64 - u64::from(tables.node_parent[at]) - 1);
+        put_u64(out, u64::from(tables.node_location[at]));
+        put_i64(out, profile.own()[at]);
+    }
+    put_i64(out, profile.own()[0]);
+    match profile.period() {
+        Period::Unknown => out.push(0),
+        Period::Known(period) => {
+            out.push(1);
+            put_i64(out, period);
+        }
+        Period::Mixed => out.push(2),
+    }
+}
+
+fn profile(from: &mut Reader<'_>) -> Result<ProfilePartial, WireError> {
+    let mut tables = SymbolTables {
+        strings: Strings::default(),
+        ..SymbolTables::default()
+    };
+    for _ in 0..from.count()? {
+        tables.strings.push(text(from, "a string")?);
+    }
+    for _ in 0..from.count()? {
+        tables.mappings.push(Mapping {
+            start: from.u64()?,
+            limit: from.u64()?,
+            offset: from.u64()?,
+            filename: from.u32()?,
+            build_id: from.u32()?,
+            flags: from.u32()?,
+        });
+    }
+    for _ in 0..from.count()? {
+        tables.functions.push(Function {
+            name: from.u32()?,
+            system_name: from.u32()?,
+            filename: from.u32()?,
+            start_line: from.i64()?,
+        });
+    }
+    for _ in 0..from.count()? {
+        location(from, &mut tables)?;
+    }
+    let mut own = vec![0];
+    for at in 1..=from.count()? {
+        let parent = at as u32 - 1 - index(from, ("the parent of node", at), at)?;
+        tables.node_parent.push(parent);
+        tables.node_location.push(from.u32()?);
+        own.push(from.i64()?);
+    }
+    own[0] = from.i64()?;
+    let period = match from.u8()? {
+        0 => Period::Unknown,
+        1 => Period::Known(from.i64()?),
+        _ => Period::Mixed,
+    };
+    // Every other reference is checked where symbols are made of tables.
+    Ok(ProfilePartial::from_tables(tables, own, period)?)
+}
+
+fn location(from: &mut Reader<'_>, tables: &mut SymbolTables) -> Result<(), WireError> {
+    let optional = |id: u32| id.checked_sub(1).unwrap_or(NONE);
+    tables.location_mapping.push(optional(from.u32()?));
+    tables.location_address.push(from.u64()?);
+    for _ in 0..from.count()? {
+        tables.lines.push(Line {
+            function: optional(from.u32()?),
+            line: from.i64()?,
+        });
+    }
+    tables.location_lines_end.push(tables.lines.len() as u32);
+    Ok(())
+}
+
+fn put_series(out: &mut Vec<u8>, series: &SeriesPartial) {
+    put_u64(out, series.groups.len() as u64);
+    for (key, points) in &series.groups {
+        put_labels(out, key.iter());
+        put_u64(out, points.len() as u64);
+        let mut last = 0i64;
+        for (&edge, point) in points {
+            put_i64(out, edge.wrapping_sub(last));
+            last = edge;
+            put_i64(out, point.sum);
+            put_u64(out, point.n);
+            match &point.exemplar {
+                None => out.push(0),
+                Some(exemplar) => {
+                    out.push(1);
+                    out.extend_from_slice(&exemplar.profile.0.to_le_bytes());
+                    put_i64(out, exemplar.time_ms);
+                    put_i64(out, exemplar.value);
+                    put_labels(out, exemplar.labels.iter());
+                }
+            }
+        }
+    }
+}
+
+fn series(from: &mut Reader<'_>) -> Result<SeriesPartial, WireError> {
+    let mut series = SeriesPartial::default();
+    for _ in 0..from.count()? {
+        let key = labels(from)?;
+        let mut points = BTreeMap::new();
+        let mut edge = 0i64;
+        for _ in 0..from.count()? {
+            edge = edge.wrapping_add(from.i64()?);
+            points.insert(
+                edge,
+                Point {
+                    sum: from.i64()?,
+                    n: from.u64()?,
+                    exemplar: exemplar(from)?,
+                },
+            );
+        }
+        series.groups.insert(key, points);
+    }
+    Ok(series)
+}
+
+fn exemplar(from: &mut Reader<'_>) -> Result<Option<Exemplar>, WireError> {
+    if from.u8()? == 0 {
+        return Ok(None);
+    }
+    let profile = ProfileId(u128::from_le_bytes(fixed(from)?));
+    let (time_ms, value) = (from.i64()?, from.i64()?);
+    let pairs = labels(from)?;
+    Ok(Some(Exemplar {
+        profile,
+        time_ms,
+        value,
+        labels: Labels::from_pairs(pairs.iter().map(|l| (&l.name, &l.value))),
+    }))
+}
