@@ -20,8 +20,8 @@ mod generated {
 pub use generated::ingester_client::IngesterClient;
 pub use generated::ingester_server::{Ingester, IngesterServer};
 pub use generated::{
-    Outcome, Pin, PushRequest, PushResponse, SelectKind, SelectRequest, SelectResponse,
-    SelectStats, StackFilter, StreamCommitted, StreamTail,
+    Outcome, Pin, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats,
+    StreamCommitted, StreamTail,
 };
 
 /// Largest message either way: the largest request body that a tenant may be allowed to send,

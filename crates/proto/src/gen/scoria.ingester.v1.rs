@@ -17,46 +17,14 @@ pub struct PushResponse {
 pub struct SelectRequest {
     #[prost(string, repeated, tag = "1")]
     pub tenants: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(enumeration = "SelectKind", tag = "2")]
-    pub kind: i32,
-    /// Selector texts, all of which must match.
-    #[prost(string, repeated, tag = "3")]
-    pub selectors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// A profile type id; empty means any.
-    #[prost(string, tag = "4")]
-    pub profile_type: ::prost::alloc::string::String,
-    /// Unix milliseconds, inclusive at both ends.
-    #[prost(int64, tag = "5")]
-    pub start_ms: i64,
-    #[prost(int64, tag = "6")]
-    pub end_ms: i64,
-    #[prost(message, optional, tag = "7")]
-    pub filter: ::core::option::Option<StackFilter>,
-    #[prost(message, optional, tag = "8")]
+    /// The question, as `scoria_query::wire` encodes a scan.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub scan: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "3")]
     pub pin: ::core::option::Option<Pin>,
-    #[prost(string, repeated, tag = "9")]
-    pub label_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Width of a bucket for SELECT_KIND_TIME_SERIES.
-    #[prost(int64, tag = "10")]
-    pub step_ms: i64,
     /// Largest `partial` that the caller takes; 0 means no limit of its own.
-    #[prost(uint64, tag = "11")]
+    #[prost(uint64, tag = "4")]
     pub partial_bytes_max: u64,
-}
-/// Which samples count; an empty list filters nothing.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StackFilter {
-    /// Function names from the root that a stack must begin with.
-    #[prost(string, repeated, tag = "1")]
-    pub call_site: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(fixed64, repeated, tag = "2")]
-    pub span_ids: ::prost::alloc::vec::Vec<u64>,
-    /// 16 bytes each.
-    #[prost(bytes = "bytes", repeated, tag = "3")]
-    pub trace_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// 16 bytes each.
-    #[prost(bytes = "bytes", repeated, tag = "4")]
-    pub profile_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// The catalogue version that the querier reads blocks from.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -87,7 +55,7 @@ pub struct SelectResponse {
     /// pins anew.
     #[prost(bool, tag = "3")]
     pub gone: bool,
-    /// The partial result, in the encoding of `scoria_query` for the asked kind.
+    /// The answer, as `scoria_query::wire` encodes a partial.
     #[prost(bytes = "bytes", tag = "4")]
     pub partial: ::prost::bytes::Bytes,
     #[prost(message, optional, tag = "5")]
@@ -142,62 +110,6 @@ impl Outcome {
             "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
             "OUTCOME_STORED" => Some(Self::Stored),
             "OUTCOME_DUPLICATE" => Some(Self::Duplicate),
-            _ => None,
-        }
-    }
-}
-/// What is asked for, and thereby which partial `SelectResponse.partial` holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum SelectKind {
-    Unspecified = 0,
-    /// The distinct profile types.
-    ProfileTypes = 1,
-    /// The distinct label names.
-    LabelNames = 2,
-    /// The distinct values of `label_names\[0\]`.
-    LabelValues = 3,
-    /// The distinct label sets, projected to `label_names` unless that is empty.
-    Series = 4,
-    /// Totals per stack, merged by function name.
-    Tree = 5,
-    /// Totals per stack at the level of locations, for a pprof answer.
-    Profile = 6,
-    /// Totals per bucket of `step_ms`, grouped by `label_names`.
-    TimeSeries = 7,
-    /// The oldest and newest profile times.
-    Stats = 8,
-}
-impl SelectKind {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "SELECT_KIND_UNSPECIFIED",
-            Self::ProfileTypes => "SELECT_KIND_PROFILE_TYPES",
-            Self::LabelNames => "SELECT_KIND_LABEL_NAMES",
-            Self::LabelValues => "SELECT_KIND_LABEL_VALUES",
-            Self::Series => "SELECT_KIND_SERIES",
-            Self::Tree => "SELECT_KIND_TREE",
-            Self::Profile => "SELECT_KIND_PROFILE",
-            Self::TimeSeries => "SELECT_KIND_TIME_SERIES",
-            Self::Stats => "SELECT_KIND_STATS",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "SELECT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
-            "SELECT_KIND_PROFILE_TYPES" => Some(Self::ProfileTypes),
-            "SELECT_KIND_LABEL_NAMES" => Some(Self::LabelNames),
-            "SELECT_KIND_LABEL_VALUES" => Some(Self::LabelValues),
-            "SELECT_KIND_SERIES" => Some(Self::Series),
-            "SELECT_KIND_TREE" => Some(Self::Tree),
-            "SELECT_KIND_PROFILE" => Some(Self::Profile),
-            "SELECT_KIND_TIME_SERIES" => Some(Self::TimeSeries),
-            "SELECT_KIND_STATS" => Some(Self::Stats),
             _ => None,
         }
     }
