@@ -8,6 +8,7 @@
 //! - Nothing runs in the background: the log is read by [`Catalogue::refresh`] and by commits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -126,7 +127,10 @@ struct Inner {
     options: CatalogueOptions,
     view: RwLock<View>,
     committing: tokio::sync::Mutex<()>,
-    refreshing: tokio::sync::Mutex<()>,
+    /// How many readings of [`Catalogue::refresh`] have begun.
+    readings: AtomicU64,
+    /// Number of the last such reading that succeeded.
+    refreshing: tokio::sync::Mutex<u64>,
 }
 
 impl Catalogue {
@@ -148,7 +152,8 @@ impl Catalogue {
             options,
             view: RwLock::new(view),
             committing: tokio::sync::Mutex::new(()),
-            refreshing: tokio::sync::Mutex::new(()),
+            readings: AtomicU64::new(0),
+            refreshing: tokio::sync::Mutex::new(0),
         }));
         catalogue.reload().await?;
         Ok(catalogue)
@@ -164,16 +169,19 @@ impl Catalogue {
     /// # Errors
     /// The entry that cannot be read; the state stays as far as it was read.
     pub async fn refresh(&self) -> Result<Arc<CatalogueState>, CatalogueError> {
-        let asked_at = self.monotonic();
-        let _turn = self.0.refreshing.lock().await;
-        if self.0.view.read().current_at > asked_at {
+        let begun = self.0.readings.load(Ordering::Acquire);
+        let mut completed = self.0.refreshing.lock().await;
+        if *completed > begun {
+            // A reading that began after this call was made has ended since.
             return Ok(self.state());
         }
+        let reading = self.0.readings.fetch_add(1, Ordering::AcqRel) + 1;
         if self.is_stale() {
             self.reload().await?;
         } else {
             self.read_on((*self.state()).clone()).await?;
         }
+        *completed = reading;
         Ok(self.state())
     }
 

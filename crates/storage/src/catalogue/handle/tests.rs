@@ -1,1 +1,284 @@
+use std::collections::BTreeSet;
 
+use object_store::memory::InMemory;
+use scoria_model::{BlockId, Epoch, NodeId, Seq};
+
+use super::*;
+use crate::catalogue::{Op, Precondition};
+use crate::testing::{FaultPlan, FaultRates, FaultyStore, HeldClock, Seeded, TokioClock};
+use crate::testing::{bare_meta, stream_id};
+
+fn options() -> CatalogueOptions {
+    CatalogueOptions {
+        snapshot_every: 4,
+        ..CatalogueOptions::new(Arc::new(TokioClock::default()), Metrics::unregistered())
+    }
+}
+
+fn open_stream(n: u32) -> Txn {
+    Txn::new()
+        .require(Precondition::StreamAbsent(stream_id(n)))
+        .then(Op::OpenStream {
+            stream: stream_id(n),
+            epoch: Epoch(1),
+            owner: NodeId("node-0".into()),
+            members: vec![NodeId("node-0".into())],
+            quorum: 1,
+        })
+}
+
+fn flush(n: u32, from: u64, block: u128) -> Txn {
+    let range = (from, from + 1);
+    let meta = bare_meta(block, &stream_id(n), range);
+    Txn::flush(
+        &stream_id(n),
+        Epoch(1),
+        (Seq(range.0), Seq(range.1)),
+        [Arc::new(meta)],
+    )
+}
+
+#[tokio::test]
+async fn what_is_committed_is_there_for_others_and_after_opening_again() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let ours = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    let theirs = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    ours.commit(open_stream(0)).await.unwrap();
+    for seq in 0..9 {
+        let version = ours.commit(flush(0, seq, u128::from(seq))).await.unwrap();
+        assert_eq!(version.0, seq + 2);
+    }
+    assert_eq!(theirs.state().version().0, 0);
+    assert_eq!(theirs.refresh().await.unwrap(), ours.state());
+    // Versions 4 and 8 were written as snapshots; opening reads the last and what follows it.
+    let watched = FaultyStore::new(Arc::clone(&store), FaultPlan::none());
+    let again = Catalogue::open(Arc::new(watched.clone()), options())
+        .await
+        .unwrap();
+    assert_eq!(again.state(), ours.state());
+    let read = watched.requests();
+    assert!(read.contains(&format!("get {}", keys::snapshot(CatalogueVersion(8)))));
+    assert!(!read.contains(&format!("get {}", keys::log_entry(CatalogueVersion(8)))));
+}
+
+#[tokio::test]
+async fn a_conflict_says_what_is_true_instead() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let ours = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    let theirs = Catalogue::open(store, options()).await.unwrap();
+    ours.commit(open_stream(0)).await.unwrap();
+    ours.commit(flush(0, 0, 1)).await.unwrap();
+    theirs.refresh().await.unwrap();
+    theirs.commit(flush(0, 1, 2)).await.unwrap();
+    let error = ours.commit(flush(0, 1, 3)).await.unwrap_err();
+    assert!(matches!(error, CommitError::Conflict(_)), "{error}");
+    assert!(ours.state().block(BlockId(2)).is_some());
+    assert!(ours.state().block(BlockId(3)).is_none());
+}
+
+/// Many writers with every fault at once: each commit that was answered is there once, none that
+/// conflicted is, and everybody ends with the same state.
+#[tokio::test(start_paused = true)]
+async fn racing_commits_under_faults_are_applied_once_each() {
+    for seed in 0..20 {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let mut seeded = Seeded::new(seed);
+        let setup = Catalogue::open(Arc::clone(&inner), options())
+            .await
+            .unwrap();
+        for n in 0..4 {
+            setup.commit(open_stream(n)).await.unwrap();
+        }
+        let tasks: Vec<_> = (0..4)
+            .map(|n| {
+                let plan = FaultPlan::new(seeded.draw(), FaultRates::all(40));
+                let store = FaultyStore::new(Arc::clone(&inner), plan);
+                tokio::spawn(writer(Arc::new(store), n, 12))
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let end = Catalogue::open(inner, options()).await.unwrap();
+        let ids: BTreeSet<u128> = end.state().blocks().map(|meta| meta.id.0).collect();
+        assert_eq!(ids.len(), 4 * 12, "seed {seed}");
+        for n in 0..4 {
+            let committed = end.state().stream(&stream_id(n)).unwrap().committed;
+            assert_eq!(committed, Seq(12), "seed {seed}");
+        }
+    }
+}
+
+/// Flushes until `count` records are committed, whatever the store does.
+async fn writer(store: Arc<dyn ObjectStore>, n: u32, count: u64) {
+    let catalogue = loop {
+        match Catalogue::open(Arc::clone(&store), options()).await {
+            Ok(catalogue) => break catalogue,
+            Err(error) => assert!(error.is_unavailable(), "{error}"),
+        }
+    };
+    let stream = stream_id(n);
+    for from in 0..count {
+        let block = u128::from(n) << 64 | u128::from(from);
+        loop {
+            let before = catalogue.state().stream(&stream).unwrap().committed;
+            match catalogue.commit(flush(n, from, block)).await {
+                Ok(_) => break,
+                // Only an earlier try of ours whose outcome was unknown can have done that.
+                Err(CommitError::Conflict(_)) => {
+                    assert!(catalogue.state().block(BlockId(block)).is_some());
+                    assert_eq!(before, Seq(from));
+                    break;
+                }
+                Err(CommitError::Unknown { .. } | CommitError::Store(_)) => {}
+                Err(CommitError::Deadline(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_reported_as_such_and_ends() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()), FaultPlan::none());
+    let catalogue = Catalogue::open(Arc::new(store.clone()), options())
+        .await
+        .unwrap();
+    catalogue.commit(open_stream(0)).await.unwrap();
+    store.plan(FaultPlan::begin_outage);
+    let error = catalogue.commit(flush(0, 0, 1)).await.unwrap_err();
+    assert!(matches!(error, CommitError::Unknown { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("catalogue/log/00000000000000000002"),
+        "{error}"
+    );
+    let error = catalogue.refresh().await.unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(
+        error
+            .to_string()
+            .contains("catalogue/log/00000000000000000002"),
+        "{error}"
+    );
+    assert_eq!(catalogue.state().version().0, 1);
+    store.plan(FaultPlan::end_outage);
+    catalogue.commit(flush(0, 0, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_and_gaps_are_named() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut no_snapshots = options();
+    no_snapshots.snapshot_every = 1000;
+    let catalogue = Catalogue::open(Arc::clone(&store), no_snapshots)
+        .await
+        .unwrap();
+    catalogue.commit(open_stream(0)).await.unwrap();
+    for seq in 0..5 {
+        catalogue
+            .commit(flush(0, seq, u128::from(seq)))
+            .await
+            .unwrap();
+    }
+    let key = keys::log_entry(CatalogueVersion(3));
+    let good = store.get(&key).await.unwrap().bytes().await.unwrap();
+    let mut bad = good.to_vec();
+    bad[40] ^= 1;
+    store.put(&key, bad.into()).await.unwrap();
+    let error = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, CatalogueError::Corrupt(_)), "{error}");
+    assert!(error.to_string().contains(key.as_ref()), "{error}");
+    store.delete(&key).await.unwrap();
+    let error = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, CatalogueError::Gap { .. }), "{error}");
+    assert!(error.to_string().contains(key.as_ref()), "{error}");
+    // A handle that is beyond the gap is not concerned; nor is one that starts from a snapshot.
+    catalogue.commit(flush(0, 5, 5)).await.unwrap();
+    let encoded = snapshot::encode(&catalogue.state()).unwrap();
+    store
+        .put(&keys::snapshot(CatalogueVersion(7)), encoded.into())
+        .await
+        .unwrap();
+    let again = Catalogue::open(store, options()).await.unwrap();
+    assert_eq!(again.state(), catalogue.state());
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_passed_over() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let catalogue = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    catalogue.commit(open_stream(0)).await.unwrap();
+    for seq in 0..9 {
+        catalogue
+            .commit(flush(0, seq, u128::from(seq)))
+            .await
+            .unwrap();
+    }
+    let newest = keys::snapshot(CatalogueVersion(8));
+    store.put(&newest, "torn".into()).await.unwrap();
+    let again = Catalogue::open(store, options()).await.unwrap();
+    assert_eq!(again.state(), catalogue.state());
+}
+
+/// A process that slept while the log was cleared up to a snapshot must not take the free number
+/// for one that nobody took.
+#[tokio::test]
+async fn a_handle_that_slept_reads_on_from_a_snapshot() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let clock = Arc::new(HeldClock::default());
+    let sleeper = CatalogueOptions {
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        ..options()
+    };
+    let sleeper = Catalogue::open(Arc::clone(&store), sleeper).await.unwrap();
+    let awake = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    awake.commit(open_stream(0)).await.unwrap();
+    for seq in 0..4 {
+        awake.commit(flush(0, seq, u128::from(seq))).await.unwrap();
+    }
+    for version in 1..=4 {
+        let key = keys::log_entry(CatalogueVersion(version));
+        store.delete(&key).await.unwrap();
+    }
+    // The machine was suspended: only the wall clock shows it.
+    clock.advance_wall(Duration::from_secs(8 * 24 * 3600));
+    let version = sleeper.commit(open_stream(1)).await.unwrap();
+    assert_eq!(version, CatalogueVersion(6));
+    awake.refresh().await.unwrap();
+    assert_eq!(awake.state(), sleeper.state());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refreshes_at_the_same_time_share_one_reading() {
+    let slow = FaultRates {
+        slow: 1000,
+        ..FaultRates::default()
+    };
+    let plan = FaultPlan::new(1, slow);
+    let store = FaultyStore::new(Arc::new(InMemory::new()), plan);
+    let catalogue = Catalogue::open(Arc::new(store.clone()), options())
+        .await
+        .unwrap();
+    let before = store.requests().len();
+    let refreshes = (0..50).map(|_| catalogue.refresh());
+    futures::future::try_join_all(refreshes).await.unwrap();
+    // The one under way may have read before the others asked, so they share a second.
+    let reads = store.requests().len() - before;
+    assert!(reads <= 2, "{reads} reads");
+}
