@@ -1,0 +1,9 @@
+//! Tests of the crate from outside: what goes in as bytes and comes out as a part, and back.
+
+mod corpus;
+mod encode;
+mod ingest;
+mod malformed;
+mod normalise;
+mod round_trip;
+mod support;
