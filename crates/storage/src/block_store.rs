@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use scoria_block::{BlockError, BlockMeta, EncodedBlock, Table};
+use scoria_block::{BlockError, BlockMeta, EncodedBlock, Fetched, Table};
 use scoria_model::BlockId;
 
 use crate::error::StoreError;
@@ -94,6 +94,18 @@ pub struct FetchedRanges {
     /// The ranges as they were asked for, sorted, each with exactly its bytes.
     pub ranges: Vec<(Range<u64>, Bytes)>,
     pub stats: FetchStats,
+}
+
+impl FetchedRanges {
+    /// The ranges as the block crate decodes them, and what fetching them took.
+    pub fn into_parts(self) -> (Fetched, FetchStats) {
+        let pieces = self
+            .ranges
+            .into_iter()
+            .map(|(range, bytes)| (range.start, bytes))
+            .collect();
+        (Fetched::new(pieces), self.stats)
+    }
 }
 
 /// Why a block could not be read.

@@ -36,6 +36,11 @@ fn block_store(cache_bytes: u64, coalesce_gap: u64) -> (FaultyStore, BlockStore)
     (store.clone(), BlockStore::new(Arc::new(store), options))
 }
 
+/// One range, where an array of it would look like a mistaken vector.
+fn one(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
+}
+
 async fn fetch(
     blocks: &BlockStore,
     block: &EncodedBlock,
@@ -101,7 +106,7 @@ async fn the_cache_keeps_to_its_budget() {
     let block = block(1, 100_000);
     blocks.put_block(&block).await.unwrap();
     for at in 0..100 {
-        fetch(&blocks, &block, &[at * 1000..at * 1000 + 1000])
+        fetch(&blocks, &block, &one(at * 1000..at * 1000 + 1000))
             .await
             .unwrap();
     }
@@ -115,19 +120,19 @@ async fn what_is_not_there_is_an_error_that_names_it() {
     let block = block(1, 100);
     let table = keys::table(block.meta.id, Table::Samples).to_string();
     let text = |result: Result<FetchedRanges, BlockReadError>| result.unwrap_err().to_string();
-    let missing = text(fetch(&blocks, &block, &[0..10]).await);
+    let missing = text(fetch(&blocks, &block, &one(0..10)).await);
     assert!(missing.contains(&table), "{missing}");
     blocks.put_block(&block).await.unwrap();
     for wrong in [90..101, 5..5, Range { start: 6, end: 5 }] {
-        let message = text(fetch(&blocks, &block, &[wrong]).await);
+        let message = text(fetch(&blocks, &block, &one(wrong)).await);
         assert!(message.contains(&table), "{message}");
     }
     let other = blocks
-        .fetch(&block.meta, Table::Series, &[0..1], Purpose::Query)
+        .fetch(&block.meta, Table::Series, &one(0..1), Purpose::Query)
         .await;
     assert!(text(other).contains("no table series"));
     store.plan(FaultPlan::begin_outage);
-    let error = fetch(&blocks, &block, &[0..10]).await.unwrap_err();
+    let error = fetch(&blocks, &block, &one(0..10)).await.unwrap_err();
     assert!(error.is_unavailable());
 }
 

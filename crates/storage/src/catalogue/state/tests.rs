@@ -176,7 +176,7 @@ fn every_broken_rule_is_named_and_changes_nothing() {
         assert!(error.to_string().contains(what), "{ops:?} gave {error}");
         assert_eq!(state, base, "{error}");
     }
-    let mut state = base.clone();
+    let mut state = base;
     let gap = state.apply(&entry(4, vec![])).unwrap_err();
     assert!(gap.to_string().starts_with("C1:"), "{gap}");
 }
