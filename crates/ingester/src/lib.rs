@@ -13,5 +13,6 @@
 //! - A segment that failed once is never written again, and a damaged one is never skipped
 //!   silently; see [`segment`].
 
+pub mod record;
 pub mod segment;
 pub mod stream;

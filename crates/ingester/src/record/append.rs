@@ -11,7 +11,7 @@ use scoria_symbols::Dictionary;
 pub type SharedDictionary = Arc<Mutex<Dictionary>>;
 
 /// One profile of one type, as a head takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AppendedProfile {
     /// Index into the dataset's series, old and new.
     pub series: u32,
@@ -58,7 +58,7 @@ pub struct Push {
     pub heads: Vec<HeadAppend>,
 }
 
-/// What [`super::RecordBuilder::finish`] gives: the bytes to log, and what to do when they are
+/// What [`super::RecordWriter::encode`] gives: the bytes to log, and what to do when they are
 /// durable.
 #[derive(Debug, Clone)]
 pub struct EncodedRecord {

@@ -4,6 +4,8 @@ use scoria_model::tenant::TenantIdError;
 use scoria_model::varint::VarintError;
 use scoria_symbols::SymbolsError;
 
+use super::samples::SamplesError;
+
 /// Names what the record breaks. Which log and which record is for the caller to add.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -32,8 +34,12 @@ pub enum RecordError {
     Repeated { field: &'static str, name: String },
     #[error("profile {place} of the record is a difference to a profile that is not there")]
     NoBase { place: u32 },
-    #[error("profile {place} of the record: {what}")]
-    Samples { place: u32, what: &'static str },
+    #[error("profile {place} of the record: {source}")]
+    Samples { place: u32, source: SamplesError },
+    #[error("the record's dataset {dataset} belongs to another tenant")]
+    OtherTenant { dataset: u32 },
+    #[error("a label of the record has the code {code}, with nothing to repeat or unknown")]
+    Label { code: u64 },
     #[error("the record goes on for {left} bytes after its end")]
     Trailing { left: usize },
 }
