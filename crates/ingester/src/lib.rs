@@ -13,6 +13,7 @@
 //! - A segment that failed once is never written again, and a damaged one is never skipped
 //!   silently; see [`segment`].
 
+pub mod head;
 pub mod record;
 pub mod segment;
 pub mod stream;

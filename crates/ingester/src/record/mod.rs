@@ -83,4 +83,4 @@ mod label_code {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
