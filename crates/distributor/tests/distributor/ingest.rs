@@ -206,7 +206,14 @@ async fn refusals_say_what_to_do() {
     let malformed = RefusalKind::Invalid {
         reason: DiscardReason::MalformedProfile,
     };
-    let table: [(&str, Option<&str>, Vec<u8>, RefusalKind, &str); 8] = [
+    type Row = (
+        &'static str,
+        Option<&'static str>,
+        Vec<u8>,
+        RefusalKind,
+        &'static str,
+    );
+    let table: [Row; 8] = [
         (
             "format=pprof",
             None,

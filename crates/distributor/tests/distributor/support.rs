@@ -100,7 +100,7 @@ impl FakeIngester {
         let calls = self.calls.lock();
         calls
             .iter()
-            .flat_map(|call| call.parts.iter().flat_map(|part| rows(part)))
+            .flat_map(|call| call.parts.iter().flat_map(rows))
             .collect()
     }
 }
