@@ -98,7 +98,8 @@ pub struct Stacks<'a> {
 
 impl Stacks<'_> {
     fn len(&self) -> usize {
-        self.nodes.map_or(self.symbols.nodes_len(), <[u32]>::len)
+        self.nodes
+            .map_or_else(|| self.symbols.nodes_len(), <[u32]>::len)
     }
 
     /// Which function nodes a call site takes; `None` for all.

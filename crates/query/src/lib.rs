@@ -2,8 +2,10 @@
 pub mod exec;
 pub mod functions;
 pub mod merge;
+pub mod render;
 pub mod request;
 pub mod scan;
 pub mod select;
 pub mod selector;
+pub mod timeline;
 pub mod wire;

@@ -127,7 +127,7 @@ fn trees_by_series_span_and_call_site() {
         tree("{}", all.clone()),
         stacks([("main;a", 9), ("main;a;b", 2), ("main;b", 4)])
     );
-    assert_eq!(tree(r#"{pod="y"}"#, all.clone()), stacks([("main;b", 4)]));
+    assert_eq!(tree(r#"{pod="y"}"#, all), stacks([("main;b", 4)]));
     let spans = StackFilter {
         spans: vec![7],
         ..StackFilter::default()

@@ -222,6 +222,11 @@ impl TreeMerger {
         at
     }
 
+    /// The values of the nodes so far; nodes that come later get higher numbers.
+    pub(crate) fn own_so_far(&self) -> Vec<i64> {
+        self.tree.own.clone()
+    }
+
     /// Memory held.
     pub fn bytes(&self) -> u64 {
         self.tree.bytes() + 5 * self.children.capacity() as u64

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use scoria_model::{Label, Labels, Timestamp};
 use scoria_symbols::SymbolTables;
@@ -99,8 +101,9 @@ fn partials() -> Vec<Partial> {
         }),
     };
     let plain = Point {
+        sum: 5,
+        n: 2,
         exemplar: None,
-        ..point.clone()
     };
     series.groups.insert(
         vec![label("pod", "a"), label("az", "b")],
@@ -123,8 +126,6 @@ fn partials() -> Vec<Partial> {
         }),
     ]
 }
-
-use std::collections::BTreeMap;
 
 #[test]
 fn scans_and_partials_come_back() {
