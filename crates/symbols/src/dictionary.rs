@@ -9,6 +9,7 @@ use scoria_model::part::{Function, Line, Mapping};
 use crate::ROOT;
 use crate::chunked::{Arena, Chunked, Span};
 use crate::delta::Context;
+use crate::intern::Path;
 use crate::symbols::{LocationRow, Node, Symbols};
 
 /// The lengths of a dictionary's tables at one moment.
@@ -231,45 +232,55 @@ impl Dictionary {
         id
     }
 
-    /// The node of a stack given as locations, root first, if the stack was met before.
-    pub(crate) fn known_stack(&self, hash: u32, path: &[u32]) -> Option<u32> {
+    /// The node of a stack whose locations have this hash, if it was met before. The path's nodes
+    /// are those of what the stack shares with the one before it; if the stack is found, they are
+    /// then all known.
+    pub(crate) fn known_stack(&self, hash: u64, path: &mut Path) -> Option<u32> {
+        let shared = path.nodes.len();
+        let caller = path.nodes.last().copied().unwrap_or(ROOT);
+        path.nodes.resize(path.locations.len(), ROOT);
+        let locations = &path.locations[shared..];
+        let nodes = &mut path.nodes[shared..];
         self.stacks
-            .find(spread(hash), |known| {
-                known.hash == hash && self.is_path(known.node, path)
+            .find(spread(hash as u32), |known| {
+                known.hash == hash as u32 && self.is_path(known.node, locations, (nodes, caller))
             })
             .map(|known| known.node)
     }
 
     /// Remembers a stack that [`Dictionary::known_stack`] did not find.
-    pub(crate) fn remember_stack(&mut self, hash: u32, node: u32) {
+    pub(crate) fn remember_stack(&mut self, hash: u64, node: u32) {
+        let hash = hash as u32;
         self.stacks
             .insert_unique(spread(hash), KnownStack { hash, node }, |known| {
                 spread(known.hash)
             });
     }
 
-    fn is_path(&self, mut node: u32, path: &[u32]) -> bool {
-        for &location in path.iter().rev() {
+    /// Whether a node's stack is these locations, root first, called from the node `caller`; writes
+    /// down the nodes it passes.
+    fn is_path(
+        &self,
+        mut node: u32,
+        locations: &[u32],
+        (nodes, caller): (&mut [u32], u32),
+    ) -> bool {
+        for (&location, passed) in locations.iter().zip(nodes).rev() {
             let at = self.nodes.get(node);
             if at.location != location {
                 return false;
             }
+            *passed = node;
             node = at.parent;
         }
-        node == ROOT
+        node == caller
     }
 
-    /// A hash of locations, root first, for [`Dictionary::known_stack`].
-    pub(crate) fn stack_hash(&self, path: &[u32]) -> u32 {
-        let (pairs, rest) = path.as_chunks::<2>();
-        let mut hash = self.stack_seed ^ path.len() as u64;
-        for &[a, b] in pairs {
-            hash = fold(hash ^ (u64::from(a) << 32 | u64::from(b)), STACK_FACTOR);
-        }
-        for &last in rest {
-            hash = fold(hash ^ u64::from(last), STACK_FACTOR);
-        }
-        (hash >> 32) as u32
+    /// The hash of a stack whose callers, if it has any, have the hash `above`.
+    #[inline]
+    pub(crate) fn stack_hash(&self, above: Option<u64>, location: u32) -> u64 {
+        let above = above.unwrap_or(self.stack_seed);
+        fold(above ^ u64::from(location), STACK_FACTOR)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Interning a decoded profile: only what its samples use.
 
+use std::ops::Range;
+
 use scoria_model::part::{Function, Line, Mapping, NONE, PartView};
 
 use crate::{Dictionary, ROOT};
@@ -14,11 +16,33 @@ pub struct InternScratch {
     functions: Vec<u32>,
     locations: Vec<u32>,
     lines: Vec<Line>,
-    /// The locations of the stack at hand, root first.
-    path: Vec<u32>,
-    /// The stack that was walked last, root first, and its nodes.
-    walked: Vec<u32>,
-    walked_nodes: Vec<u32>,
+    path: Path,
+}
+
+/// The stack that was interned last, root first. The next one mostly shares its callers, and what
+/// is known of those need not be looked up again.
+#[derive(Debug, Default)]
+pub(crate) struct Path {
+    /// Where its frames lie in the part, leaf first.
+    frames: Range<usize>,
+    pub(crate) locations: Vec<u32>,
+    /// As far as known; as long as `locations` between two stacks.
+    pub(crate) nodes: Vec<u32>,
+    /// Of the locations up to each.
+    hashes: Vec<u64>,
+}
+
+impl Path {
+    fn clear(&mut self) {
+        self.frames = 0..0;
+        self.truncate(0);
+    }
+
+    fn truncate(&mut self, depth: usize) {
+        self.locations.truncate(depth);
+        self.nodes.truncate(depth);
+        self.hashes.truncate(depth);
+    }
 }
 
 impl InternScratch {
@@ -32,8 +56,7 @@ impl InternScratch {
         unset(&mut self.mappings, part.mapping_start.len());
         unset(&mut self.functions, part.function_name.len());
         unset(&mut self.locations, part.location_mapping.len());
-        self.walked.clear();
-        self.walked_nodes.clear();
+        self.path.clear();
     }
 }
 
@@ -46,49 +69,60 @@ impl Dictionary {
             let stack = stack as usize;
             if scratch.stack_nodes[stack] == NONE {
                 self.resolve_path(part, part.stack_end.span(stack), scratch);
-                scratch.stack_nodes[stack] = self.intern_path(scratch);
+                scratch.stack_nodes[stack] = self.intern_path(&mut scratch.path);
             }
         }
     }
 
-    /// Puts the locations of a stack into `scratch.path`.
+    /// Puts the locations of a stack into the path, keeping the nodes of what it shares with the
+    /// stack before.
     fn resolve_path(
         &mut self,
         part: &PartView<'_>,
-        frames: std::ops::Range<usize>,
+        frames: Range<usize>,
         scratch: &mut InternScratch,
     ) {
-        scratch.path.clear();
-        for at in frames.rev() {
+        let before = scratch.path.frames.clone();
+        let shared = frames
+            .clone()
+            .rev()
+            .zip(before.rev())
+            .take_while(|&(a, b)| part.frame.get(a) == part.frame.get(b))
+            .count();
+        scratch.path.truncate(shared);
+        let mut hash = scratch.path.hashes.last().copied();
+        for at in (frames.start..frames.end - shared).rev() {
             let frame = part.frame.get(at) as usize;
             let mut location = scratch.locations[frame];
             if location == NONE {
                 location = self.intern_location(part, frame, scratch);
                 scratch.locations[frame] = location;
             }
-            scratch.path.push(location);
+            let next = self.stack_hash(hash, location);
+            scratch.path.locations.push(location);
+            scratch.path.hashes.push(next);
+            hash = Some(next);
         }
+        scratch.path.frames = frames;
     }
 
-    fn intern_path(&mut self, scratch: &mut InternScratch) -> u32 {
-        let path = &scratch.path;
-        let hash = self.stack_hash(path);
+    fn intern_path(&mut self, path: &mut Path) -> u32 {
+        let Some(&hash) = path.hashes.last() else {
+            return ROOT;
+        };
+        let shared = path.nodes.len();
+        if shared == path.locations.len() {
+            // All of it is callers of the stack before.
+            return path.nodes[shared - 1];
+        }
         if let Some(node) = self.known_stack(hash, path) {
             return node;
         }
-        // Stacks come in an order in which neighbours share callers.
-        let shared = path
-            .iter()
-            .zip(&scratch.walked)
-            .take_while(|(a, b)| a == b)
-            .count();
-        scratch.walked.truncate(shared);
-        scratch.walked_nodes.truncate(shared);
-        let mut node = scratch.walked_nodes.last().copied().unwrap_or(ROOT);
-        for &location in &path[shared..] {
+        path.nodes.truncate(shared);
+        let mut node = path.nodes.last().copied().unwrap_or(ROOT);
+        for &location in &path.locations[shared..] {
             node = self.node_id(node, location);
-            scratch.walked.push(location);
-            scratch.walked_nodes.push(node);
+            path.nodes.push(node);
         }
         self.remember_stack(hash, node);
         node
