@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Int32Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+    ArrayRef, DictionaryArray, Int32Array, Int64Array, MapArray, StringArray, StructArray,
+    TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Int32Type;
 use scoria_model::{Labels, ProfileType, Timestamp};
-use scoria_symbols::{NONE, PreOrder, SymbolTables};
+use scoria_symbols::{NONE, PreOrder};
 
 use crate::kind_text::kind_text;
 use crate::layout;
 use crate::rank::nodes_by_rank;
 use crate::sample_writer::{Sample, SampleWriter};
+use crate::symbol_columns::{
+    function_columns, location_columns, mapping_columns, stack_columns, string_columns,
+};
 use crate::table_writer::encode_error;
 use crate::{BlockError, DatasetInput, Table};
 
@@ -182,7 +185,7 @@ impl DatasetRows {
         Ok(vec![
             (Table::Series, self.series_columns(dataset)?),
             (Table::Profiles, self.profile_columns(dataset)?),
-            (Table::Stacks, self.stack_columns()),
+            (Table::Stacks, stack_columns(tables, &self.stacks.n_samples)),
             (Table::Locations, location_columns(tables)?),
             (Table::Functions, function_columns(tables)),
             (Table::Mappings, mapping_columns(tables)),
@@ -242,15 +245,6 @@ impl DatasetRows {
             Arc::new(UInt64Array::from(columns.seq.clone())),
             Arc::new(UInt32Array::from(columns.place.clone())),
         ])
-    }
-
-    fn stack_columns(&self) -> Vec<ArrayRef> {
-        let tables = &self.symbols.tables;
-        vec![
-            Arc::new(UInt32Array::from(levels_up(&tables.node_parent))),
-            Arc::new(optional(&tables.node_location)),
-            Arc::new(UInt32Array::from(self.stacks.n_samples.clone())),
-        ]
     }
 }
 
@@ -348,91 +342,4 @@ impl Stacks {
             rank,
         }
     }
-}
-
-/// How many levels to climb from the node before to reach a node's parent.
-fn levels_up(parents: &[u32]) -> Vec<u32> {
-    let mut depth = Vec::with_capacity(parents.len());
-    let mut up = Vec::with_capacity(parents.len());
-    for &parent in parents {
-        match depth.get(parent as usize).zip(depth.last()) {
-            Some((&above, &before)) => {
-                up.push(before - above);
-                depth.push(above + 1);
-            }
-            None => {
-                up.push(0);
-                depth.push(0u32);
-            }
-        }
-    }
-    up
-}
-
-/// [`NONE`] becomes null.
-fn optional(column: &[u32]) -> UInt32Array {
-    let nulls: NullBuffer = column
-        .iter()
-        .map(|&v| v != NONE)
-        .collect::<Vec<bool>>()
-        .into();
-    UInt32Array::new(
-        ScalarBuffer::from(column.to_vec()),
-        Some(nulls).filter(|nulls| nulls.null_count() > 0),
-    )
-}
-
-fn location_columns(tables: &SymbolTables) -> Result<Vec<ArrayRef>, BlockError> {
-    let functions: Vec<u32> = tables.lines.iter().map(|line| line.function).collect();
-    let numbers = tables.lines.iter().map(|line| line.line);
-    let lines = StructArray::try_new(
-        layout::line_fields(),
-        vec![
-            Arc::new(optional(&functions)),
-            Arc::new(Int64Array::from_iter_values(numbers)),
-        ],
-        None,
-    );
-    let mut last = 0;
-    let lengths = OffsetBuffer::from_lengths(tables.location_lines_end.iter().map(|&end| {
-        let n = end - last;
-        last = end;
-        n as usize
-    }));
-    let lines = lines
-        .and_then(|lines| ListArray::try_new(layout::line_entry(), lengths, Arc::new(lines), None))
-        .map_err(|e| encode_error(Table::Locations, &e))?;
-    Ok(vec![
-        Arc::new(optional(&tables.location_mapping)),
-        Arc::new(UInt64Array::from(tables.location_address.clone())),
-        Arc::new(lines),
-    ])
-}
-
-fn function_columns(tables: &SymbolTables) -> Vec<ArrayRef> {
-    let rows = || tables.functions.iter();
-    vec![
-        Arc::new(UInt32Array::from_iter_values(rows().map(|f| f.name))),
-        Arc::new(UInt32Array::from_iter_values(rows().map(|f| f.system_name))),
-        Arc::new(UInt32Array::from_iter_values(rows().map(|f| f.filename))),
-        Arc::new(Int64Array::from_iter_values(rows().map(|f| f.start_line))),
-    ]
-}
-
-fn mapping_columns(tables: &SymbolTables) -> Vec<ArrayRef> {
-    let rows = || tables.mappings.iter();
-    vec![
-        Arc::new(UInt64Array::from_iter_values(rows().map(|m| m.start))),
-        Arc::new(UInt64Array::from_iter_values(rows().map(|m| m.limit))),
-        Arc::new(UInt64Array::from_iter_values(rows().map(|m| m.offset))),
-        Arc::new(UInt32Array::from_iter_values(rows().map(|m| m.filename))),
-        Arc::new(UInt32Array::from_iter_values(rows().map(|m| m.build_id))),
-        Arc::new(UInt32Array::from_iter_values(rows().map(|m| m.flags))),
-    ]
-}
-
-fn string_columns(tables: &SymbolTables) -> Vec<ArrayRef> {
-    let strings = &tables.strings;
-    let texts = (0..strings.len() as u32).map(|at| String::from_utf8_lossy(strings.get(at)));
-    vec![Arc::new(StringArray::from_iter_values(texts))]
 }

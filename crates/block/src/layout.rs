@@ -32,6 +32,20 @@ pub(crate) const PROFILE: &str = "profile";
 pub(crate) const SPAN_ID: &str = "span_id";
 pub(crate) const TRACE_ID: &str = "trace_id";
 
+/// What a profile row is decoded from.
+pub(crate) const DECODED_PROFILE_COLUMNS: &[&str] = &[
+    "profile_type",
+    "series",
+    "time",
+    "duration_ns",
+    "period",
+    "total",
+    "n_samples",
+    "stream",
+    "seq",
+    "place",
+];
+
 /// How a column turns values into bytes before they are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ColumnEncoding {

@@ -11,6 +11,7 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
 
+use crate::guard::guarded;
 use crate::{BlockError, Table};
 
 /// `PAR1`, before the first page.
@@ -62,11 +63,12 @@ impl PageMap {
                     BlockError::damaged(table, format!("column {column} has no page index"))
                 })?;
                 let start = chunk_start(chunk);
-                let mut next = |offset: i64, length: i64| map.next_page_end(table, offset, length);
+                let before = map.end;
                 if let Some(first) = locations.first()
                     && first.offset != start
                 {
-                    let bytes = next(start, first.offset.wrapping_sub(start))?;
+                    let length = first.offset.wrapping_sub(start);
+                    let bytes = map.next_page(table, start, length)?;
                     map.pages.push(Page {
                         bytes,
                         rows: rows.clone(),
@@ -74,6 +76,13 @@ impl PageMap {
                     });
                 }
                 map.data_pages(table, locations, (rows.clone(), column))?;
+                // The Parquet reader relies on it.
+                if u64::try_from(chunk.compressed_size()) != Ok(map.end - before) {
+                    return Err(BlockError::damaged(
+                        table,
+                        format!("the size of column {column} is not that of its pages"),
+                    ));
+                }
             }
             first_row = rows.end;
             map.row_groups.push(rows);
@@ -91,7 +100,7 @@ impl PageMap {
         let n = rows.end - rows.start;
         for (at, location) in locations.iter().enumerate() {
             let length = i64::from(location.compressed_page_size);
-            let bytes = self.next_page_end(table, location.offset, length)?;
+            let bytes = self.next_page(table, location.offset, length)?;
             let row = |index: Option<i64>| index.and_then(|row| u64::try_from(row).ok());
             let first = row(Some(location.first_row_index));
             let end = match locations.get(at + 1) {
@@ -126,7 +135,7 @@ impl PageMap {
     }
 
     /// Takes the next page in file order, which must start where the last one ended.
-    fn next_page_end(
+    fn next_page(
         &mut self,
         table: Table,
         offset: i64,
@@ -171,12 +180,11 @@ impl PageMap {
     }
 }
 
-/// The dictionary page, if there is one, else the first data page.
+/// Where the dictionary page lies, if there is one, else the first data page.
 fn chunk_start(chunk: &ColumnChunkMetaData) -> i64 {
-    match chunk.dictionary_page_offset() {
-        Some(offset) if offset < chunk.data_page_offset() => offset,
-        _ => chunk.data_page_offset(),
-    }
+    chunk
+        .dictionary_page_offset()
+        .unwrap_or_else(|| chunk.data_page_offset())
 }
 
 /// Parses the footer and page index at the end of `tail`, which may be the whole file of `size`
@@ -186,10 +194,11 @@ pub(crate) fn read_footer(
     tail: &bytes::Bytes,
     size: u64,
 ) -> Result<ParquetMetaData, BlockError> {
-    let damaged = |e: parquet::errors::ParquetError| BlockError::damaged(table, e.to_string());
-    let mut reader = ParquetMetaDataReader::new()
-        .with_offset_index_policy(PageIndexPolicy::Required)
-        .with_column_index_policy(PageIndexPolicy::Skip);
-    reader.try_parse_sized(tail, size).map_err(damaged)?;
-    reader.finish().map_err(damaged)
+    guarded(table, || {
+        let mut reader = ParquetMetaDataReader::new()
+            .with_offset_index_policy(PageIndexPolicy::Required)
+            .with_column_index_policy(PageIndexPolicy::Skip);
+        reader.try_parse_sized(tail, size)?;
+        reader.finish()
+    })
 }

@@ -3,14 +3,15 @@
 //! ```text
 //! u8 version | id 16 | u8 level | format | min time | max time - min time
 //! inputs: n, ids | streams: n, (node, incarnation 8, n, from, to - from)
-//! tables: n, (u8 table, bytes, rows, checksum 8, n, page checksums 4 each, tail)
+//! tables: n, (u8 table, bytes, rows, checksum 8, n, page checksums 4 each, size of the tail)
+//! all tails after each other, compressed with zstd if that makes them smaller
 //! tenants: n, texts | profile types: n, 5 texts each
 //! datasets: n, (tenant, service, min time - block's, max time - min time,
 //!               n, profile types, distinct stacks, rows in each of the tables above)
 //! CRC-32 of everything before, 4 bytes
 //! ```
 //! Numbers are LEB128 unless a width is given (then little-endian), times are nanoseconds, signed
-//! ones are zigzag, texts and tails have a length before them. Row ranges are stored as counts:
+//! ones are zigzag, texts and compressed bytes have a length before them. Row ranges are stored as counts:
 //! datasets follow each other without gaps.
 
 use std::collections::BTreeMap;
@@ -24,6 +25,10 @@ use super::{BlockMeta, DatasetMeta, StreamRange, TableMeta};
 use crate::{BlockError, FORMAT_VERSION, Table};
 
 const CODEC_VERSION: u8 = 1;
+/// Footers name columns over and over: compressed they take a third.
+const TAIL_LEVEL: i32 = 9;
+/// Footers and page indexes of one block beyond this are damage.
+const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl From<VarintError> for BlockError {
     fn from(error: VarintError) -> Self {
@@ -55,6 +60,7 @@ impl BlockMeta {
         }
         put_u64(out, self.tables.len() as u64);
         self.tables.iter().for_each(|table| put_table(out, table));
+        put_tails(out, &self.tables);
         self.encode_datasets(out);
         let crc = crc32fast::hash(&out[start..]);
         out.extend_from_slice(&crc.to_le_bytes());
@@ -144,7 +150,15 @@ fn put_table(out: &mut Vec<u8>, table: &TableMeta) {
     for crc in &table.page_checksums {
         out.extend_from_slice(&crc.to_le_bytes());
     }
-    put_bytes(out, &table.tail);
+    put_u64(out, table.tail.len() as u64);
+}
+
+fn put_tails(out: &mut Vec<u8>, tables: &[TableMeta]) {
+    let tails: Vec<u8> = tables.iter().flat_map(|t| &t.tail).copied().collect();
+    match zstd::bulk::compress(&tails, TAIL_LEVEL) {
+        Ok(packed) if packed.len() < tails.len() => put_bytes(out, &packed),
+        _ => put_bytes(out, &tails),
+    }
 }
 
 fn kind_texts(kind: &ProfileType) -> [&str; 5] {
@@ -175,7 +189,8 @@ fn decode_body(reader: &mut Reader<'_>) -> Result<BlockMeta, BlockError> {
     let max_time = later(min_time, reader.u64()?)?;
     let inputs = list(reader, block_id)?;
     let streams = list(reader, stream_range)?;
-    let tables = list(reader, table_meta)?;
+    let (mut tables, tail_sizes): (Vec<_>, Vec<_>) = list(reader, table_meta)?.into_iter().unzip();
+    take_tails(reader, &mut tables, &tail_sizes)?;
     let tenants = list(reader, |reader| {
         TenantId::parse(text(reader)?).map_err(|e| BlockError::meta(e.to_string()))
     })?;
@@ -282,21 +297,59 @@ fn stream_range(reader: &mut Reader<'_>) -> Result<StreamRange, BlockError> {
     })
 }
 
-fn table_meta(reader: &mut Reader<'_>) -> Result<TableMeta, BlockError> {
+/// A table without its tail, and the size of that.
+fn table_meta(reader: &mut Reader<'_>) -> Result<(TableMeta, u64), BlockError> {
     let number = reader.u8()?;
     let table = pick(&Table::ALL, u64::from(number), "table")?;
     let bytes = reader.u64()?;
     let rows = reader.u64()?;
     let checksum = u64::from_le_bytes(fixed(reader)?);
     let page_checksums = list(reader, |reader| Ok(u32::from_le_bytes(fixed(reader)?)))?;
-    Ok(TableMeta {
+    let meta = TableMeta {
         table,
         bytes,
         rows,
         checksum,
         page_checksums,
-        tail: Bytes::copy_from_slice(reader.bytes()?),
-    })
+        tail: Bytes::new(),
+    };
+    Ok((meta, reader.u64()?))
+}
+
+fn take_tails(
+    reader: &mut Reader<'_>,
+    tables: &mut [TableMeta],
+    sizes: &[u64],
+) -> Result<(), BlockError> {
+    let size = sizes
+        .iter()
+        .try_fold(0u64, |sum, &size| sum.checked_add(size))
+        .and_then(|size| usize::try_from(size).ok())
+        .filter(|&size| size <= TAIL_BYTES_MAX)
+        .ok_or_else(|| {
+            BlockError::meta(format!("its tails are larger than {TAIL_BYTES_MAX} bytes"))
+        })?;
+    let packed = reader.bytes()?;
+    let tails = if packed.len() == size {
+        packed.to_vec()
+    } else {
+        zstd::bulk::decompress(packed, size)
+            .map_err(|e| BlockError::meta(format!("its tails cannot be decompressed: {e}")))?
+    };
+    if tails.len() != size {
+        return Err(BlockError::meta(format!(
+            "its tails are {} bytes where {size} are announced",
+            tails.len()
+        )));
+    }
+    let tails = Bytes::from(tails);
+    let mut at = 0;
+    for (table, &size) in tables.iter_mut().zip(sizes) {
+        let end = at + size as usize;
+        table.tail = tails.slice(at..end);
+        at = end;
+    }
+    Ok(())
 }
 
 fn profile_type(reader: &mut Reader<'_>) -> Result<ProfileType, BlockError> {

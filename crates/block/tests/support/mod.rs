@@ -5,8 +5,13 @@
 
 #![allow(
     dead_code,
-    reason = "each test binary and bench uses a part of the module"
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "test code, of which each test binary and bench uses a part"
 )]
+
+pub mod made;
+pub mod reading;
 
 use std::path::PathBuf;
 
@@ -127,7 +132,7 @@ pub fn real_profiles(prefix: &str, name: &str) -> Option<RealProfiles> {
 fn part_of(raw: &RawProfile<'_>) -> (Part, Vec<Vec<i64>>) {
     let columns = &raw.columns;
     let mut part = Part::default();
-    let mut string = |part: &mut Part, at: u32| {
+    let string = |part: &mut Part, at: u32| {
         if at == 0 {
             return 0;
         }
@@ -256,7 +261,7 @@ pub fn cpu_fleet(shape: FleetShape) -> Option<Fleet> {
         .map(|_| dice.below(STEP_NS as u64) as i64)
         .collect();
     for step in 0..shape.steps {
-        for pod in 0..shape.pods {
+        for (pod, phase) in phases.iter().enumerate() {
             let at = (pod * 37 + step) % n;
             let source = &real.profiles[at];
             let mut hits: std::collections::BTreeMap<u32, i64> = std::collections::BTreeMap::new();
@@ -280,7 +285,7 @@ pub fn cpu_fleet(shape: FleetShape) -> Option<Fleet> {
             let jitter = dice.below(5_000_000) as i64;
             fleet.push(
                 (pod as u32, 0),
-                START_NS + phases[pod] + step as i64 * STEP_NS + jitter,
+                START_NS + phase + step as i64 * STEP_NS + jitter,
                 source,
                 (arrivals, 0),
                 &samples,
@@ -302,11 +307,10 @@ pub fn heap_fleet(shape: FleetShape) -> Option<Fleet> {
         .collect();
     let mut arrivals = 0u64;
     for step in 0..shape.steps {
-        for pod in 0..shape.pods {
+        for (pod, phase) in phases.iter().enumerate() {
             let source = &real.profiles[(pod * 7 + step) % n];
             arrivals += 1;
-            let time =
-                START_NS + phases[pod] + step as i64 * STEP_NS + dice.below(5_000_000) as i64;
+            let time = START_NS + phase + step as i64 * STEP_NS + dice.below(5_000_000) as i64;
             for kind in 0..real.kinds.len() {
                 let samples: Vec<(u32, i64)> = source
                     .samples

@@ -1,0 +1,67 @@
+//! From fetched pages to rows: series, profiles, symbols and samples of one dataset.
+//!
+//! Everything that a row points at is checked here, once, so that what comes out can be walked
+//! without further checks.
+
+mod columns;
+mod profiles;
+mod samples;
+mod series;
+mod symbols;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::{BlockError, Columns, DatasetMeta, Fetched, OpenTable, Table};
+
+pub use profiles::decode_profiles;
+pub use samples::{RunPiece, SampleRead, SampleRun, decode_samples};
+pub use series::decode_series;
+pub use symbols::{DatasetSymbols, decode_symbols};
+
+/// What has been fetched of the tables of one block.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    tables: [Option<(Arc<OpenTable>, Fetched)>; Table::COUNT],
+}
+
+impl Sources {
+    /// Adds a table, in place of what was there of it.
+    pub fn insert(&mut self, open: Arc<OpenTable>, fetched: Fetched) {
+        let at = open.table().index();
+        self.tables[at] = Some((open, fetched));
+    }
+
+    pub fn get(&self, table: Table) -> Option<(&Arc<OpenTable>, &Fetched)> {
+        let (open, fetched) = self.tables[table.index()].as_ref()?;
+        Some((open, fetched))
+    }
+
+    /// Decodes the dataset's rows of a table.
+    fn read(
+        &self,
+        table: Table,
+        dataset: &DatasetMeta,
+        visit: &mut dyn FnMut(&RecordBatch) -> Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
+        let rows = dataset.rows(table);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (open, fetched) = self.get(table).ok_or(BlockError::NotFetched {
+            table,
+            start: 0,
+            end: 0,
+        })?;
+        open.read((&[rows], Columns::Plain), fetched, &mut |batch| {
+            visit(&batch)
+        })
+    }
+}
+
+/// The number of rows, as a length to reserve; the rows themselves are checked to be in the table.
+fn reserve(dataset: &DatasetMeta, table: Table) -> usize {
+    let rows = dataset.rows(table);
+    usize::try_from(rows.end.saturating_sub(rows.start)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,109 @@
+//! Profile rows of a dataset.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, DictionaryArray, RecordBatch, StringArray};
+use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
+
+use super::Sources;
+use super::columns::{column, missing, values};
+use crate::kind_text::kind_text;
+use crate::{BlockError, BlockMeta, DatasetMeta, ProfileRows, Table};
+
+const TABLE: Table = Table::Profiles;
+
+/// All profile rows of the dataset, sorted by (kind, series, time). `samples_start` is the row of
+/// the table that [`Table::of_kind`] names for the row's kind.
+///
+/// # Errors
+/// The table was not fetched or is damaged, or a row names a type, series, stream or sample that
+/// the dataset does not have.
+pub fn decode_profiles(
+    sources: &Sources,
+    block: &BlockMeta,
+    dataset: &DatasetMeta,
+) -> Result<ProfileRows, BlockError> {
+    let mut rows = ProfileRows::default();
+    let kinds: HashMap<String, u32> = dataset.kinds.iter().map(kind_text).zip(0..).collect();
+    sources.read(TABLE, dataset, &mut |batch| {
+        append(batch, &kinds, &mut rows)
+    })?;
+    let below = |what: &str, column: &[u32], size: u64| match column
+        .iter()
+        .position(|&v| u64::from(v) >= size)
+    {
+        Some(at) => Err(BlockError::damaged(
+            TABLE,
+            format!("{what} {} of row {at} is outside its {size}", column[at]),
+        )),
+        None => Ok(()),
+    };
+    below("series", &rows.series, dataset.n_series())?;
+    below("stream", &rows.stream, block.streams.len().max(1) as u64)?;
+    place_samples(dataset, &mut rows)?;
+    Ok(rows)
+}
+
+fn append(
+    batch: &RecordBatch,
+    kinds: &HashMap<String, u32>,
+    rows: &mut ProfileRows,
+) -> Result<(), BlockError> {
+    let types: &DictionaryArray<Int32Type> = column(TABLE, batch, "profile_type")?;
+    let texts = types
+        .values()
+        .as_any()
+        .downcast_ref::<StringArray>()
+        .ok_or_else(|| missing(TABLE, "profile_type"))?;
+    let known: Vec<Option<u32>> = texts
+        .iter()
+        .map(|text| text.and_then(|text| kinds.get(text)).copied())
+        .collect();
+    for key in types.keys().values() {
+        let kind = usize::try_from(*key)
+            .ok()
+            .and_then(|key| known.get(key).copied().flatten())
+            .ok_or_else(|| {
+                BlockError::damaged(TABLE, "a row has a profile type that its dataset has not")
+            })?;
+        rows.kind.push(kind);
+    }
+    let u32s = |name| values::<UInt32Type>(TABLE, batch, name);
+    let i64s = |name| values::<Int64Type>(TABLE, batch, name);
+    rows.series.extend_from_slice(u32s("series")?);
+    rows.time_ns
+        .extend_from_slice(values::<TimestampNanosecondType>(TABLE, batch, "time")?);
+    rows.duration_ns.extend_from_slice(i64s("duration_ns")?);
+    rows.period.extend_from_slice(i64s("period")?);
+    rows.total.extend_from_slice(i64s("total")?);
+    rows.n_samples.extend_from_slice(u32s("n_samples")?);
+    rows.stream.extend_from_slice(u32s("stream")?);
+    rows.seq
+        .extend_from_slice(values::<UInt64Type>(TABLE, batch, "seq")?);
+    rows.place.extend_from_slice(u32s("place")?);
+    Ok(())
+}
+
+/// Samples follow their profiles, so counts say where each profile's samples start.
+fn place_samples(dataset: &DatasetMeta, rows: &mut ProfileRows) -> Result<(), BlockError> {
+    let table_of: Vec<Table> = dataset.kinds.iter().map(Table::of_kind).collect();
+    let mut next = Table::ALL.map(|table| dataset.rows(table).start);
+    for (&kind, &n) in rows.kind.iter().zip(&rows.n_samples) {
+        let next = &mut next[table_of[kind as usize].index()];
+        rows.samples_start.push(*next);
+        // At most 2^32 profiles of 2^32 samples after a start that is inside its table.
+        *next = next.saturating_add(u64::from(n));
+    }
+    for table in [Table::Samples, Table::Snapshots] {
+        let (stored, counted) = (dataset.rows(table).end, next[table.index()]);
+        if stored != counted {
+            return Err(BlockError::damaged(
+                TABLE,
+                format!(
+                    "its rows count {table} up to {counted}, the dataset has them up to {stored}"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
