@@ -1,0 +1,38 @@
+// Keeps one function busy under the Node SDK: busy.js SERVER_URL SERVICE SECONDS.
+'use strict';
+
+const Pyroscope = require('@pyroscope/nodejs');
+
+const [server, service, seconds] = process.argv.slice(2);
+
+function busyNode(rounds) {
+  let total = 0;
+  for (let n = 0; n < rounds; n += 1) {
+    total = (total * 31 + n) % 1000003;
+  }
+  return total;
+}
+
+Pyroscope.init({
+  appName: service,
+  serverAddress: server,
+  tags: { region: 'test' },
+  // The default of a minute is longer than this program runs.
+  flushIntervalMs: 5000,
+  wall: { collectCpuTime: true },
+});
+Pyroscope.start();
+
+const end = Date.now() + Number(seconds) * 1000;
+// In slices, so that the SDK's timers get their turn.
+(function slice() {
+  const pause = Date.now() + 100;
+  while (Date.now() < pause) {
+    busyNode(100000);
+  }
+  if (Date.now() < end) {
+    setImmediate(slice);
+  } else {
+    Pyroscope.stop().then(() => process.exit(0));
+  }
+})();
