@@ -1,0 +1,371 @@
+//! Scans one dataset of one block: fetch what the scan needs of it, decode, select, add up.
+//!
+//! Round trips that depend on each other: series and profiles together with symbols, then the
+//! samples of the profiles that were selected.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use scoria_block::{
+    Columns, Fetched, OpenTable, SampleRead, Sources, Table, decode_profiles, decode_samples,
+    decode_series, decode_symbols,
+};
+use scoria_query::exec::{Executor, SampleRun, ScanStats, Stacks, labels_without_series};
+use scoria_query::functions::FunctionTree;
+use scoria_query::merge::{OutsideStacks, Partial, StatsPartial};
+use scoria_query::scan::{Scan, What};
+use scoria_query::select::{self, DatasetView};
+use scoria_storage::{BlockStore, FetchStats, Purpose};
+
+use crate::cache::{Caches, DatasetIndex, SymbolIndex};
+use crate::error::QueryError;
+use crate::plan::Unit;
+use crate::pool::Pool;
+use crate::stats::QueryStats;
+
+/// The tables that symbols are decoded from.
+const SYMBOL_TABLES: [Table; 5] = [
+    Table::Stacks,
+    Table::Locations,
+    Table::Functions,
+    Table::Mappings,
+    Table::Strings,
+];
+
+/// What scanning needs besides the data.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    pub(crate) blocks: BlockStore,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) pool: Pool,
+}
+
+/// Rows selected from one dataset whose samples are wanted.
+struct Selected {
+    index: Arc<DatasetIndex>,
+    symbols: Arc<SymbolIndex>,
+    /// Rows in the order in which their samples are read: table by table.
+    rows: Vec<u32>,
+    /// What to read of each table.
+    reads: Vec<TableRead>,
+}
+
+struct TableRead {
+    table: Table,
+    runs: Vec<scoria_block::SampleRun>,
+}
+
+impl Reader {
+    /// The dataset's answer to a scan.
+    pub(crate) async fn scan(
+        &self,
+        unit: &Unit,
+        scan: &Scan,
+        stats: &mut QueryStats,
+    ) -> Result<Option<Partial>, QueryError> {
+        if let Some(partial) = from_catalogue(unit, scan) {
+            return Ok(Some(partial));
+        }
+        let executor = Executor::new(scan.clone());
+        let mut index_took = FetchStats::default();
+        let mut symbols_took = FetchStats::default();
+        let mut hits = 0;
+        let index = self.index(unit, &mut index_took);
+        let (index, symbols) = if executor.wants_samples() {
+            let (index, symbols) =
+                futures::try_join!(index, self.symbols(unit, &mut symbols_took))?;
+            hits += u64::from(symbols.1);
+            (index, Some(symbols.0))
+        } else {
+            (index.await?, None)
+        };
+        hits += u64::from(index.1);
+        stats.decoded_hits += hits;
+        stats.add_fetch(&index_took);
+        stats.add_fetch(&symbols_took);
+        let (partial, scanned) = match symbols {
+            None => {
+                let (unit, index) = (unit.clone(), index.0);
+                let work = move || add_profiles(executor, &unit, &index);
+                self.pool.run(work).await??
+            }
+            Some(symbols) => {
+                let Some(selected) = select_rows(unit, scan, index.0, symbols) else {
+                    return Ok(None);
+                };
+                self.samples(executor, unit, selected, stats).await?
+            }
+        };
+        stats.add_scan(scanned);
+        Ok(Some(partial))
+    }
+
+    /// Series and profiles, and whether they were there decoded.
+    async fn index(
+        &self,
+        unit: &Unit,
+        took: &mut FetchStats,
+    ) -> Result<(Arc<DatasetIndex>, bool), QueryError> {
+        let key = (unit.block.id, unit.dataset);
+        if let Some(index) = self.caches.indexes.get(&key) {
+            return Ok((index, true));
+        }
+        let sources = self
+            .fetch_rows(unit, &[Table::Series, Table::Profiles], took)
+            .await?;
+        let of = unit.clone();
+        let decode = move || -> Result<DatasetIndex, QueryError> {
+            Ok(DatasetIndex {
+                series: decode_series(&sources, of.dataset())?,
+                rows: decode_profiles(&sources, &of.block, of.dataset())?,
+            })
+        };
+        let index = self.pool.run(decode).await?.map_err(|e| about(unit, e))?;
+        let index = Arc::new(index);
+        self.caches.indexes.insert(key, Arc::clone(&index));
+        Ok((index, false))
+    }
+
+    /// Symbols, and whether they were there decoded.
+    async fn symbols(
+        &self,
+        unit: &Unit,
+        took: &mut FetchStats,
+    ) -> Result<(Arc<SymbolIndex>, bool), QueryError> {
+        let key = (unit.block.id, unit.dataset);
+        if let Some(symbols) = self.caches.symbols.get(&key) {
+            return Ok((symbols, true));
+        }
+        let sources = self.fetch_rows(unit, &SYMBOL_TABLES, took).await?;
+        let of = unit.clone();
+        let decode = move || -> Result<SymbolIndex, QueryError> {
+            let decoded = decode_symbols(&sources, of.dataset())?;
+            let functions = FunctionTree::of(&decoded.symbols);
+            Ok(SymbolIndex { decoded, functions })
+        };
+        let symbols = self.pool.run(decode).await?.map_err(|e| about(unit, e))?;
+        let symbols = Arc::new(symbols);
+        self.caches.symbols.insert(key, Arc::clone(&symbols));
+        Ok((symbols, false))
+    }
+
+    /// Fetches the dataset's rows of some tables, side by side.
+    async fn fetch_rows(
+        &self,
+        unit: &Unit,
+        tables: &[Table],
+        took: &mut FetchStats,
+    ) -> Result<Sources, QueryError> {
+        let with_rows = tables
+            .iter()
+            .map(|&table| (table, unit.dataset().rows(table)))
+            .filter(|(_, rows)| !rows.is_empty());
+        let fetches = with_rows.map(|(table, rows)| async move {
+            self.fetch(unit, table, &[rows], Columns::Plain).await
+        });
+        let mut sources = Sources::default();
+        for (open, fetched, stats) in futures::future::try_join_all(fetches).await? {
+            took.add(&stats);
+            sources.insert(open, fetched);
+        }
+        Ok(sources)
+    }
+
+    async fn fetch(
+        &self,
+        unit: &Unit,
+        table: Table,
+        rows: &[Range<u64>],
+        columns: Columns,
+    ) -> Result<(Arc<OpenTable>, Fetched, FetchStats), QueryError> {
+        let open = self.open(unit, table)?;
+        let ranges = open
+            .ranges(rows, columns)
+            .map_err(|e| damaged(unit, table, e))?;
+        let fetched = self
+            .blocks
+            .fetch(&unit.block, table, &ranges, Purpose::Query)
+            .await?;
+        let (fetched, stats) = fetched.into_parts();
+        Ok((open, fetched, stats))
+    }
+
+    fn open(&self, unit: &Unit, table: Table) -> Result<Arc<OpenTable>, QueryError> {
+        let key = (unit.block.id, table);
+        if let Some(open) = self.caches.tables.get(&key) {
+            return Ok(open);
+        }
+        let meta = unit.block.table(table).ok_or_else(|| {
+            let what = scoria_storage::block_store::BlockReadError::NoTable {
+                block: unit.block.id,
+                table,
+            };
+            QueryError::from(what)
+        })?;
+        let open = OpenTable::new(meta).map_err(|e| damaged(unit, table, e))?;
+        let open = Arc::new(open);
+        self.caches.tables.insert(key, Arc::clone(&open));
+        Ok(open)
+    }
+
+    /// Fetches and adds up the samples of selected rows.
+    async fn samples(
+        &self,
+        executor: Executor,
+        unit: &Unit,
+        selected: Selected,
+        stats: &mut QueryStats,
+    ) -> Result<(Partial, ScanStats), QueryError> {
+        let filter = executor.scan().what.filter();
+        let columns = match filter.is_some_and(|f| f.filters_samples()) {
+            true => Columns::WithSpans,
+            false => Columns::Plain,
+        };
+        let n_stacks = unit.dataset().n_stacks;
+        let fetches = selected.reads.iter().map(|read| async move {
+            let rows = SampleRead {
+                runs: &read.runs,
+                columns,
+                n_stacks,
+            }
+            .rows();
+            self.fetch(unit, read.table, &rows, columns).await
+        });
+        let mut tables = Vec::new();
+        for (open, fetched, took) in futures::future::try_join_all(fetches).await? {
+            stats.add_fetch(&took);
+            tables.push((open, fetched));
+        }
+        let of = unit.clone();
+        let work = move || add_samples(executor, &of, &selected, &tables, columns);
+        self.pool.run(work).await?
+    }
+}
+
+/// What the catalogue alone answers.
+fn from_catalogue(unit: &Unit, scan: &Scan) -> Option<Partial> {
+    if !unit.is_inside(scan) {
+        return None;
+    }
+    let dataset = unit.dataset();
+    if scan.what == What::Stats && scan.matchers.is_empty() {
+        let mut stats = StatsPartial::default();
+        stats.add(dataset.min_time, dataset.max_time);
+        return Some(Partial::Stats(stats));
+    }
+    labels_without_series(scan, &dataset.service, &dataset.kinds).map(Partial::Labels)
+}
+
+fn view<'a>(unit: &'a Unit, index: &'a DatasetIndex, streams: &'a [u64]) -> DatasetView<'a> {
+    DatasetView {
+        series: &index.series,
+        kinds: &unit.dataset().kinds,
+        rows: &index.rows,
+        streams,
+    }
+}
+
+fn streams(unit: &Unit) -> Vec<u64> {
+    let ranges = unit.block.streams.iter();
+    ranges.map(|range| range.stream.hash64()).collect()
+}
+
+fn add_profiles(
+    mut executor: Executor,
+    unit: &Unit,
+    index: &DatasetIndex,
+) -> Result<(Partial, ScanStats), QueryError> {
+    let streams = streams(unit);
+    let view = view(unit, index, &streams);
+    let rows = select::rows(executor.scan(), &view);
+    executor.add_profiles(&view, &rows);
+    executor
+        .finish()
+        .map_err(|e| about(unit, QueryError::from(e)))
+}
+
+/// Selects rows and sorts out which samples of which table they have; `None` if there are none.
+fn select_rows(
+    unit: &Unit,
+    scan: &Scan,
+    index: Arc<DatasetIndex>,
+    symbols: Arc<SymbolIndex>,
+) -> Option<Selected> {
+    let streams = streams(unit);
+    let rows = select::rows(scan, &view(unit, &index, &streams));
+    let kinds = &unit.dataset().kinds;
+    let mut selected = Selected {
+        rows: Vec::with_capacity(rows.len()),
+        reads: Vec::new(),
+        index,
+        symbols,
+    };
+    for table in [Table::Samples, Table::Snapshots] {
+        let of_kind: Vec<bool> = kinds.iter().map(|k| Table::of_kind(k) == table).collect();
+        let profiles = &selected.index.rows;
+        let here = rows
+            .iter()
+            .copied()
+            .filter(|&row| of_kind[profiles.kind[row as usize] as usize]);
+        let first = selected.rows.len();
+        selected.rows.extend(here);
+        let runs: Vec<_> = selected.rows[first..]
+            .iter()
+            .map(|&row| profiles.run(row as usize))
+            .collect();
+        if !runs.is_empty() {
+            selected.reads.push(TableRead { table, runs });
+        }
+    }
+    (!selected.rows.is_empty()).then_some(selected)
+}
+
+fn add_samples(
+    mut executor: Executor,
+    unit: &Unit,
+    selected: &Selected,
+    tables: &[(Arc<OpenTable>, Fetched)],
+    columns: Columns,
+) -> Result<(Partial, ScanStats), QueryError> {
+    let streams = streams(unit);
+    let view = view(unit, &selected.index, &streams);
+    let stacks = Stacks {
+        symbols: &selected.symbols.decoded.symbols,
+        functions: &selected.symbols.functions,
+        nodes: Some(&selected.symbols.decoded.nodes),
+    };
+    let mut run: SampleRun = executor.start(&view, &selected.rows, &stacks);
+    for (read, (open, fetched)) in selected.reads.iter().zip(tables) {
+        let what = SampleRead {
+            runs: &read.runs,
+            columns,
+            n_stacks: unit.dataset().n_stacks,
+        };
+        let mut outside: Option<OutsideStacks> = None;
+        decode_samples((open, fetched), what, &mut |batch, _| {
+            if outside.is_none() {
+                outside = run.add(batch).err();
+            }
+        })
+        .map_err(|e| damaged(unit, read.table, e))?;
+        if let Some(error) = outside {
+            let error = scoria_query::exec::ExecError::from(error);
+            return Err(about(unit, error.into()));
+        }
+    }
+    let finish = |executor: &mut Executor| executor.finish_run(run, &view, &selected.rows, &stacks);
+    finish(&mut executor).map_err(|e| about(unit, e.into()))?;
+    executor.finish().map_err(|e| about(unit, e.into()))
+}
+
+fn damaged(unit: &Unit, table: Table, error: scoria_block::BlockError) -> QueryError {
+    BlockStore::damaged(unit.block.id, table, error).into()
+}
+
+fn about(unit: &Unit, error: QueryError) -> QueryError {
+    let dataset = unit.dataset();
+    error.about(format_args!(
+        "block {}, dataset {}/{}",
+        unit.block.id, dataset.tenant, dataset.service
+    ))
+}
