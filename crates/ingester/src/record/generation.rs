@@ -73,6 +73,16 @@ pub(super) struct Base {
     pub(super) misses: u8,
 }
 
+impl Base {
+    /// Stands for a base that is no longer kept.
+    pub(super) fn hopeless(misses: u8) -> Self {
+        Self {
+            misses,
+            ..Self::default()
+        }
+    }
+}
+
 /// One (tenant, service).
 #[derive(Debug)]
 pub(super) struct Dataset {

@@ -18,7 +18,7 @@
 //! series  = label count, (0 as before | 1 value | 2 name, value) x labels
 //! type    = name, sample type, sample unit, period type, period unit
 //! profile = flags, [series], type, [part], [time], [duration], [period], samples
-//! samples = count, full | difference                      as the samples module has it
+//! samples = count, full | difference | gcd                as the samples module has it
 //! retry keys = count, (arrival, key)...
 //! ```
 //! Version, kind and flags are bytes, retry keys sixteen bytes, texts a length and bytes, all other
@@ -26,7 +26,8 @@
 //! flag is set; otherwise series, part and time are those of the profile before in the section (at
 //! first 0, 0 and the arrival), the duration that of the dataset's profile before, the period that
 //! of the profile before of that type. Parts, times and durations are given as the distance to
-//! those, arrivals of retry keys to the one before.
+//! those, arrivals of retry keys to the one before. A profile that is only a gcd repeats the one
+//! before it in the section, sample by sample: a CPU profile counts hits and time alike.
 //!
 //! # Invariants
 //! - A record refers only to records before it in its generation. A generation that is cut short
@@ -34,8 +35,8 @@
 //! - The `n`th tenant, dataset, series or type that is new gets the number `n`; nothing is new twice.
 //! - A profile whose flags keep it is the base to which the next one of its series and type may be
 //!   told as a difference; one whose flags do not, takes the base away.
-//! - Reading takes memory in proportion to the record and the bases before it, bounded by
-//!   [`DIFFERENCE_BYTES_MAX`].
+//! - Reading takes memory in proportion to the record, and to [`DIFFERENCE_BYTES_MAX`] for what it
+//!   tells by reference to other profiles.
 //!
 //! # What it must not know
 //! Files and batches, sequence numbers, and what is acknowledged when.
@@ -56,8 +57,8 @@ pub use write::RecordWriter;
 /// The version of records that this build writes and reads.
 pub const VERSION: u8 = 1;
 
-/// The most bytes of samples in full that the differences of one record may stand for: a few bytes
-/// of difference repeat a whole profile, and damage must not make that unbounded.
+/// The most bytes of samples in full that the differences and repetitions of one record may stand
+/// for: a few bytes repeat a whole profile, and damage must not make that unbounded.
 pub const DIFFERENCE_BYTES_MAX: usize = 64 << 20;
 
 mod kind {
@@ -73,7 +74,7 @@ mod profile_flags {
     pub(super) const PERIOD: u8 = 16;
     pub(super) const DIFFERENCE: u8 = 32;
     pub(super) const KEEP: u8 = 64;
-    pub(super) const ALL: u8 = 127;
+    pub(super) const REPEATS: u8 = 128;
 }
 
 mod label_code {

@@ -70,8 +70,8 @@ impl RecordReader {
         for _ in 0..n_datasets {
             let dataset = self.dataset(reader, tenant_id)?;
             let dataset = &mut self.generation.datasets[dataset as usize];
-            let before = dataset.dictionary.lock().apply(reader);
-            before?;
+            let applied = dataset.dictionary.lock().apply(reader);
+            applied?;
             let series = new_series(reader, dataset)?;
             let kinds = new_kinds(reader, dataset)?;
             let mut head = HeadAppend {
@@ -85,23 +85,23 @@ impl RecordReader {
             };
             let n_profiles = read("profiles", reader.count())?;
             let nodes = head.dictionary.lock().mark().nodes;
+            let mut before = None;
             for _ in 0..n_profiles {
                 let (flags, mut profile) =
                     profile_head(reader, dataset, (arrival, head.profiles.last()), n_parts)?;
                 profile.place = progress.place;
                 progress.place += 1;
+                let start = head.samples.len();
                 let mut work = Work {
                     dataset,
                     base: &mut self.base,
                     profile: &mut self.profile,
                     nodes,
+                    before,
                 };
-                work.samples(
-                    reader,
-                    flags,
-                    &mut profile,
-                    (&mut head.samples, &mut progress),
-                )?;
+                let to = (&mut head.samples, &mut progress);
+                work.samples(reader, flags, &mut profile, to)?;
+                before = Some((start, profile.n_samples));
                 head.profiles.push(profile);
             }
             heads.push(head);
@@ -150,8 +150,8 @@ impl RecordReader {
 #[derive(Debug, Default)]
 struct Progress {
     place: u32,
-    /// Bytes of samples made from differences.
-    differences: usize,
+    /// Bytes of samples that were told by reference to others.
+    referred: usize,
 }
 
 struct Work<'a> {
@@ -159,9 +159,34 @@ struct Work<'a> {
     base: &'a mut Plain,
     profile: &'a mut Plain,
     nodes: u32,
+    /// Where the samples of the section's profile before start, and how many they are.
+    before: Option<(usize, u32)>,
 }
 
 impl Work<'_> {
+    /// Reads a profile told as the difference to its base and puts it in full at the end of `out`.
+    fn difference(
+        &mut self,
+        reader: &mut Reader<'_>,
+        profile: &mut AppendedProfile,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordError> {
+        let place = profile.place;
+        let base = self
+            .dataset
+            .base(profile.series, profile.kind)
+            .ok_or(RecordError::NoBase { place })?;
+        self.base.clear();
+        samples::read_plain(&base.samples, base.n_samples as usize, self.base)
+            .and_then(|()| samples::apply_difference(self.base, reader, self.nodes, self.profile))
+            .map_err(|source| RecordError::Samples { place, source })?;
+        let values = &self.profile.values;
+        profile.total = values.iter().fold(0, |sum, value| sum.wrapping_add(*value));
+        profile.n_samples = self.profile.len() as u32;
+        samples::put_full(self.profile, &Links::default(), out);
+        Ok(())
+    }
+
     /// Reads a profile's samples, puts them in full at the end of `out`, and keeps them as a base
     /// if they are to be one.
     fn samples(
@@ -174,35 +199,24 @@ impl Work<'_> {
         let start = out.len();
         let place = profile.place;
         let damaged = |source| RecordError::Samples { place, source };
-        if flags & profile_flags::DIFFERENCE == 0 {
+        if flags & profile_flags::DIFFERENCE != 0 {
+            self.difference(reader, profile, out)?;
+            progress.refer(out.len() - start)?;
+        } else if flags & profile_flags::REPEATS != 0 {
+            let before = self.before.ok_or(RecordError::NoBase { place })?;
+            let gcd = read("gcd", reader.u64())?;
+            samples::put_repeated(gcd, (before.0, start), out);
+            profile.n_samples = before.1;
+            let mut repeated = Reader::new(&out[start..]);
+            profile.total = samples::check_full(&mut repeated, before.1 as usize, self.nodes)
+                .map_err(damaged)?;
+            progress.refer(out.len() - start)?;
+        } else {
             let n = read("samples", reader.count())?;
             let bytes = reader.rest();
             profile.total = samples::check_full(reader, n, self.nodes).map_err(damaged)?;
             profile.n_samples = n as u32;
             out.extend_from_slice(&bytes[..bytes.len() - reader.rest().len()]);
-        } else {
-            let base = self
-                .dataset
-                .base(profile.series, profile.kind)
-                .ok_or(RecordError::NoBase { place })?;
-            self.base.clear();
-            samples::read_plain(&base.samples, base.n_samples as usize, self.base)
-                .and_then(|()| {
-                    samples::apply_difference(self.base, reader, self.nodes, self.profile)
-                })
-                .map_err(damaged)?;
-            let values = &self.profile.values;
-            profile.total = values.iter().fold(0, |sum, value| sum.wrapping_add(*value));
-            profile.n_samples = self.profile.len() as u32;
-            samples::put_full(self.profile, &Links::default(), out);
-            progress.differences += out.len() - start;
-            if progress.differences > DIFFERENCE_BYTES_MAX {
-                return Err(RecordError::Index {
-                    field: "size of profiles told as differences",
-                    value: progress.differences as u64,
-                    size: DIFFERENCE_BYTES_MAX,
-                });
-            }
         }
         profile.samples_end = u32::try_from(out.len()).map_err(|_| RecordError::Index {
             field: "size of a dataset's samples",
@@ -227,6 +241,20 @@ impl Work<'_> {
     }
 }
 
+impl Progress {
+    fn refer(&mut self, bytes: usize) -> Result<(), RecordError> {
+        self.referred += bytes;
+        if self.referred <= DIFFERENCE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(RecordError::Index {
+            field: "size of profiles told by reference to others",
+            value: self.referred as u64,
+            size: DIFFERENCE_BYTES_MAX,
+        })
+    }
+}
+
 /// Everything of a profile but its samples.
 fn profile_head(
     reader: &mut Reader<'_>,
@@ -234,9 +262,8 @@ fn profile_head(
     (arrival, before): (Timestamp, Option<&AppendedProfile>),
     n_parts: usize,
 ) -> Result<(u8, AppendedProfile), RecordError> {
-    use profile_flags::{ALL, DURATION, PART, PERIOD, SERIES, TIME};
+    use profile_flags::{DURATION, PART, PERIOD, SERIES, TIME};
     let flags = read("profile flags", reader.u8())?;
-    index("profile flags", u64::from(flags), usize::from(ALL) + 1)?;
     let has = |bit: u8| flags & bit != 0;
     let (mut series, mut time, mut part) =
         before.map_or((0, arrival, 0), |p| (p.series, p.time, p.part));

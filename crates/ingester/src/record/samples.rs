@@ -1,11 +1,12 @@
-//! The samples of one profile as bytes: in full, as logs and heads keep them, and as the difference
-//! to an earlier profile, as only logs do.
+//! The samples of one profile as bytes: in full, as logs and heads keep them, and by reference to an
+//! earlier profile, as only logs do.
 //!
 //! ```text
 //! full       = form, gcd, sample x n, [links]
 //! sample     = node delta << 1 | other, [value / gcd]       other: the value is not the gcd itself
 //! links      = count, (span, [trace]) x count, (0 or link number) x n
 //! difference = count, gcd, (node delta, value change / gcd) x count
+//! repetition = gcd
 //! ```
 //! Numbers are varints, span and trace ids fixed bytes. Samples rise by (node, link); the first
 //! node delta is the node. How many samples there are stands elsewhere.
@@ -223,6 +224,33 @@ pub(super) fn check_full(
         read_links(reader, n, form, |_, _| {})?;
     }
     Ok(total)
+}
+
+/// If samples in full repeat others but for their gcd, that gcd.
+pub(super) fn repeated_gcd(before: &[u8], samples: &[u8]) -> Option<u64> {
+    let (form_before, _, rest_before) = split_gcd(before)?;
+    let (form, gcd, rest) = split_gcd(samples)?;
+    (form == form_before && rest == rest_before).then_some(gcd)
+}
+
+/// Appends to `out` the samples in full that begin at `start` and end at `end` of it, with another
+/// gcd.
+pub(super) fn put_repeated(gcd: u64, (start, end): (usize, usize), out: &mut Vec<u8>) {
+    let Some((form, _, rest)) = split_gcd(&out[start..end]) else {
+        return;
+    };
+    let rest = end - rest.len()..end;
+    out.push(form);
+    put_u64(out, gcd);
+    out.extend_from_within(rest);
+}
+
+/// The form, the gcd and the rest of samples in full.
+fn split_gcd(samples: &[u8]) -> Option<(u8, u64, &[u8])> {
+    let (&form, rest) = samples.split_first()?;
+    let mut reader = Reader::new(rest);
+    let gcd = reader.u64().ok()?;
+    Some((form, gcd, reader.rest()))
 }
 
 /// Fails unless samples in full can be the base of a difference.

@@ -384,20 +384,100 @@ fn unknown_versions_and_kinds_are_named() {
     assert_eq!(kind, RecordError::Kind { found: 9 });
 }
 
-/// A record as version 1 writes it: must read back for as long as that version is supported.
 #[test]
-fn the_layout_is_as_documented() {
-    let mut writer = RecordWriter::new();
-    let told = Told {
-        series: 1,
-        kind: 0,
-        times: (5, 6, 7),
-        samples: vec![(0, 20, 0), (1, 10, 0)],
+fn what_counts_hits_and_time_is_told_once() {
+    let hits = Told {
+        samples: (0..40).map(|n| (n, 1 + i64::from(n % 3), n % 5)).collect(),
+        ..steady(0)
     };
-    let record = write(&mut writer, "a", &[part(9, &[told])]);
-    let head: &[u8] = &[1, 1];
-    assert!(record.bytes.starts_with(head));
-    let samples = [0, 10, 6 << 1 | 1, 2, 1 << 1];
-    assert_eq!(record.push.heads[0].samples, samples);
-    assert!(record.bytes.ends_with(&samples));
+    let time = Told {
+        kind: 1,
+        samples: hits
+            .samples
+            .iter()
+            .map(|s| (s.0, s.1 * 10_000_000, s.2))
+            .collect(),
+        ..hits.clone()
+    };
+    let size = |profiles: &[Told]| {
+        let record = write(&mut RecordWriter::new(), "a", &[part(1, profiles)]);
+        let read = replay(&mut RecordReader::new(), &record.bytes).unwrap();
+        assert_same(&record.push, &read);
+        for (at, told) in profiles.iter().enumerate() {
+            assert_eq!(decoded(&read.heads[0], at), told_samples(told));
+        }
+        record.bytes.len()
+    };
+    let kind_name = "memory:kind1:count:space:bytes".len();
+    let (one, both) = (size(&[hits.clone()]), size(&[hits, time]));
+    assert!(both < one + kind_name + 16, "{both} and {one}");
+}
+
+/// A few records of one generation, one of each form.
+fn example() -> Vec<Vec<u8>> {
+    let mut writer = RecordWriter::new();
+    let mut time = steady(100);
+    time.kind = 1;
+    for sample in &mut time.samples {
+        sample.1 *= 1000;
+    }
+    let mut changed = steady(100);
+    changed.samples[7].1 = 1;
+    let linked = Told {
+        series: 4,
+        samples: vec![(3, -7, 0), (3, 5, 200), (9, 5, 17)],
+        times: (1_700_000_000_123, 15_000, 10),
+        kind: 2,
+    };
+    vec![
+        RecordWriter::encode_retry_keys(&[(Timestamp(1_700_000_000_000), RetryKey([7; 16]))]),
+        write(&mut writer, "a", &[part(1, &[steady(100), time])]).bytes,
+        write(
+            &mut writer,
+            "a",
+            &[part(2, &[changed]), part(3, &[linked.clone()])],
+        )
+        .bytes,
+        write(&mut writer, "b", &[part(4, &[linked])]).bytes,
+    ]
+}
+
+/// Records as version 1 writes them; they must be read for as long as that version is supported.
+#[test]
+fn version_1_is_written_and_read_as_ever() {
+    let hex = |bytes: &Vec<u8>| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let written: Vec<String> = example().iter().map(hex).collect();
+    let kept: Vec<&str> = include_str!("fixtures/v1.hex").lines().collect();
+    assert_eq!(
+        written, kept,
+        "a change of what is written is a new version"
+    );
+
+    let mut reader = RecordReader::new();
+    let mut read = Vec::new();
+    for line in kept {
+        let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..line.len()).step_by(2).map(byte).collect();
+        match reader.replay(&bytes).unwrap() {
+            Replayed::RetryKeys(keys) => read.push(format!("{} keys", keys.len())),
+            Replayed::Push(push) => read.extend(push.heads.iter().map(|head| {
+                let profile = |p: &AppendedProfile| (p.time.0, p.n_samples, p.total);
+                let profiles: Vec<_> = head.profiles.iter().map(profile).collect();
+                format!("{} {} {profiles:?}", head.tenant, head.service)
+            })),
+        }
+    }
+    let expected = [
+        "1 keys",
+        "a shop/api [(0, 40, 6180820), (0, 40, 6180820000)]",
+        "a shop/api [(0, 40, 6125288)]",
+        "a shop/web [(1700000000123, 3, 3)]",
+        "b shop/web [(1700000000123, 3, 3)]",
+    ];
+    assert_eq!(read, expected);
 }

@@ -208,46 +208,59 @@ impl RecordWriter {
             .fold(0, |sum, value| sum.wrapping_add(*value));
         self.full.clear();
         samples::put_full(plain, &self.collector.links(), &mut self.full);
+        let repeated = repeated(section, &self.full)
+            .filter(|_| *differences + self.full.len() <= DIFFERENCE_BYTES_MAX);
         section.samples.extend_from_slice(&self.full);
         profile.samples_end = section.samples.len() as u32;
 
         let dataset = &mut self.generation.datasets[section.dataset as usize];
-        let form = if self.collector.is_plain() {
+        let mut form = 0;
+        if self.collector.is_plain() {
             self.difference.clear();
-            choose_form(
+            form = choose_form(
                 dataset,
                 (&profile, &self.collector.plain, &self.full),
                 (&mut self.base, &mut self.difference),
                 differences,
-            )
+            );
         } else {
             // Remembered as hopeless: a service that sends span ids goes on doing so.
-            dataset.set_base(
-                profile.series,
-                profile.kind,
-                Base {
-                    misses: MISSES_MAX,
-                    ..Base::default()
-                },
-            );
-            0
-        };
+            dataset.set_base(profile.series, profile.kind, Base::hopeless(MISSES_MAX));
+        }
+        if repeated.is_some() && form & profile_flags::DIFFERENCE == 0 {
+            *differences += self.full.len();
+            form |= profile_flags::REPEATS;
+        }
         put_profile(
             &profile,
             form,
             (arrival, dataset, section.profiles.last()),
             &mut section.body,
         );
-        if form & profile_flags::DIFFERENCE == 0 {
-            put_u64(&mut section.body, u64::from(profile.n_samples));
-            section.body.extend_from_slice(&self.full);
-        } else {
-            section.body.extend_from_slice(&self.difference);
+        match repeated {
+            Some(gcd) if form & profile_flags::REPEATS != 0 => put_u64(&mut section.body, gcd),
+            _ if form & profile_flags::DIFFERENCE != 0 => {
+                section.body.extend_from_slice(&self.difference);
+            }
+            _ => {
+                put_u64(&mut section.body, u64::from(profile.n_samples));
+                section.body.extend_from_slice(&self.full);
+            }
         }
         dataset.duration_ns = profile.duration_ns;
         dataset.periods[profile.kind as usize] = profile.period;
         section.profiles.push(profile);
     }
+}
+
+/// The gcd, if samples in full are those of the section's last profile but for it.
+fn repeated(section: &Section, full: &[u8]) -> Option<u64> {
+    let n = section.profiles.len();
+    let end = section.profiles.last()?.samples_end as usize;
+    let start = n
+        .checked_sub(2)
+        .map_or(0, |at| section.profiles[at].samples_end as usize);
+    samples::repeated_gcd(&section.samples[start..end], full)
 }
 
 /// Decides whether a profile is told as a difference, whose bytes are then in the second buffer,
@@ -278,14 +291,7 @@ fn choose_form(
         }
     }
     if misses >= MISSES_MAX {
-        dataset.set_base(
-            series,
-            kind,
-            Base {
-                misses,
-                ..Base::default()
-            },
-        );
+        dataset.set_base(series, kind, Base::hopeless(misses));
         return form;
     }
     dataset.set_base(
