@@ -1,11 +1,13 @@
-//! Repairs of Go profiles.
+//! Function names of Go profiles.
 
 use crate::raw::RawProfile;
 
 const TYPE_PARAMETERS: &[u8] = b"[go.shape.";
+/// What newer Go programs write themselves.
+const ELLIPSIS: &[u8] = b"[...]";
 
 /// Takes the compiler's type parameters out of function names, so that instances of a generic
-/// function are one function.
+/// function are one function, `slices.Sort[...]`, as newer Go programs name it.
 pub(crate) fn drop_type_parameters(raw: &mut RawProfile<'_>) {
     // Nearly every profile is free of them, which one pass over the bytes shows.
     if memchr::memmem::find(raw.bytes(), TYPE_PARAMETERS).is_none() {
@@ -31,15 +33,18 @@ pub(crate) fn drop_type_parameters(raw: &mut RawProfile<'_>) {
 fn without_type_parameters(name: &[u8]) -> Option<Vec<u8>> {
     let mut left = name;
     let mut kept = Vec::new();
+    let mut n_found = 0;
     while let Some(start) = memchr::memmem::find(left, TYPE_PARAMETERS) {
         let Some(length) = bracketed(&left[start..]) else {
             break;
         };
         kept.extend_from_slice(&left[..start]);
+        kept.extend_from_slice(ELLIPSIS);
         left = &left[start + length..];
+        n_found += 1;
     }
     kept.extend_from_slice(left);
-    (kept.len() < name.len()).then_some(kept)
+    (n_found > 0).then_some(kept)
 }
 
 /// Length of the brackets that `text` starts with, nested ones included.
@@ -69,10 +74,10 @@ mod tests {
     #[test]
     fn type_parameters_go_and_all_else_stays() {
         let cases = [
-            ("slices.Sort[go.shape.int]", "slices.Sort"),
-            ("a.(*T[go.shape.int_0,go.shape.string]).f", "a.(*T).f"),
-            ("a.F[go.shape.struct { X []int }].func1", "a.F.func1"),
-            ("a.F[go.shape.int].G[go.shape.[]uint8]", "a.F.G"),
+            ("slices.Sort[go.shape.int]", "slices.Sort[...]"),
+            ("a.(*T[go.shape.int_0,go.shape.string]).f", "a.(*T[...]).f"),
+            ("a.F[go.shape.struct { X []int }].func1", "a.F[...].func1"),
+            ("a.F[go.shape.int].G[go.shape.[]uint8]", "a.F[...].G[...]"),
         ];
         for (name, expected) in cases {
             assert_eq!(short(name).as_deref(), Some(expected));

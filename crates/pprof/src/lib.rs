@@ -23,6 +23,7 @@
 //! Routes, status codes, tenants, rates, the clock, and how a part is stored.
 
 mod checks;
+mod cut_stacks;
 mod dropped;
 pub mod encode;
 mod golang;

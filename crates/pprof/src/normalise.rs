@@ -23,7 +23,7 @@ use crate::raw::{Columns, RawProfile, Sample};
 use crate::rejection::LabelText;
 use crate::series::SeriesLabels;
 use crate::tables::Tables;
-use crate::{Dropped, Rejection, golang, name};
+use crate::{Dropped, Rejection, cut_stacks, golang, name};
 
 /// Scratch above this size is given back after the profile that needed it.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
@@ -157,6 +157,7 @@ impl Normaliser {
         let language = language_of(raw, upload);
         if language == Language::Go {
             golang::drop_type_parameters(raw);
+            cut_stacks::reattach_roots(raw, self.seed);
         }
         let mut part = Part {
             key: upload.key,

@@ -31,6 +31,7 @@ pub(crate) struct BrokenReference;
 /// Scratch of one profile after the other; the part is passed in because it leaves with its owner.
 #[derive(Debug)]
 pub(crate) struct Tables {
+    seed: u64,
     hash: FixedState,
     fold: Fold,
     strings: HashTable<u32>,
@@ -50,6 +51,7 @@ pub(crate) struct Tables {
 impl Tables {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
+            seed,
             hash: FixedState::with_seed(seed),
             fold: Fold::new(seed),
             strings: HashTable::new(),
@@ -84,11 +86,11 @@ impl Tables {
             memo.resize(n, UNSEEN);
         }
         self.mapping_ids
-            .learn(columns.mappings.iter().map(|m| m.id), &self.hash);
+            .learn(columns.mappings.iter().map(|m| m.id), self.seed);
         self.function_ids
-            .learn(columns.functions.iter().map(|f| f.id), &self.hash);
+            .learn(columns.functions.iter().map(|f| f.id), self.seed);
         self.location_ids
-            .learn(columns.locations.iter().map(|l| l.id), &self.hash);
+            .learn(columns.locations.iter().map(|l| l.id), self.seed);
     }
 
     /// Memory held, in bytes, roughly.
@@ -426,7 +428,7 @@ impl Fold {
 
 /// Finds the row that a sender's id names. Of rows with one id, the last counts.
 #[derive(Debug, Default)]
-struct IdIndex {
+pub(crate) struct IdIndex {
     /// Set if the ids are 1, 2, 3, …: the number of rows.
     n_dense: usize,
     rows: Vec<u32>,
@@ -434,7 +436,7 @@ struct IdIndex {
 }
 
 impl IdIndex {
-    fn learn(&mut self, ids: impl ExactSizeIterator<Item = u64> + Clone, hash: &FixedState) {
+    pub(crate) fn learn(&mut self, ids: impl ExactSizeIterator<Item = u64> + Clone, seed: u64) {
         self.n_dense = 0;
         self.rows.clear();
         self.sparse.clear();
@@ -452,7 +454,7 @@ impl IdIndex {
             return;
         }
         if self.sparse.is_empty() {
-            self.sparse = HashMap::with_hasher(hash.clone());
+            self.sparse = HashMap::with_hasher(FixedState::with_seed(seed));
         }
         for (at, id) in ids.enumerate() {
             self.sparse.insert(id, at as u32);
@@ -460,7 +462,7 @@ impl IdIndex {
     }
 
     #[inline]
-    fn find(&self, id: u64) -> Option<usize> {
+    pub(crate) fn find(&self, id: u64) -> Option<usize> {
         if self.n_dense != 0 {
             let at = id.wrapping_sub(1);
             return (at < self.n_dense as u64).then_some(at as usize);

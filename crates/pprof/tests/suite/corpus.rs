@@ -267,3 +267,47 @@ fn truncated_real_profiles_are_refused_and_never_panic() {
         }
     }
 }
+
+/// Stacktraces root first and their values, read as a profile of the profiler `spy`.
+fn stacks_of(path: &Path, spy: &str) -> BTreeMap<String, i64> {
+    let bytes = plain(path);
+    let labels = [LABELS, &[("pyroscope_spy", spy)]].concat();
+    let mut normalised = normalise(&push(&bytes, &labels), &unlimited()).expect("accepted");
+    normalised.part.profiles.truncate(1);
+    let end = normalised.part.profiles[0].samples_end as usize;
+    normalised.part.sample_stack.truncate(end);
+    normalised.part.sample_value.truncate(end);
+    let lines = folded(&normalised).into_values().next().unwrap_or_default();
+    let mut stacks = BTreeMap::new();
+    for (stack, value) in lines.iter().filter_map(|line| line.rsplit_once(' ')) {
+        let sum: &mut i64 = stacks.entry(stack.to_owned()).or_default();
+        *sum += value.parse::<i64>().expect("a number");
+    }
+    stacks
+}
+
+fn distinct_roots(stacks: &BTreeMap<String, i64>) -> usize {
+    let roots = stacks.keys().map(|stack| stack.split(';').next());
+    roots.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn cut_stacktraces_are_repaired_at_least_as_well_as_expected() {
+    let Some(corpus) = corpus() else {
+        eprintln!("SKIPPED: no corpus on this machine");
+        return;
+    };
+    let folder = corpus.join("pyroscope/pkg/pprof/testdata/gotruncatefix");
+    for (name, least_equal) in [("cpu_go_truncated_1", 0.75), ("heap_go_truncated_1", 0.98)] {
+        let ours = stacks_of(&folder.join(format!("{name}.pb.gz")), "gospy");
+        // Not as Go, or it would be repaired once more.
+        let expected = stacks_of(&folder.join(format!("{name}.pb.gz.fixed")), "rbspy");
+        let equal = expected.keys().filter(|stack| ours.contains_key(*stack));
+        let share = equal.count() as f64 / expected.len() as f64;
+        assert!(share >= least_equal, "{name}: {share}");
+        assert!(distinct_roots(&ours) <= distinct_roots(&expected), "{name}");
+        let (sum, wanted): (i64, i64) = (ours.values().sum(), expected.values().sum());
+        // The values of the repaired heap profile stand there doubled.
+        assert!(wanted == sum || wanted == 2 * sum, "{name}: {sum} {wanted}");
+    }
+}

@@ -253,7 +253,7 @@ fn type_parameters_of_go_functions_go() {
     ];
     let normalised = of(COUNT, &rows);
     assert_eq!(normalised.stats.language.as_str(), "go");
-    assert_eq!(only(&normalised), ["main.main;slices.Sort 3"]);
+    assert_eq!(only(&normalised), ["main.main;slices.Sort[...] 3"]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn expected(samples: &[Sample]) -> BTreeMap<&str, BTreeMap<String, i64>> {
     let mut out: BTreeMap<&str, BTreeMap<String, i64>> = BTreeMap::new();
     for (frames, value, tag) in samples.iter().filter(|sample| sample.1 > 0) {
         let names = frames.iter().rev().map(|&at| match NAMES[at] {
-            "x.y[go.shape.int]" => "x.y",
+            "x.y[go.shape.int]" => "x.y[...]",
             name => name,
         });
         let stack = names.collect::<Vec<_>>().join(";");
