@@ -152,7 +152,7 @@ impl Batch<'_> {
                 self.charge(plain.len() as u64, charged)?;
                 let normalised =
                     self.normalised(&mut worker.normaliser, profile, &labels, plain)?;
-                let part = encode(&normalised.part);
+                let part = encode(&normalised.part, plain.len());
                 permit.shrink_to(part.len() as u64);
                 let grow = (part.len() as u64).saturating_sub(permit.bytes());
                 permit.grow(grow).map_err(overloaded)?;
@@ -389,15 +389,16 @@ fn label_bytes(labels: &[(&str, &str)]) -> u64 {
     bytes.sum::<usize>() as u64
 }
 
-fn encode(part: &Part) -> Bytes {
-    let mut out = Vec::new();
+/// The columns of a part take about as much as the profile did.
+fn encode(part: &Part, plain_bytes: usize) -> Bytes {
+    let mut out = Vec::with_capacity(plain_bytes);
     part.encode(&mut out);
     Bytes::from(out)
 }
 
 /// How large the profile is when decompressed: exact for plain bytes, what the trailer claims for
 /// one gzip member, else the most that it can be.
-fn expected_bytes(raw: &[u8], cap: u64) -> u64 {
+pub(crate) fn expected_bytes(raw: &[u8], cap: u64) -> u64 {
     if !is_gzip(raw) {
         return raw.len() as u64;
     }

@@ -28,7 +28,7 @@ use crate::incoming::IncomingProfile;
 use crate::key::Keys;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
-use crate::prepare::{Preparation, Prepared, Stop, Workers, service_of};
+use crate::prepare::{Preparation, Prepared, Stop, Workers, expected_bytes, service_of};
 use crate::rate::RateLimiter;
 use crate::tenants::TenantLimits;
 
@@ -44,8 +44,9 @@ pub struct Settings {
     pub store_timeout: Duration,
     /// Requests decoded on the blocking pool at a time. At least 1.
     pub decoders: usize,
-    /// Requests up to this size, as they came, are decoded where they arrive.
-    pub inline_bytes_max: usize,
+    /// Requests whose profiles are up to this size, decompressed, are decoded where they arrive: a
+    /// millisecond or two, which the way to another thread and back would cost as well.
+    pub inline_bytes_max: u64,
 }
 
 impl Default for Settings {
@@ -54,7 +55,7 @@ impl Default for Settings {
             neighbours: 1,
             store_timeout: Duration::from_secs(8),
             decoders: 2,
-            inline_bytes_max: 32 * 1024,
+            inline_bytes_max: 256 * 1024,
         }
     }
 }
@@ -165,7 +166,8 @@ impl Distributor {
         profiles: &Arc<[IncomingProfile]>,
     ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
         let shared = &self.shared;
-        let bytes: usize = profiles.iter().map(|profile| profile.raw.len()).sum();
+        let expected = |profile: &IncomingProfile| expected_bytes(&profile.raw, u64::MAX);
+        let bytes = profiles.iter().map(expected).fold(0, u64::saturating_add);
         if bytes <= shared.settings.inline_bytes_max {
             return shared.prepare(tenant, profiles);
         }

@@ -269,17 +269,17 @@ async fn without_memory_a_profile_waits_outside() {
 #[tokio::test]
 async fn large_requests_are_decoded_on_the_blocking_pool_with_the_same_result() {
     let house = House::new(Limits::default());
-    let names: Vec<String> = (0..4000).map(|n| format!("function_{n}")).collect();
+    let names: Vec<String> = (0..8000).map(|n| format!("function_{n}")).collect();
     let stacks: Vec<[&str; 2]> = names.iter().map(|name| ["main", name]).collect();
     let stacks: Vec<(&[&str], i64)> = stacks.iter().map(|stack| (&stack[..], 1)).collect();
     let large = cpu_profile(&stacks);
-    assert!(large.len() > scoria_distributor::Settings::default().inline_bytes_max);
+    assert!(large.len() as u64 > scoria_distributor::Settings::default().inline_bytes_max);
     let profiles = vec![incoming(&API, large), incoming(&API, b"bad".to_vec())];
     let error = house.push(profiles).await.unwrap_err();
     assert_eq!(error.outcomes[0], Ok(Outcome::Stored));
     let rows = house.ingester.rows();
-    assert_eq!((rows.len(), rows[0].total), (1, 4000));
-    assert_eq!(rows[0].functions.len(), 4001);
+    assert_eq!((rows.len(), rows[0].total), (1, 8000));
+    assert_eq!(rows[0].functions.len(), 8001);
 }
 
 #[tokio::test]

@@ -9,9 +9,11 @@ use pyroscope::pyroscope::PyroscopeAgentBuilder;
 
 #[inline(never)]
 fn busy_rust(rounds: u64) -> u64 {
-    let mut total = 0u64;
-    for n in 0..rounds {
-        total = black_box((total * 31 + n) % 1_000_003);
+    let (mut total, mut n) = (0u64, 0u64);
+    // No iterator: unoptimised, its frames would take the samples.
+    while n < rounds {
+        total = total.wrapping_mul(31).wrapping_add(n) % 1_000_003;
+        n += 1;
     }
     total
 }
