@@ -32,8 +32,10 @@ use crate::prepare::{Preparation, Prepared, Stop, Workers, expected_bytes, servi
 use crate::rate::RateLimiter;
 use crate::tenants::TenantLimits;
 
-/// When to come again after an ingester had no memory: it flushes within seconds.
-const INGESTER_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The metadata key under which an ingester says when to come again, in seconds.
+const RETRY_AFTER: &str = "retry-after";
+/// When to come again if it does not say: it flushes within seconds.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 
 /// How the distributor works.
 #[derive(Debug, Clone)]
@@ -347,10 +349,12 @@ impl Shared {
 /// What an ingester's refusal means to the client.
 fn refusal_of(node: &str, status: &tonic::Status) -> Refusal {
     let message = format!("ingester {node}: {}", status.message());
+    let told = status.metadata().get(RETRY_AFTER);
+    let retry_after = told
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map_or(RETRY_AFTER_DEFAULT, Duration::from_secs);
     let kind = match status.code() {
-        Code::ResourceExhausted => RefusalKind::Overloaded {
-            retry_after: INGESTER_RETRY_AFTER,
-        },
+        Code::ResourceExhausted => RefusalKind::Overloaded { retry_after },
         // Whatever an ingester finds wrong with a part it would find wrong again.
         Code::InvalidArgument => RefusalKind::Invalid {
             reason: DiscardReason::MalformedProfile,

@@ -141,7 +141,7 @@ async fn a_tenant_can_opt_out_of_recognising_content() {
 async fn what_is_not_durable_is_not_acknowledged() {
     let house = House::new(Limits::default());
     let push = || house.push(vec![incoming(&API, good(1))]);
-    let retry_after = Duration::from_secs(5);
+    let retry_after = Duration::from_secs(3);
     let moods = [
         (Mood::Refuses(Code::Unavailable), RefusalKind::Unavailable),
         (Mood::Refuses(Code::Internal), RefusalKind::Unavailable),

@@ -52,7 +52,11 @@ impl Ingester for Door {
         let request = request.into_inner();
         let mood = *self.0.mood.lock();
         match mood {
-            Mood::Refuses(code) => return Err(Status::new(code, "it says no")),
+            Mood::Refuses(code) => {
+                let mut status = Status::new(code, "it says no");
+                status.metadata_mut().insert("retry-after", 3.into());
+                return Err(status);
+            }
             Mood::Hangs => std::future::pending().await,
             Mood::Stores | Mood::AnswersForOneLess => {}
         }
