@@ -1,16 +1,19 @@
 //! Raw scans: samples per second, from fetched pages to sums per stack, on one core.
 //!
-//! Runs on the fleet of real profiles and does nothing without the corpus.
+//! Runs on the fleet of real profiles and does nothing without the corpus. Times are CPU times of
+//! the thread, so that what else runs on the machine counts little.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use bytes::Bytes;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scoria_block::{
-    Columns, EncodedBlock, SampleRead, Sources, Table, decode_profiles, decode_samples,
+    Columns, EncodedBlock, SampleRead, SampleRun, Sources, Table, decode_profiles, decode_samples,
     decode_symbols,
 };
 use support::reading::{fetch_dataset, object, open_all};
@@ -27,6 +30,40 @@ const HEAP: FleetShape = FleetShape {
     seed: 7,
 };
 
+/// Nanoseconds that this thread has run, as Linux counts them.
+struct CpuTime(WallTime);
+
+impl Measurement for CpuTime {
+    type Intermediate = u64;
+    type Value = Duration;
+
+    fn start(&self) -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let ran = text.split(' ').next().and_then(|text| text.parse().ok());
+        ran.unwrap_or_default()
+    }
+
+    fn end(&self, start: u64) -> Duration {
+        Duration::from_nanos(self.start().saturating_sub(start))
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        self.0.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        self.0.formatter()
+    }
+}
+
 fn sources(block: &EncodedBlock) -> Option<Sources> {
     let object = |table| object(block, table).cloned().unwrap_or_else(Bytes::new);
     fetch_dataset(
@@ -37,18 +74,21 @@ fn sources(block: &EncodedBlock) -> Option<Sources> {
     .ok()
 }
 
-/// Decodes all samples of a table and adds them up by stack; the grand total.
-fn scan(block: &EncodedBlock, sources: &Sources, table: Table) -> Option<i64> {
+/// The samples of every profile of a table.
+fn runs(block: &EncodedBlock, sources: &Sources, table: Table) -> Vec<SampleRun> {
     let dataset = &block.meta.datasets[0];
-    let profiles = decode_profiles(sources, &block.meta, dataset).ok()?;
+    let profiles = decode_profiles(sources, &block.meta, dataset).unwrap_or_default();
     let of_table =
         |&at: &usize| Table::of_kind(&dataset.kinds[profiles.kind[at] as usize]) == table;
-    let runs: Vec<_> = (0..profiles.len())
-        .filter(of_table)
-        .map(|at| profiles.run(at))
-        .collect();
+    let rows = (0..profiles.len()).filter(of_table);
+    rows.map(|at| profiles.run(at)).collect()
+}
+
+/// Decodes all samples of a table and adds them up by stack; the grand total.
+fn scan(block: &EncodedBlock, sources: &Sources, table: Table, runs: &[SampleRun]) -> Option<i64> {
+    let dataset = &block.meta.datasets[0];
     let read = SampleRead {
-        runs: &runs,
+        runs,
         columns: Columns::Plain,
         n_stacks: dataset.n_stacks,
     };
@@ -63,7 +103,7 @@ fn scan(block: &EncodedBlock, sources: &Sources, table: Table) -> Option<i64> {
     Some(totals.iter().fold(0, |sum, total| sum.wrapping_add(*total)))
 }
 
-fn bench_fleet(c: &mut Criterion, name: &str, fleet: &Fleet) {
+fn bench_fleet(c: &mut Criterion<CpuTime>, name: &str, fleet: &Fleet) {
     let block = fleet.block();
     let Some(sources) = sources(&block) else {
         return;
@@ -73,14 +113,18 @@ fn bench_fleet(c: &mut Criterion, name: &str, fleet: &Fleet) {
     for meta in &block.meta.tables {
         if matches!(meta.table, Table::Samples | Table::Snapshots) {
             group.throughput(Throughput::Elements(meta.rows));
+            let runs = runs(&block, &sources, meta.table);
             group.bench_function(format!("scan {}", meta.table), |b| {
-                b.iter(|| black_box(scan(&block, &sources, meta.table)));
+                b.iter(|| black_box(scan(&block, &sources, meta.table, &runs)));
             });
         }
     }
     group.throughput(Throughput::Elements(u64::from(
         block.meta.datasets[0].n_stacks,
     )));
+    group.bench_function("decode profiles", |b| {
+        b.iter(|| black_box(runs(&block, &sources, Table::Samples).len()));
+    });
     group.bench_function("decode symbols", |b| {
         b.iter(|| black_box(decode_symbols(&sources, &block.meta.datasets[0]).is_ok()));
     });
@@ -90,7 +134,7 @@ fn bench_fleet(c: &mut Criterion, name: &str, fleet: &Fleet) {
     group.finish();
 }
 
-fn benches(c: &mut Criterion) {
+fn benches(c: &mut Criterion<CpuTime>) {
     if let Some(fleet) = cpu_fleet(CPU) {
         bench_fleet(c, "cpu fleet", &fleet);
     }
@@ -99,5 +143,9 @@ fn benches(c: &mut Criterion) {
     }
 }
 
-criterion_group!(scans, benches);
+criterion_group! {
+    name = scans;
+    config = Criterion::default().with_measurement(CpuTime(WallTime));
+    targets = benches
+}
 criterion_main!(scans);

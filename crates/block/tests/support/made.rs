@@ -173,9 +173,9 @@ pub fn fixed() -> Vec<Made> {
             let seed: Vec<Numbers> = (0..9)
                 .map(|_| (dice.next() as u32, dice.next() as u32, dice.next() as u32))
                 .collect();
-            let profiles = (0..14u32)
+            let profiles = (0..10u32)
                 .map(|at| {
-                    let samples = (0..dice.below(12))
+                    let samples = (0..dice.below(7))
                         .map(|_| {
                             let span = if place.1 == 1 { dice.below(3) * 77 } else { 0 };
                             (
