@@ -4,7 +4,7 @@ CARGO ?= cargo
 SEED  ?= 1
 SECONDS_PER_TARGET ?= 10
 
-.PHONY: run build test test-clients test-ui check fmt bench fuzz sim help
+.PHONY: run build test check fmt bench fuzz sim help
 
 help:            ## list the verbs
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -12,10 +12,11 @@ help:            ## list the verbs
 run:             ## build, start a server on ./data and profile itself; open http://127.0.0.1:4040
 	@deploy/run.sh
 
-build:           ## build the binary that the tests use
-	$(CARGO) build --bin scoria
+build:           ## build the binary
+	$(CARGO) build -p scoria-server --bin scoria
 
-test: build      ## every test of the workspace, then the real clients and the browser
+# `cargo test` builds the binary too, beside the tests that start it as a process.
+test:            ## every test of the workspace, then the real clients and the browser
 	$(CARGO) test --workspace
 	tests/clients/run.sh
 	tests/ui/run.sh

@@ -9,7 +9,7 @@ profiles="${PROFILES:-$([[ -d $corpus/go ]] && echo "$corpus/go" || true)}"
 listen="${LISTEN:-127.0.0.1:4141}"
 url="http://$listen"
 target="${CARGO_TARGET_DIR:-target}"
-cargo build --release --bin scoria
+cargo build --release -p scoria-server --bin scoria
 scoria="$target/release/scoria"
 data=$(mktemp -d)
 server=0

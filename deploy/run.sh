@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 echo "Building scoria (some minutes the first time: it compiles its dependencies; later seconds)…"
-cargo build --bin scoria
+cargo build -p scoria-server --bin scoria
 target="${CARGO_TARGET_DIR:-target}"
 listen=127.0.0.1:4040
 for ((i = 1; i <= $#; i++)); do
