@@ -202,7 +202,7 @@ pub enum Input<P> {
         reason: String,
     },
     Cut(CutReason),
-    /// The heads' memory runs short: cut, and give up generations that only wait for their grace.
+    /// The heads' memory runs short: give up generations that only wait for their grace to end.
     MemoryShort,
     /// The blocks of the generation are in the store.
     Uploaded(Generation),

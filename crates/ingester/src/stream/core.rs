@@ -208,10 +208,7 @@ impl<P> StreamCore<P> {
                 }
             }
             Input::Cut(reason) => self.want_cut(reason),
-            Input::MemoryShort => {
-                self.want_cut(CutReason::Memory);
-                self.drop_heads(now, Duration::ZERO, &mut effects);
-            }
+            Input::MemoryShort => self.drop_heads(now, Duration::ZERO, &mut effects),
             Input::Uploaded(generation) => self.uploaded(generation, &mut effects),
             Input::UploadFailed { generation, reason } => {
                 self.upload_failed(generation, reason, now);

@@ -136,7 +136,7 @@ fn check(rig: &Rig, pushed: &BTreeMap<u64, Vec<u64>>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// Keys never expire here, so every key counts exactly once for ever.
     #[test]

@@ -273,7 +273,7 @@ fn the_last_cut_drains_what_waits_and_keeps_the_keys() {
 }
 
 #[test]
-fn memory_pressure_cuts_and_gives_up_what_only_waits_for_its_grace() {
+fn memory_pressure_gives_up_what_only_waits_for_its_grace() {
     let mut rig = Rig::ready();
     rig.push(&[1]);
     rig.appended();
@@ -285,7 +285,11 @@ fn memory_pressure_cuts_and_gives_up_what_only_waits_for_its_grace() {
     rig.appended();
     rig.input(Input::MemoryShort);
     assert_eq!(rig.dropped, [1]);
+    assert!(rig.flushing.is_none());
+    rig.input(Input::Cut(CutReason::Memory));
     assert_eq!(rig.flushing, Some((2, 1, 2)));
+    rig.input(Input::MemoryShort);
+    assert_eq!(rig.dropped, [1]);
 }
 
 #[test]

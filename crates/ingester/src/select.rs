@@ -1,0 +1,147 @@
+//! Answering a query from the heads.
+//!
+//! # Invariants
+//! - The generations are chosen and their heads snapshotted before anything is computed, so that
+//!   each record counts once whatever is flushed meanwhile.
+//! - Memory of the answer is accounted as it grows; nothing is answered that does not fit.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use scoria_block::{ProfileRows, SampleBatch};
+use scoria_model::budget::BudgetExceeded;
+use scoria_model::{ByteBudget, Permit, TenantId};
+use scoria_query::exec::{DatasetRows, ExecError, Executor, ScanStats};
+use scoria_query::functions::FunctionTree;
+use scoria_query::scan::Scan;
+use scoria_query::select;
+use scoria_query::wire::{self, WireError};
+
+use crate::head::HeadSnapshot;
+use crate::tails::View;
+
+/// A question that can be worked on by an ordinary thread.
+pub(crate) struct Selection {
+    scan: Scan,
+    /// Snapshots with [`scoria_model::StreamId::hash64`] of their stream.
+    heads: Vec<(u64, HeadSnapshot)>,
+    permit: Permit,
+}
+
+/// The answer as it travels.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) partial: Vec<u8>,
+    pub(crate) stats: ScanStats,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SelectError {
+    #[error(transparent)]
+    Memory(#[from] BudgetExceeded),
+    #[error("the heads contradict themselves: {0}")]
+    Exec(#[from] ExecError),
+    #[error("the answer cannot be encoded: {0}")]
+    Encode(#[from] WireError),
+    #[error("the answer has {actual} bytes, more than the {limit} that the caller takes")]
+    TooLarge { actual: u64, limit: u64 },
+    #[error("the caller went away")]
+    Cancelled,
+}
+
+impl Selection {
+    /// Takes the snapshots. The view must not be older than the request.
+    pub(crate) fn of(
+        scan: Scan,
+        tenants: &[TenantId],
+        view: &View,
+        budget: &ByteBudget,
+    ) -> Result<Self, SelectError> {
+        let mut heads = Vec::new();
+        for generation in &view.generations {
+            let hash = generation.stream.hash64();
+            let taken = generation.snapshot_of(tenants).into_iter();
+            heads.extend(taken.filter(|h| may_match(&scan, h)).map(|h| (hash, h)));
+        }
+        Ok(Self {
+            scan,
+            heads,
+            permit: budget.try_acquire(0)?,
+        })
+    }
+
+    /// Computes the answer; `cancelled` is looked at between datasets.
+    pub(crate) fn run(
+        mut self,
+        cancelled: &AtomicBool,
+        bytes_max: u64,
+    ) -> Result<Answer, SelectError> {
+        let mut executor = Executor::new(self.scan.clone());
+        for (stream, head) in std::mem::take(&mut self.heads) {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(SelectError::Cancelled);
+            }
+            let rows = rows_in_range(&self.scan, &head);
+            // Row columns, and a total and a function node for each node of the stack tree.
+            let work = rows.len() as u64 * 80 + head.symbols().nodes_len() as u64 * 24;
+            self.hold(executor.bytes() + work)?;
+            add(&mut executor, stream, &head, &rows)?;
+        }
+        self.hold(executor.bytes() * 2)?;
+        let (partial, stats) = executor.finish()?;
+        let partial = wire::encode_partial(&partial)?;
+        let actual = partial.len() as u64;
+        if bytes_max != 0 && actual > bytes_max {
+            return Err(SelectError::TooLarge {
+                actual,
+                limit: bytes_max,
+            });
+        }
+        Ok(Answer { partial, stats })
+    }
+
+    fn hold(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
+        let held = self.permit.bytes();
+        if bytes > held {
+            return self.permit.grow(bytes - held);
+        }
+        self.permit.shrink_to(bytes);
+        Ok(())
+    }
+}
+
+fn may_match(scan: &Scan, head: &HeadSnapshot) -> bool {
+    let in_range = |(first, last)| scan.range.overlaps(first, last);
+    head.times().is_some_and(in_range) && select::service_matches(&scan.matchers, head.service())
+}
+
+fn rows_in_range(scan: &Scan, head: &HeadSnapshot) -> ProfileRows {
+    let (start, end) = (scan.range.start_ns(), scan.range.end_ns());
+    let rows = head.rows().iter().flat_map(|chunk| chunk.iter());
+    rows.filter(|row| start <= row.time_ns && row.time_ns <= end)
+        .collect()
+}
+
+fn add(
+    executor: &mut Executor,
+    stream: u64,
+    head: &HeadSnapshot,
+    rows: &ProfileRows,
+) -> Result<(), ExecError> {
+    let functions = executor
+        .wants_samples()
+        .then(|| FunctionTree::of(head.symbols()));
+    let samples = |at: usize, batch: &mut SampleBatch| {
+        // What cannot be decoded is missed when the samples are counted.
+        let _ = head.samples(&rows.row(at), batch);
+    };
+    executor.add_rows(&DatasetRows {
+        symbols: head.symbols(),
+        functions: functions.as_ref(),
+        series: head.series(),
+        kinds: head.kinds(),
+        rows,
+        streams: &[stream],
+        samples: &samples,
+    })
+}
