@@ -179,30 +179,26 @@ fn check_string_indexes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), R
         Some(_) => {}
     }
     let columns = &raw.columns;
-    let inside = |what: &str, mut indexes: &mut dyn Iterator<Item = u32>| {
-        if (&mut indexes).all(|at| (at as usize) < n) {
-            return Ok(());
-        }
-        let problem = format!("a {what} points outside of its string table, which has {n} entries");
-        Err(Rejection::malformed(&rules.labels, problem))
-    };
     let types = columns.sample_types.iter().chain([&columns.period_type]);
-    inside("sample type", &mut types.flat_map(|t| [t.kind, t.unit]))?;
+    let types = types.map(|t| t.kind.max(t.unit));
     let labels = columns.labels.iter();
-    inside(
-        "sample label",
-        &mut labels.flat_map(|l| [l.key, l.text, l.unit]),
-    )?;
+    let labels = labels.map(|l| l.key.max(l.text).max(l.unit));
     let functions = columns.functions.iter();
-    inside(
-        "function",
-        &mut functions.flat_map(|f| [f.name, f.system_name, f.filename]),
-    )?;
+    let functions = functions.map(|f| f.name.max(f.system_name).max(f.filename));
     let mappings = columns.mappings.iter();
-    inside(
-        "mapping",
-        &mut mappings.flat_map(|m| [m.filename, m.build_id]),
-    )
+    let mappings = mappings.map(|m| m.filename.max(m.build_id));
+    let inside = |what: &str, largest: Option<u32>| match largest {
+        Some(at) if at as usize >= n => {
+            let problem =
+                format!("a {what} points outside of its string table, which has {n} entries");
+            Err(Rejection::malformed(&rules.labels, problem))
+        }
+        _ => Ok(()),
+    };
+    inside("sample type", types.max())?;
+    inside("sample label", labels.max())?;
+    inside("function", functions.max())?;
+    inside("mapping", mappings.max())
 }
 
 fn check_dashes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection> {
@@ -220,7 +216,7 @@ fn check_dashes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection
 fn check_utf8(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection> {
     for at in 0..raw.n_strings() as u32 {
         let text = raw.text(at);
-        if std::str::from_utf8(text).is_err() {
+        if !text.is_ascii() && std::str::from_utf8(text).is_err() {
             let shown = String::from_utf8_lossy(&text[..text.len().min(64)]);
             let problem = format!("string {at} ({shown:?}) is not valid UTF-8");
             return Err(Rejection::malformed(&rules.labels, problem));

@@ -13,10 +13,12 @@
 //!
 //! # Invariants
 //! - Frames are only appended at the root side; values and everything else stay.
+//! - A stacktrace that begins where a short one begins is whole and stays.
 //! - Where other samples disagree about the next frame, and where the chain comes back to itself,
 //!   nothing is guessed: the first ends the chain, the second drops it.
 
-use hashbrown::HashTable;
+use foldhash::fast::FixedState;
+use hashbrown::{HashSet, HashTable};
 
 use crate::raw::RawProfile;
 use crate::tables::{Fold, IdIndex};
@@ -31,7 +33,8 @@ const MAX_GROWTH: usize = 4;
 const MAX_WINDOWS: usize = 1 << 19;
 /// Frames, inlined ones included, at which the runtime cuts a CPU sample.
 const CPU_DEPTH: usize = 64;
-/// Locations from which on an allocation may be cut: 32 frames less inlined and hidden ones.
+/// Locations from which on an allocation may be cut: 32 frames less inlined and hidden ones. No
+/// stacktrace of fewer locations is cut.
 const HEAP_DEPTH: usize = 24;
 
 /// What follows a window of frames.
@@ -55,7 +58,11 @@ pub(crate) fn reattach_roots(raw: &mut RawProfile<'_>, seed: u64) {
     let Some(depth) = cut_depth(raw) else {
         return;
     };
-    let cut = cut_samples(raw, depth, seed);
+    let mut cut = cut_samples(raw, depth, seed);
+    if !cut.is_empty() {
+        let known = known_roots(raw, seed);
+        cut.retain(|&sample| root_of(raw, sample).is_some_and(|root| !known.contains(&root)));
+    }
     if cut.is_empty() {
         return;
     }
@@ -108,6 +115,21 @@ fn cut_samples(raw: &RawProfile<'_>, depth: Depth, seed: u64) -> Vec<usize> {
             .collect()
         }
     }
+}
+
+fn root_of(raw: &RawProfile<'_>, sample: usize) -> Option<u64> {
+    raw.columns.frames[raw.sample(sample).frames()]
+        .last()
+        .copied()
+}
+
+/// Where stacktraces begin that are too short to be cut; one that begins there is whole.
+fn known_roots(raw: &RawProfile<'_>, seed: u64) -> HashSet<u64, FixedState> {
+    let mut roots = HashSet::with_hasher(FixedState::with_seed(seed));
+    let samples = 0..raw.columns.samples.len();
+    let whole = samples.filter(|&at| raw.sample(at).frames().len() < HEAP_DEPTH);
+    roots.extend(whole.filter_map(|at| root_of(raw, at)));
+    roots
 }
 
 /// For each window of frames of the profile, what follows it.
@@ -284,6 +306,12 @@ mod tests {
     #[test]
     fn too_short_a_match_or_too_shallow_a_stack_stays() {
         let stacks = [run(1..=30), run(16..=50), run(60..=82), run(61..=99)];
+        assert_eq!(repaired(&stacks), stacks);
+    }
+
+    #[test]
+    fn what_begins_like_a_short_one_is_whole() {
+        let stacks = [run(1..=30), run(10..=50), run(25..=30)];
         assert_eq!(repaired(&stacks), stacks);
     }
 

@@ -117,18 +117,19 @@ impl Tables {
 
     /// The index in the part of a text that is not one of the raw profile's strings.
     pub(crate) fn text(&mut self, part: &mut Part, text: &str) -> u32 {
+        let text = text.as_bytes();
         intern_text(&mut self.strings, &self.hash, &mut part.strings, text)
     }
 
-    /// The index in the part of a string of the raw profile. Strings are known to be UTF-8 by now;
-    /// one that is not counts as empty.
+    /// The index in the part of a string of the raw profile, all of which have been checked to be
+    /// UTF-8.
     pub(crate) fn string(&mut self, part: &mut Part, raw: &RawProfile<'_>, at: u32) -> u32 {
         match self.string_memo.get(at as usize) {
             Some(&known) if known != UNSEEN => return known,
             Some(_) => {}
             None => return 0,
         }
-        let text = std::str::from_utf8(raw.text(at)).unwrap_or_default();
+        let text = raw.text(at);
         let moved = intern_text(&mut self.strings, &self.hash, &mut part.strings, text);
         self.string_memo[at as usize] = moved;
         moved
@@ -354,17 +355,19 @@ fn intern_text(
     table: &mut HashTable<u32>,
     state: &FixedState,
     strings: &mut Strings,
-    text: &str,
+    text: &[u8],
 ) -> u32 {
     if text.is_empty() {
         return 0;
     }
-    let hash = state.hash_one(text.as_bytes());
-    let same = |&at: &u32| strings.get(at) == text.as_bytes();
+    let hash = state.hash_one(text);
+    let same = |&at: &u32| strings.get(at) == text;
     if let Some(&at) = table.find(hash, same) {
         return at;
     }
-    let at = strings.push(text);
+    let at = strings.ends.len() as u32;
+    strings.bytes.extend_from_slice(text);
+    strings.ends.push(strings.bytes.len() as u32);
     table.insert_unique(hash, at, |&at| state.hash_one(strings.get(at)));
     at
 }
