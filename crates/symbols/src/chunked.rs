@@ -7,8 +7,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-const SHIFT: u32 = 12;
-const CHUNK: usize = 1 << SHIFT;
+/// A chunk takes at most this much, so that a snapshot copies little and a dataset of few symbols
+/// is held in little.
+const CHUNK_BYTES: usize = 8 << 10;
 
 /// A growing column.
 #[derive(Debug, Clone)]
@@ -27,14 +28,18 @@ impl<T> Default for Chunked<T> {
 }
 
 impl<T: Copy> Chunked<T> {
+    /// Entries of a chunk are a power of two, which this is the exponent of.
+    const SHIFT: u32 = (CHUNK_BYTES / size_of::<T>()).ilog2();
+    const CHUNK: usize = 1 << Self::SHIFT;
+
     pub(crate) fn len(&self) -> usize {
-        (self.full.len() << SHIFT) + self.tail.len()
+        (self.full.len() << Self::SHIFT) + self.tail.len()
     }
 
     /// The entry at `at`, which must be inside.
     #[inline]
     pub(crate) fn get(&self, at: u32) -> T {
-        let (chunk, offset) = (at as usize >> SHIFT, at as usize & (CHUNK - 1));
+        let (chunk, offset) = (at as usize >> Self::SHIFT, at as usize & (Self::CHUNK - 1));
         match self.full.get(chunk) {
             Some(chunk) => chunk[offset],
             None => {
@@ -47,7 +52,7 @@ impl<T: Copy> Chunked<T> {
     pub(crate) fn push(&mut self, value: T) -> u32 {
         let at = self.len() as u32;
         self.tail.push(value);
-        if self.tail.len() == CHUNK {
+        if self.tail.len() == Self::CHUNK {
             self.full.push(Arc::from(self.tail.as_slice()));
             self.tail.clear();
         }
@@ -61,14 +66,14 @@ impl<T: Copy> Chunked<T> {
             chunks.push(Arc::from(self.tail.as_slice()));
         }
         Column {
-            shift: SHIFT,
+            shift: Self::SHIFT,
             len: self.len(),
             chunks: Arc::from(chunks),
         }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        let entries = self.full.len() * CHUNK + self.tail.capacity();
+        let entries = self.full.len() * Self::CHUNK + self.tail.capacity();
         (entries * size_of::<T>() + self.full.capacity() * size_of::<Arc<[T]>>()) as u64
     }
 }
@@ -114,6 +119,7 @@ impl<T: Copy> Column<T> {
 /// What an [`Arena`] keeps its runs in.
 pub(crate) trait Buffer: Default + Clone {
     type Run: ?Sized;
+    const UNIT_BYTES: usize;
     fn units(run: &Self::Run) -> usize;
     fn held(&self) -> usize;
     fn reserved_bytes(&self) -> usize;
@@ -123,6 +129,7 @@ pub(crate) trait Buffer: Default + Clone {
 
 impl Buffer for String {
     type Run = str;
+    const UNIT_BYTES: usize = 1;
     fn units(run: &str) -> usize {
         run.len()
     }
@@ -142,6 +149,7 @@ impl Buffer for String {
 
 impl<T: Copy> Buffer for Vec<T> {
     type Run = [T];
+    const UNIT_BYTES: usize = size_of::<T>();
     fn units(run: &[T]) -> usize {
         run.len()
     }
@@ -173,9 +181,6 @@ impl Span {
     }
 }
 
-/// Units (bytes of text, or lines) after which the next run starts a new chunk.
-const ARENA_CHUNK: usize = 1 << 14;
-
 /// A growing store of runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arena<B> {
@@ -186,7 +191,7 @@ pub(crate) struct Arena<B> {
 
 impl<B: Buffer> Arena<B> {
     pub(crate) fn push(&mut self, run: &B::Run) -> Span {
-        if self.tail.held() > 0 && self.tail.held() + B::units(run) > ARENA_CHUNK {
+        if self.tail.held() > 0 && self.tail.held() + B::units(run) > CHUNK_BYTES / B::UNIT_BYTES {
             self.full_bytes += self.tail.reserved_bytes() as u64;
             self.full.push(Arc::new(std::mem::take(&mut self.tail)));
         }
@@ -271,6 +276,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_keeps_what_it_saw() {
+        const CHUNK: usize = Chunked::<u32>::CHUNK;
         let mut column = Chunked::default();
         for n in 0..(2 * CHUNK as u32 + 10) {
             assert_eq!(column.push(n), n);
@@ -290,7 +296,7 @@ mod tests {
     #[test]
     fn runs_never_cross_chunks_and_long_ones_get_their_own() {
         let mut arena = Arena::<String>::default();
-        let long = "é".repeat(ARENA_CHUNK);
+        let long = "é".repeat(CHUNK_BYTES);
         let texts: Vec<String> = (0..4000).map(|n| format!("text {n}")).collect();
         let mut spans: Vec<Span> = texts.iter().map(|text| arena.push(text)).collect();
         spans.push(arena.push(&long));

@@ -8,10 +8,10 @@ use scoria_model::Seq;
 use crate::record::AppendedProfile;
 
 /// Rows after which a chunk is frozen.
-const ROWS: usize = 1024;
+const ROWS: usize = 256;
 
 /// Bytes of samples after which the next profile starts a new chunk.
-const SAMPLE_BYTES: usize = 64 << 10;
+const SAMPLE_BYTES: usize = 16 << 10;
 
 /// Bytes of a row over all columns.
 const ROW_BYTES: usize = 5 * size_of::<u32>() + 6 * size_of::<u64>();
