@@ -111,7 +111,7 @@ fn bench_fleet(c: &mut Criterion<CpuTime>, name: &str, fleet: &Fleet) {
     let mut group = c.benchmark_group(name);
     group.sample_size(20);
     for meta in &block.meta.tables {
-        if matches!(meta.table, Table::Samples | Table::Snapshots) {
+        if [Table::Samples, Table::Snapshots].contains(&meta.table) {
             group.throughput(Throughput::Elements(meta.rows));
             let runs = runs(&block, &sources, meta.table);
             group.bench_function(format!("scan {}", meta.table), |b| {

@@ -13,9 +13,10 @@ pub enum Table {
     Series = 0,
     /// One row per profile and type.
     Profiles = 1,
-    /// Samples of types that count over an interval (CPU time, allocations, waits).
+    /// Samples of types that count over an interval (CPU time, waits).
     Samples = 2,
-    /// Samples of types that show a moment (memory in use, goroutines).
+    /// Samples of types that come from a look at the state of a process: all that heap and
+    /// goroutine profiles hold.
     Snapshots = 3,
     /// The stack tree in pre-order.
     Stacks = 4,
@@ -83,19 +84,20 @@ impl Table {
         self as usize
     }
 
-    /// The sample table of a profile type: [`Table::Snapshots`] for types whose values show a
-    /// moment, [`Table::Samples`] for all others. The two differ in how their values compress, and
-    /// one Parquet column has one encoding.
+    /// The sample table of a profile type: [`Table::Snapshots`] for types that come from a look at
+    /// the state of a process, [`Table::Samples`] for all others. The values of the former are wide
+    /// and repeat from profile to profile, those of the latter are a few multiples of a period, and
+    /// one Parquet column has one encoding. How values of a type add up over time is no matter of
+    /// its table.
     ///
     /// The answer is part of the format: a released version never answers differently.
     pub fn of_kind(kind: &ProfileType) -> Self {
         let sample = kind.sample_type.as_ref();
-        let snapshot = sample.starts_with("inuse")
-            || sample.starts_with("live")
-            || sample.starts_with("goroutine")
-            || sample.starts_with("threadcreate")
-            || kind.name.starts_with("goroutine")
-            || kind.name.starts_with("threadcreate");
+        let begins = |text: &str, starts: &[&str]| starts.iter().any(|s| text.starts_with(s));
+        let snapshot = begins(
+            sample,
+            &["inuse", "alloc", "live", "goroutine", "threadcreate"],
+        ) || begins(&kind.name, &["goroutine", "threadcreate"]);
         if snapshot {
             Self::Snapshots
         } else {
@@ -120,5 +122,51 @@ impl FromStr for Table {
             .ok_or_else(|| TableNameError {
                 name: name.to_owned(),
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_lead_back_to_their_table() {
+        for (at, table) in Table::ALL.into_iter().enumerate() {
+            assert_eq!(table.index(), at);
+            assert_eq!(table.name().parse(), Ok(table));
+            assert_eq!(table.file_name(), format!("{table}.parquet"));
+        }
+        let refused = "rollup".parse::<Table>().unwrap_err();
+        assert!(refused.to_string().contains("series, profiles, samples"));
+    }
+
+    #[test]
+    fn the_sample_table_of_a_type_never_changes() {
+        let tables = [
+            (
+                "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+                Table::Samples,
+            ),
+            ("process_cpu:samples:count:cpu:nanoseconds", Table::Samples),
+            ("mutex:delay:nanoseconds:contentions:count", Table::Samples),
+            ("block:contentions:count:contentions:count", Table::Samples),
+            ("wall:wall:nanoseconds:wall:nanoseconds", Table::Samples),
+            ("memory:alloc_space:bytes:space:bytes", Table::Snapshots),
+            ("memory:inuse_objects:count:space:bytes", Table::Snapshots),
+            ("memory:live:count:objects:count", Table::Snapshots),
+            (
+                "goroutine:goroutine:count:goroutine:count",
+                Table::Snapshots,
+            ),
+            (
+                "goroutines:goroutine:count:goroutine:count",
+                Table::Snapshots,
+            ),
+            ("::::", Table::Samples),
+        ];
+        for (kind, table) in tables {
+            let kind: ProfileType = kind.parse().unwrap();
+            assert_eq!(Table::of_kind(&kind), table, "{kind}");
+        }
     }
 }

@@ -90,6 +90,21 @@ fn fifteen_minutes_of_sixty_pods_are_small() {
     assert!(block.meta.bytes / profiles <= 350);
 }
 
+/// Symbols are shared by fewer profiles here.
+#[test]
+fn a_small_service_is_small_too() {
+    let Some(fleet) = cpu_fleet(FleetShape {
+        pods: 2,
+        steps: 60,
+        seed: 7,
+    }) else {
+        return;
+    };
+    let block = fleet.block();
+    breakdown("two pods", &block);
+    assert!(block.meta.bytes / block.meta.datasets[0].n_profiles() <= 1200);
+}
+
 /// D4: no profile's sum changes on the way, however its samples fall on pages and row groups.
 #[test]
 fn sums_of_a_fleet_stay() {
@@ -157,7 +172,6 @@ fn heap_snapshots_are_small() {
     };
     let block = fleet.block();
     breakdown("heap fleet", &block);
-    // The longest of what was measured for real snapshots, with room for the two sample tables.
     let samples = block.meta.datasets[0].n_samples();
     assert!(block.meta.bytes as f64 / samples as f64 <= 1.7);
 }

@@ -26,7 +26,7 @@ const KINDS: [&str; 5] = [
     "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
     "memory:inuse_space:bytes:space:bytes",
     "goroutine:goroutine:count:goroutine:count",
-    "memory:alloc_space:bytes:space:bytes",
+    "mutex:delay:nanoseconds:contentions:count",
     "odd%3Aname:a b:c::",
 ];
 
