@@ -58,11 +58,7 @@ pub(crate) fn reattach_roots(raw: &mut RawProfile<'_>, seed: u64) {
     let Some(depth) = cut_depth(raw) else {
         return;
     };
-    let mut cut = cut_samples(raw, depth, seed);
-    if !cut.is_empty() {
-        let known = known_roots(raw, seed);
-        cut.retain(|&sample| root_of(raw, sample).is_some_and(|root| !known.contains(&root)));
-    }
+    let cut = cut_samples(raw, depth, seed);
     if cut.is_empty() {
         return;
     }
@@ -95,26 +91,29 @@ fn cut_depth(raw: &RawProfile<'_>) -> Option<Depth> {
 }
 
 fn cut_samples(raw: &RawProfile<'_>, depth: Depth, seed: u64) -> Vec<usize> {
+    let least = match depth {
+        Depth::Locations(least) => least,
+        // Inlining makes fewer locations of the lines, but never that few.
+        Depth::Lines(least) => least / 4 * 3,
+    };
     let samples = 0..raw.columns.samples.len();
-    let locations = |at: &usize| raw.sample(*at).frames().len();
-    match depth {
-        Depth::Locations(least) => samples.filter(|at| locations(at) >= least).collect(),
-        Depth::Lines(least) => {
-            // A location rarely stands for more than two frames: most samples need no count.
-            let mut deep = samples.filter(|at| locations(at) > least / 2).peekable();
-            if deep.peek().is_none() {
-                return Vec::new();
-            }
-            let mut ids = IdIndex::default();
-            ids.learn(raw.columns.locations.iter().map(|l| l.id), seed);
-            let n_lines = |id: &u64| ids.find(*id).map_or(1, |at| raw.lines_of(at).len().max(1));
-            deep.filter(|at| {
-                let frames = &raw.columns.frames[raw.sample(*at).frames()];
-                frames.iter().map(n_lines).sum::<usize>() >= least
-            })
-            .collect()
-        }
+    let is_deep = |at: &usize| raw.sample(*at).frames().len() >= least;
+    let mut cut: Vec<usize> = samples.filter(is_deep).collect();
+    if cut.is_empty() {
+        return cut;
     }
+    let known = known_roots(raw, seed);
+    cut.retain(|&sample| root_of(raw, sample).is_some_and(|root| !known.contains(&root)));
+    if let (Depth::Lines(least), false) = (depth, cut.is_empty()) {
+        let mut ids = IdIndex::default();
+        ids.learn(raw.columns.locations.iter().map(|l| l.id), seed);
+        let n_lines = |id: &u64| ids.find(*id).map_or(1, |at| raw.lines_of(at).len().max(1));
+        cut.retain(|&sample| {
+            let frames = &raw.columns.frames[raw.sample(sample).frames()];
+            frames.iter().map(n_lines).sum::<usize>() >= least
+        });
+    }
+    cut
 }
 
 fn root_of(raw: &RawProfile<'_>, sample: usize) -> Option<u64> {

@@ -36,6 +36,7 @@ pub mod normalise;
 pub mod raw;
 mod rejection;
 mod series;
+mod source;
 mod tables;
 mod wire;
 

@@ -23,7 +23,7 @@ use crate::raw::{Columns, RawProfile, Sample};
 use crate::rejection::LabelText;
 use crate::series::SeriesLabels;
 use crate::tables::Tables;
-use crate::{Dropped, Rejection, cut_stacks, golang, name};
+use crate::{Dropped, Rejection, cut_stacks, golang, name, source};
 
 /// Scratch above this size is given back after the profile that needed it.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
@@ -159,6 +159,7 @@ impl Normaliser {
             golang::drop_type_parameters(raw);
             cut_stacks::reattach_roots(raw, self.seed);
         }
+        source::note_source(raw, upload.labels);
         let mut part = Part {
             key: upload.key,
             ..Part::default()
