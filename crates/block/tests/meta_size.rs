@@ -89,7 +89,7 @@ fn a_dataset_takes_at_most_100_bytes_of_a_catalogue_entry() {
         .iter()
         .map(|table| table.page_checksums.len())
         .sum();
-    let mut bare = meta.clone();
+    let mut bare = meta;
     bare.tables.iter_mut().for_each(|table| {
         table.tail.clear();
         table.page_checksums.clear();
