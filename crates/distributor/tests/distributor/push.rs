@@ -1,12 +1,13 @@
 //! Pushes: what is stored, what is refused and how that is told and counted.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use scoria_distributor::{Outcome, PushError, RefusalKind};
+use scoria_distributor::{Outcome, PushError, RefusalKind, Settings};
 use scoria_model::{DiscardReason, Limits};
 use tonic::Code;
 
-use crate::support::{House, Mood, cpu_profile, gzip, incoming};
+use crate::support::{House, MEMORY, Mood, cpu_profile, gzip, incoming};
 
 const API: [(&str, &str); 2] = [("__name__", "process_cpu"), ("service_name", "api")];
 
@@ -312,4 +313,56 @@ async fn label_rules_name_what_they_refuse() {
         assert!(house.discarded(reason.as_str()) > 0, "{reason:?}");
     }
     assert!(house.ingester.calls().is_empty());
+}
+
+#[tokio::test]
+async fn each_service_has_its_ingester_and_a_broken_one_fails_alone() {
+    let names = ["ingester-0", "ingester-1", "ingester-2"];
+    let house = House::with_ingesters(Limits::default(), MEMORY, Settings::default(), &names);
+    let services: Vec<String> = (0..60).map(|n| format!("service-{}", n % 30)).collect();
+    let profiles = || {
+        let labels = services.iter().zip(1..);
+        labels
+            .map(|(service, n)| incoming(&[API[0], ("service_name", service)], good(n)))
+            .collect()
+    };
+    house.push(profiles()).await.unwrap();
+    let mut home = HashMap::new();
+    for (at, ingester) in house.ingesters.iter().enumerate() {
+        assert_eq!(ingester.calls().len(), 1, "one call each");
+        for row in ingester.rows() {
+            let service = row.labels.clone();
+            assert_eq!(*home.entry(service).or_insert(at), at, "{}", row.labels);
+        }
+    }
+    assert_eq!(home.len(), 30);
+
+    *house.ingester.mood.lock() = Mood::Refuses(Code::Unavailable);
+    let error = house.push(profiles()).await.unwrap_err();
+    assert_eq!(error.kind, RefusalKind::Unavailable);
+    for (service, outcome) in services.iter().zip(&error.outcomes) {
+        let labels = format!(r#"{{__name__="process_cpu", service_name="{service}"}}"#);
+        assert_eq!(
+            outcome.is_err(),
+            home[&labels] == 0,
+            "{service}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_large_service_spreads_over_its_neighbours() {
+    let names = ["ingester-0", "ingester-1", "ingester-2", "ingester-3"];
+    let settings = Settings {
+        neighbours: 2,
+        ..Settings::default()
+    };
+    let house = House::with_ingesters(Limits::default(), MEMORY, settings, &names);
+    let pods: Vec<String> = (0..40).map(|n| format!("pod-{n}")).collect();
+    let profiles = pods.iter().zip(1..);
+    let profiles = profiles.map(|(pod, n)| incoming(&[API[0], API[1], ("pod", pod)], good(n)));
+    house.push(profiles.collect()).await.unwrap();
+    let counts: Vec<usize> = house.ingesters.iter().map(|i| i.rows().len()).collect();
+    let used: Vec<usize> = counts.into_iter().filter(|&n| n > 0).collect();
+    assert!(used.len() == 2 && used.iter().all(|&n| n > 8), "{used:?}");
 }

@@ -21,6 +21,7 @@ use scoria_proto::ingester::{
     self, Ingester, Outcome, PushRequest, PushResponse, SelectRequest, SelectResponse,
 };
 use scoria_proto::memory;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 pub(crate) const NOW_S: i64 = 1_795_350_700;
@@ -84,6 +85,20 @@ impl Ingester for Door {
 }
 
 impl FakeIngester {
+    fn start() -> (Arc<Self>, Channel) {
+        let ingester = Arc::new(Self {
+            mood: Mutex::new(Mood::Stores),
+            keys: Mutex::default(),
+            calls: Mutex::default(),
+        });
+        let (channel, incoming) = memory::channel();
+        let server = memory::server()
+            .add_service(ingester::server(Door(Arc::clone(&ingester))))
+            .serve_with_incoming(incoming);
+        tokio::spawn(server);
+        (ingester, channel)
+    }
+
     /// How many parts each call so far held.
     pub(crate) fn calls(&self) -> Vec<usize> {
         self.calls.lock().iter().map(|c| c.parts.len()).collect()
@@ -173,7 +188,9 @@ impl TestClock {
 /// The distributor under test and what stands around it.
 pub(crate) struct House {
     pub(crate) distributor: Distributor,
+    /// The first of them, mostly the only one.
     pub(crate) ingester: Arc<FakeIngester>,
+    pub(crate) ingesters: Vec<Arc<FakeIngester>>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) bodies: ByteBudget,
     registry: Registry,
@@ -185,37 +202,44 @@ impl House {
     }
 
     pub(crate) fn with_memory(limits: Limits, bytes: u64) -> Self {
-        let ingester = Arc::new(FakeIngester {
-            mood: Mutex::new(Mood::Stores),
-            keys: Mutex::default(),
-            calls: Mutex::default(),
-        });
-        let (channel, incoming) = memory::channel();
-        let server = memory::server()
-            .add_service(ingester::server(Door(Arc::clone(&ingester))))
-            .serve_with_incoming(incoming);
-        tokio::spawn(server);
+        Self::with_ingesters(limits, bytes, Settings::default(), &["ingester-0"])
+    }
 
-        let node = NodeId(Arc::from("ingester-0"));
+    pub(crate) fn with_ingesters(
+        limits: Limits,
+        bytes: u64,
+        settings: Settings,
+        names: &[&str],
+    ) -> Self {
+        let mut members = Vec::new();
+        let mut channels = HashMap::new();
+        let mut ingesters = Vec::new();
+        for name in names {
+            let (ingester, channel) = FakeIngester::start();
+            let node = NodeId(Arc::from(*name));
+            members.push(Member {
+                node: node.clone(),
+                zone: Zone(Arc::from("a")),
+                state: MemberState::Active,
+            });
+            channels.insert(node, channel);
+            ingesters.push(ingester);
+        }
         let clock = Arc::new(TestClock(AtomicI64::new(0)));
         let bodies = ByteBudget::new("bodies", bytes);
         let mut registry = Registry::default();
         let components = Components {
-            membership: Membership::fixed(vec![Member {
-                node: node.clone(),
-                zone: Zone(Arc::from("a")),
-                state: MemberState::Active,
-            }]),
-            ingesters: HashMap::from([(node, channel)]),
+            membership: Membership::fixed(members),
+            ingesters: channels,
             limits: TenantLimits::new(limits, HashMap::new()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             bodies: bodies.clone(),
             seed: [7; 16],
         };
-        let settings = Settings::default();
         Self {
             distributor: Distributor::new(settings, components, &mut registry),
-            ingester,
+            ingester: Arc::clone(&ingesters[0]),
+            ingesters,
             clock,
             bodies,
             registry,
