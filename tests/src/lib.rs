@@ -5,3 +5,4 @@
 
 pub mod pprof_bytes;
 pub mod process;
+pub mod sim;
