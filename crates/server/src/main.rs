@@ -1,1 +1,10 @@
-fn main() {}
+//! The program `scoria`; everything is in the library, so that tests can run it in their process.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    scoria_server::cli::main()
+}

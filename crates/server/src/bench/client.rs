@@ -30,8 +30,14 @@ impl Metrics {
 
 impl Client {
     pub(super) fn new(url: &str, tenant: Option<&str>) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().build().context("building the HTTP client")?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), tenant: tenant.map(str::to_owned) })
+        let http = reqwest::Client::builder()
+            .build()
+            .context("building the HTTP client")?;
+        Ok(Self {
+            http,
+            url: url.trim_end_matches('/').to_owned(),
+            tenant: tenant.map(str::to_owned),
+        })
     }
 
     fn post(&self, path: &str) -> reqwest::RequestBuilder {
@@ -53,7 +59,10 @@ impl Client {
             .with_context(|| format!("pushing to {}", self.url))?;
         let status = reply.status();
         if !status.is_success() {
-            bail!("the server answered {status}: {}", reply.text().await.unwrap_or_default());
+            bail!(
+                "the server answered {status}: {}",
+                reply.text().await.unwrap_or_default()
+            );
         }
         Ok(())
     }
@@ -76,10 +85,19 @@ impl Client {
 
     pub(super) async fn metrics(&self) -> anyhow::Result<Metrics> {
         let url = format!("{}/metrics", self.url);
-        let text = self.http.get(&url).send().await.with_context(|| url.clone())?.text().await?;
+        let text = self
+            .http
+            .get(&url)
+            .send()
+            .await
+            .with_context(|| url.clone())?
+            .text()
+            .await?;
         let mut sums = HashMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let Some((series, value)) = line.rsplit_once(' ') else { continue };
+            let Some((series, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
             let name = series.split('{').next().unwrap_or(series);
             *sums.entry(name.to_owned()).or_insert(0.0) += value.parse::<f64>().unwrap_or(0.0);
         }

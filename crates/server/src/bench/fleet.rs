@@ -53,7 +53,12 @@ pub(super) fn build(
             let source = &sources[(round + pod * 37) % sources.len()];
             let time_ns = now_ns - back + pod as i64 * 1_000_003;
             let raw = with_time(&source.raw, time_ns)?;
-            shots.push(Shot { pod, kind: source.kind.clone(), raw_bytes: raw.len(), body: gzip(&raw)? });
+            shots.push(Shot {
+                pod,
+                kind: source.kind.clone(),
+                raw_bytes: raw.len(),
+                body: gzip(&raw)?,
+            });
         }
     }
     Ok(shots)
@@ -66,7 +71,10 @@ fn read_folder(folder: &Path, only: &str) -> anyhow::Result<Vec<Source>> {
         .filter(|path| path.is_file() && path.to_string_lossy().contains(only))
         .collect();
     names.sort();
-    let sources = names.iter().map(|path| read_source(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let sources = names
+        .iter()
+        .map(|path| read_source(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     if sources.is_empty() {
         bail!("no file in {} has a name with {only:?}", folder.display());
     }
@@ -83,9 +91,18 @@ fn read_source(path: &Path) -> anyhow::Result<Source> {
     } else {
         raw = bytes;
     }
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let kind = KINDS.iter().find(|(word, _)| name.contains(word)).map_or("process_cpu", |k| k.1);
-    Ok(Source { kind: kind.to_owned(), raw })
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let kind = KINDS
+        .iter()
+        .find(|(word, _)| name.contains(word))
+        .map_or("process_cpu", |k| k.1);
+    Ok(Source {
+        kind: kind.to_owned(),
+        raw,
+    })
 }
 
 fn gzip(raw: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -166,11 +183,18 @@ fn generated(number: u64) -> Source {
         put_message(&mut raw, 6, text.as_bytes());
     }
     for id in 1..=FUNCTIONS {
-        put_message(&mut raw, 6, format!("example.com/service/package{}.Function{id}", id % 40).as_bytes());
+        put_message(
+            &mut raw,
+            6,
+            format!("example.com/service/package{}.Function{id}", id % 40).as_bytes(),
+        );
     }
     put_message(&mut raw, 11, &[0x08, 1, 0x10, 2]);
     put_number(&mut raw, 12, 10_000_000);
-    Source { kind: "process_cpu".to_owned(), raw }
+    Source {
+        kind: "process_cpu".to_owned(),
+        raw,
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +212,10 @@ mod tests {
     fn a_generated_fleet_has_a_shot_per_pod_and_round() {
         let shots = build(None, "", (3, 4), (1 << 60, 15)).unwrap();
         assert_eq!(shots.len(), 12);
-        assert!(shots.iter().all(|shot| shot.body.starts_with(&[0x1f, 0x8b])));
+        assert!(
+            shots
+                .iter()
+                .all(|shot| shot.body.starts_with(&[0x1f, 0x8b]))
+        );
     }
 }

@@ -14,9 +14,15 @@ use super::{Figure, IngestArgs, figure};
 
 pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
     let client = Client::new(&args.target.url, args.target.tenant.as_deref())?;
-    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    let now_ns = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock is before 1970")?;
     let interval_ns = i64::try_from(args.interval)?.saturating_mul(1_000_000_000);
-    eprintln!("preparing {} profiles of {} pods…", args.pods * args.rounds, args.pods);
+    eprintln!(
+        "preparing {} profiles of {} pods…",
+        args.pods * args.rounds,
+        args.pods
+    );
     let shots = fleet::build(
         args.profiles.as_deref(),
         &args.only,
@@ -25,8 +31,10 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
     )?;
     let raw_bytes: usize = shots.iter().map(|shot| shot.raw_bytes).sum();
     let sent_bytes: usize = shots.iter().map(|shot| shot.body.len()).sum();
-    let requests: Vec<Bytes> =
-        shots.chunks(args.batch.max(1)).map(|batch| request(&args.target.service, batch)).collect();
+    let requests: Vec<Bytes> = shots
+        .chunks(args.batch.max(1))
+        .map(|batch| request(&args.target.service, batch))
+        .collect();
 
     let before = client.metrics().await?;
     let start = Instant::now();
@@ -45,14 +53,30 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
         figure("sent", sent_bytes as f64 / 1e6, "MB"),
         figure("wall", seconds, "s"),
         figure("server CPU (user + sys)", cpu, "s"),
-        figure("decompressed pprof per core", megabytes / cpu.max(f64::MIN_POSITIVE), "MB/s"),
+        figure(
+            "decompressed pprof per core",
+            megabytes / cpu.max(f64::MIN_POSITIVE),
+            "MB/s",
+        ),
         figure("decompressed pprof", megabytes / seconds, "MB/s"),
         figure("server CPU per profile", cpu * 1e6 / profiles, "us"),
         figure("acknowledged p50", at(0.5), "ms"),
         figure("acknowledged p99", at(0.99), "ms"),
-        figure("log bytes per profile", after.since(&before, "scoria_log_appended_bytes_total") / profiles, "B"),
-        figure("head bytes per sample", ratio(&after, "scoria_head_sample_bytes", "scoria_head_samples"), "B"),
-        figure("resident memory of the server", after.get("process_resident_memory_bytes") / 1e6, "MB"),
+        figure(
+            "log bytes per profile",
+            after.since(&before, "scoria_log_appended_bytes_total") / profiles,
+            "B",
+        ),
+        figure(
+            "head bytes per sample",
+            ratio(&after, "scoria_head_sample_bytes", "scoria_head_samples"),
+            "B",
+        ),
+        figure(
+            "resident memory of the server",
+            after.get("process_resident_memory_bytes") / 1e6,
+            "MB",
+        ),
     ])
 }
 
@@ -66,7 +90,12 @@ fn request(service: &str, batch: &[Shot]) -> Bytes {
     for shot in batch {
         let mut series = Vec::new();
         let pod = format!("{service}-{}", shot.pod);
-        for (name, value) in [("__name__", shot.kind.as_str()), ("service_name", service), ("pod", &pod), ("__delta__", "false")] {
+        for (name, value) in [
+            ("__name__", shot.kind.as_str()),
+            ("service_name", service),
+            ("pod", &pod),
+            ("__delta__", "false"),
+        ] {
             let mut label = Vec::new();
             put_field(&mut label, 1, name.as_bytes());
             put_field(&mut label, 2, value.as_bytes());
@@ -86,7 +115,11 @@ fn put_field(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
 }
 
 /// Sends all requests, `concurrency` at a time; seconds that each one took.
-async fn send(client: &Client, requests: Vec<Bytes>, concurrency: usize) -> anyhow::Result<Vec<f64>> {
+async fn send(
+    client: &Client,
+    requests: Vec<Bytes>,
+    concurrency: usize,
+) -> anyhow::Result<Vec<f64>> {
     let requests = Arc::new(requests);
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = tokio::task::JoinSet::new();

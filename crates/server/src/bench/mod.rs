@@ -117,7 +117,11 @@ struct Figure {
 }
 
 fn figure(name: &str, value: f64, unit: &'static str) -> Figure {
-    Figure { name: name.to_owned(), value, unit }
+    Figure {
+        name: name.to_owned(),
+        value,
+        unit,
+    }
 }
 
 fn print(figures: &[Figure], output: Output) -> anyhow::Result<()> {
@@ -127,7 +131,11 @@ fn print(figures: &[Figure], output: Output) -> anyhow::Result<()> {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(figures)?)?,
         Output::Text => {
             for figure in figures {
-                writeln!(out, "{:<44} {:>14.3} {}", figure.name, figure.value, figure.unit)?;
+                writeln!(
+                    out,
+                    "{:<44} {:>14.3} {}",
+                    figure.name, figure.value, figure.unit
+                )?;
             }
         }
     }

@@ -20,7 +20,9 @@ struct Cost {
 
 pub(super) async fn run(args: &QueryArgs) -> anyhow::Result<Vec<Figure>> {
     let client = Client::new(&args.target.url, args.target.tenant.as_deref())?;
-    let end = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    let end = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock is before 1970")?;
     let end = i64::try_from(end.as_millis())?;
     let start = end - i64::try_from(args.range)? * 1000;
     let kind = match &args.kind {
@@ -28,14 +30,31 @@ pub(super) async fn run(args: &QueryArgs) -> anyhow::Result<Vec<Figure>> {
         None => cpu_type(&client, &args.target.service, start, end).await?,
     };
     let selector = format!("{{service_name=\"{}\"}}", args.target.service);
-    let base = json!({ "profileTypeID": kind, "labelSelector": selector, "start": start, "end": end });
+    let base =
+        json!({ "profileTypeID": kind, "labelSelector": selector, "start": start, "end": end });
     let step = (args.range as f64 / 100.0).max(15.0);
     let questions = [
-        ("flame graph", "SelectMergeStacktraces", with(&base, json!({ "maxNodes": 8192 }))),
-        ("time series", "SelectSeries", with(&base, json!({ "step": step }))),
-        ("time series by pod", "SelectSeries", with(&base, json!({ "step": step, "groupBy": ["pod"] }))),
+        (
+            "flame graph",
+            "SelectMergeStacktraces",
+            with(&base, json!({ "maxNodes": 8192 })),
+        ),
+        (
+            "time series",
+            "SelectSeries",
+            with(&base, json!({ "step": step })),
+        ),
+        (
+            "time series by pod",
+            "SelectSeries",
+            with(&base, json!({ "step": step, "groupBy": ["pod"] })),
+        ),
         ("pprof", "SelectMergeProfile", base.clone()),
-        ("services and types", "Series", json!({ "labelNames": ["service_name", "__profile_type__"], "start": start, "end": end })),
+        (
+            "services and types",
+            "Series",
+            json!({ "labelNames": ["service_name", "__profile_type__"], "start": start, "end": end }),
+        ),
     ];
     let mut figures = Vec::new();
     for (name, method, question) in questions {
@@ -55,17 +74,30 @@ fn with(base: &Value, more: Value) -> Value {
 
 async fn cpu_type(client: &Client, service: &str, start: i64, end: i64) -> anyhow::Result<String> {
     let matcher = format!("{{service_name=\"{service}\"}}");
-    let request = json!({ "name": "__profile_type__", "matchers": [matcher], "start": start, "end": end });
+    let request =
+        json!({ "name": "__profile_type__", "matchers": [matcher], "start": start, "end": end });
     let reply = client.query("LabelValues", &request).await?;
-    let names: Vec<&str> = reply["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let names: Vec<&str> = reply["names"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let cpu = names.iter().find(|name| name.contains("cpu:nanoseconds:"));
     match cpu.or(names.first()) {
         Some(name) => Ok((*name).to_owned()),
-        None => bail!("the service {service:?} has no profiles in the range; push some with `scoria bench ingest`"),
+        None => bail!(
+            "the service {service:?} has no profiles in the range; push some with `scoria bench ingest`"
+        ),
     }
 }
 
-async fn ask(client: &Client, method: &str, question: &Value, repeat: usize) -> anyhow::Result<Cost> {
+async fn ask(
+    client: &Client,
+    method: &str,
+    question: &Value,
+    repeat: usize,
+) -> anyhow::Result<Cost> {
     // Once without counting, so that caches hold what they would hold in use.
     client.query(method, question).await?;
     let before = client.metrics().await?;
@@ -91,13 +123,21 @@ fn describe(name: &str, cost: &Cost, repeat: usize) -> Vec<Figure> {
     let mut figures = vec![
         figure(&format!("{name}: p50"), at(0.5), "ms"),
         figure(&format!("{name}: p99"), at(0.99), "ms"),
-        figure(&format!("{name}: server CPU"), each(cost.cpu_seconds) * 1000.0, "ms"),
+        figure(
+            &format!("{name}: server CPU"),
+            each(cost.cpu_seconds) * 1000.0,
+            "ms",
+        ),
     ];
     if cost.samples > 0.0 {
         figures.push(figure(&format!("{name}: samples"), each(cost.samples), ""));
         let rate = cost.samples / cost.cpu_seconds.max(f64::MIN_POSITIVE) / 1e6;
         figures.push(figure(&format!("{name}: samples per core"), rate, "M/s"));
     }
-    figures.push(figure(&format!("{name}: fetched"), each(cost.bytes) / 1e6, "MB"));
+    figures.push(figure(
+        &format!("{name}: fetched"),
+        each(cost.bytes) / 1e6,
+        "MB",
+    ));
     figures
 }

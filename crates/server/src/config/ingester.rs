@@ -9,6 +9,9 @@ use super::units::{ByteSize, Span};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IngesterConfig {
+    /// Name of this process among the ingesters that share an object store; letters, digits and
+    /// dashes.
+    pub node: String,
     /// Oldest that a profile in memory grows before all are written to a block.
     pub cut_age: Span,
     /// Log size at which all profiles in memory are written to a block; it bounds how long a start
@@ -19,6 +22,7 @@ pub struct IngesterConfig {
 impl Default for IngesterConfig {
     fn default() -> Self {
         Self {
+            node: "local".to_owned(),
             cut_age: Span(Duration::from_secs(15 * 60)),
             cut_log_size: ByteSize(256 << 20),
         }

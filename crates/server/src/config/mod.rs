@@ -67,9 +67,7 @@ impl Config {
             return Ok(self.storage.url.clone());
         }
         let dir = std::path::absolute(self.storage.data_dir.join("store"))?;
-        url::Url::from_directory_path(&dir)
-            .map(String::from)
-            .map_err(|()| std::io::Error::other(format!("{} is no path", dir.display())))
+        Ok(format!("file://{}", dir.display()))
     }
 }
 

@@ -157,7 +157,7 @@ fn a_dump_is_a_config_and_shows_no_secret() {
 fn the_store_lies_in_the_data_directory_unless_told_otherwise() {
     let mut config = Config::default();
     config.storage.data_dir = "/var/lib/scoria".into();
-    assert_eq!(config.store_url().unwrap(), "file:///var/lib/scoria/store/");
+    assert_eq!(config.store_url().unwrap(), "file:///var/lib/scoria/store");
     config.storage.url = "memory:".into();
     assert_eq!(config.store_url().unwrap(), "memory:");
 }

@@ -1,0 +1,166 @@
+//! `scoria server`: from the command line to a running server and its end.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{EXIT_CODES, Exit, output};
+use crate::config::{Config, ConfigError, Layers};
+use crate::serve::{Server, StartError};
+use crate::telemetry;
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("Every setting has a key (docs/reference/config.md) and comes from, highest first:
+  a flag below, --set section.key=value, the environment variable SCORIA_SECTION__KEY,
+  the file of --config, its default.
+
+Examples:
+  scoria server                                       all roles, data in ./data
+  scoria server --listen 0.0.0.0:4040 --data-dir /var/lib/scoria
+  scoria server --set ingester.cut_age=5m --set self_profiling.enabled=true
+  SCORIA_MEMORY__LIMIT=2GiB scoria server --config scoria.yaml
+  scoria server --config scoria.yaml --dump-config    show what is in force, and end
+
+SIGTERM or SIGINT stops taking requests, finishes those under way and flushes; a second one ends
+at once.
+
+{EXIT_CODES}"))]
+pub(super) struct ServerArgs {
+    /// Roles to run: all, or some of distributor, ingester, querier.
+    #[arg(long)]
+    target: Option<String>,
+    /// YAML file with settings.
+    #[arg(long, env = "SCORIA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Directory of what is kept on this machine's disk.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where blocks are kept: file:///path or memory:
+    #[arg(long, value_name = "URL")]
+    store_url: Option<String>,
+    /// One setting; may be given several times.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the settings in force, with secrets masked, and end.
+    #[arg(long)]
+    dump_config: bool,
+}
+
+impl ServerArgs {
+    fn load(&self) -> Result<Config, ConfigError> {
+        let file = match &self.config {
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                        origin: path.display().to_string(),
+                        reason: error.to_string(),
+                    })?;
+                Some((path.clone(), text))
+            }
+            None => None,
+        };
+        let given = [
+            ("--target", "server.target", &self.target),
+            ("--listen", "server.listen", &self.listen),
+            ("--data-dir", "storage.data_dir", &self.data_dir),
+            ("--store-url", "storage.url", &self.store_url),
+        ];
+        let flags = given
+            .into_iter()
+            .filter_map(|(flag, key, value)| Some((flag, key, value.clone()?)))
+            .collect();
+        // A variable that is not text cannot be one of ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Layers {
+            file,
+            environment,
+            sets: self.set.clone(),
+            flags,
+        }
+        .load()
+    }
+}
+
+pub(super) async fn run(args: ServerArgs) -> Exit {
+    let config = match args.load() {
+        Ok(config) => config,
+        Err(error) => {
+            output::complain(&error.to_string());
+            return Exit::Usage;
+        }
+    };
+    if args.dump_config {
+        return match output::print(config.dump().lines().map(str::to_owned)) {
+            Ok(()) => Exit::Done,
+            Err(_) => Exit::Failed,
+        };
+    }
+    if let Err(error) = telemetry::start_logs(&config.log) {
+        output::complain(&format!("{error:#}"));
+        return Exit::Usage;
+    }
+    serve(config).await
+}
+
+async fn serve(config: Config) -> Exit {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be received");
+            return Exit::Failed;
+        }
+    };
+    let server = tokio::select! {
+        started = Server::start(config) => started,
+        () = signals.next() => return Exit::Interrupted,
+    };
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!("{error}");
+            return match error {
+                StartError::Bind { .. } => Exit::Address,
+                StartError::Memory(_) => Exit::Usage,
+                StartError::Role(_) => Exit::Failed,
+            };
+        }
+    };
+    signals.next().await;
+    tracing::info!("stopping; a second signal ends at once");
+    tokio::select! {
+        () = server.stop() => Exit::Done,
+        () = signals.next() => {
+            tracing::warn!("ended by a second signal");
+            // Threads that are still at work would be waited for otherwise.
+            std::process::exit(Exit::Interrupted as i32)
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The edge: what happens to every request, whatever its route, before and after its handler.
+//!
+//! ```text
+//! method ─► tenant ─► memory ─► body under permit ─► gzip off ─► handler ─► metric
+//! ```
+//!
+//! # Invariants
+//! - A handler never sees a request without its [`TenantScope`], a write while memory is short, or
+//!   a body that nobody paid for.
+//! - Every request is counted once, refused ones too.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use connectrpc::{ErrorCode, Protocol};
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use scoria_model::Permit;
+
+use super::App;
+use super::body::{self, RETRY_AFTER};
+use super::fault::Fault;
+use super::route::Route;
+use super::tenancy::TenantScope;
+
+pub(super) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = Route::of(request.uri().path());
+    let protocol = protocol(request.headers());
+    let method = match protocol {
+        Some(Protocol::Grpc | Protocol::GrpcWeb) if route.is_rpc() => "gRPC",
+        _ => method_label(request.method()),
+    };
+    let headers = request.headers().clone();
+    let response = match answer(&app, route, request, next).await {
+        Ok(response) => response,
+        Err(fault) if route.is_rpc() => fault.into_rpc_response(&headers),
+        Err(fault) => fault.into_response(),
+    };
+    app.requests
+        .observe(method, route.label(), response.status(), started.elapsed());
+    response
+}
+
+fn protocol(headers: &HeaderMap) -> Option<Protocol> {
+    Protocol::detect(headers).map(|detected| detected.protocol)
+}
+
+/// A method of which there are few; others share a label.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    }
+}
+
+async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result<Response, Fault> {
+    if let Some(refused) = refuse_method(route, request.method()) {
+        return Ok(refused);
+    }
+    let (request, _permit) = if route.has_tenant() {
+        let (request, permit) = admit(app, route, request).await?;
+        (request, Some(permit))
+    } else {
+        (request, None)
+    };
+    let limit = app.config.server.request_timeout.0;
+    tokio::time::timeout(limit, next.run(request))
+        .await
+        .map_err(|_| {
+            let seconds = limit.as_secs_f64();
+            Fault::new(
+                ErrorCode::DeadlineExceeded,
+                format!(
+                    "no answer within {seconds} s (server.request_timeout); ask for a shorter range or add matchers"
+                ),
+            )
+        })
+}
+
+/// 405 with what is allowed, for a method that the route does not take.
+fn refuse_method(route: Route, method: &Method) -> Option<Response> {
+    let allowed = route.method()?;
+    let fits = method.as_str() == allowed || (allowed == "GET" && method == Method::HEAD);
+    if fits {
+        return None;
+    }
+    let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    Some(response)
+}
+
+/// Finds out whose request it is and takes its body in.
+async fn admit(app: &App, route: Route, request: Request) -> Result<(Request, Permit), Fault> {
+    let (mut parts, body) = request.into_parts();
+    let scope = TenantScope::of(&app.config.auth, route, &parts.headers)?;
+    parts.extensions.insert(scope);
+    if route.writes() && app.memory.shedding() {
+        return Err(Fault::unavailable(
+            format!(
+                "memory is nearly full ({} of {} bytes); send it again later",
+                app.memory.resident(),
+                app.memory.limit
+            ),
+            RETRY_AFTER,
+        ));
+    }
+    let limit = app.body_bytes_max;
+    let mut paid = body::read(&parts.headers, body, limit, &app.memory.bodies).await?;
+    // gRPC compresses each message inside its own framing.
+    if !matches!(
+        protocol(&parts.headers),
+        Some(Protocol::Grpc | Protocol::GrpcWeb)
+    ) {
+        paid = body::decode(&mut parts.headers, paid, limit).await?;
+    }
+    Ok((
+        Request::from_parts(parts, Body::from(paid.bytes)),
+        paid.permit,
+    ))
+}

@@ -1,0 +1,143 @@
+//! An answer that is not a success, in the form that the client's protocol has for it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use connectrpc::{ConnectError, ErrorCode};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+/// What went wrong, for any protocol.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub code: ErrorCode,
+    /// Where the status is not that of the code.
+    pub status: Option<StatusCode>,
+    pub message: String,
+    /// When it is worth coming back.
+    pub retry_after: Option<Duration>,
+}
+
+impl Fault {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            status: None,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidArgument, message)
+    }
+
+    pub fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(ErrorCode::Unavailable, message)
+        }
+    }
+
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self {
+            status: Some(status),
+            ..self
+        }
+    }
+
+    pub fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self {
+            retry_after,
+            ..self
+        }
+    }
+
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| self.code.http_status())
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, never 0: a client must not come back at once.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        headers
+    }
+
+    /// The answer to an RPC, framed as the request's protocol wants it.
+    pub fn into_rpc_response(self, request: &HeaderMap) -> Response {
+        ConnectError::from(self)
+            .into_http_response(request)
+            .map(Body::new)
+    }
+}
+
+impl From<Fault> for ConnectError {
+    fn from(fault: Fault) -> Self {
+        let headers = fault.headers();
+        let mut error = Self::new(fault.code, fault.message);
+        if let Some(status) = fault.status {
+            error = error.with_http_status(status);
+        }
+        if !headers.is_empty() {
+            error = error.with_headers(headers);
+        }
+        error
+    }
+}
+
+impl IntoResponse for Fault {
+    /// The answer to a plain HTTP request.
+    fn into_response(self) -> Response {
+        let mut headers = self.headers();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let body = serde_json::json!({"code": code_name(&self), "message": self.message});
+        (self.status(), headers, format!("{body}\n")).into_response()
+    }
+}
+
+/// Statuses that no code maps to are "unknown" to clients of the plain routes.
+fn code_name(fault: &Fault) -> &'static str {
+    match fault.status() {
+        StatusCode::UNPROCESSABLE_ENTITY | StatusCode::REQUEST_TIMEOUT => {
+            ErrorCode::Unknown.as_str()
+        }
+        _ => fault.code.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_whole_seconds_and_never_zero() {
+        let header = |wait| {
+            let fault = Fault::unavailable("x", wait);
+            fault.into_response().headers()[RETRY_AFTER]
+                .to_str()
+                .map(str::to_owned)
+        };
+        assert_eq!(header(Duration::ZERO).unwrap(), "1");
+        assert_eq!(header(Duration::from_millis(1500)).unwrap(), "2");
+        assert_eq!(header(Duration::from_secs(5)).unwrap(), "5");
+    }
+
+    #[test]
+    fn an_rpc_error_keeps_status_and_header() {
+        let fault = Fault::invalid("too large")
+            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            .with_retry_after(Some(Duration::from_secs(3)));
+        let mut request = HeaderMap::new();
+        request.insert(CONTENT_TYPE, HeaderValue::from_static("application/proto"));
+        let response = fault.into_rpc_response(&request);
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(response.headers()[RETRY_AFTER], "3");
+    }
+}

@@ -1,0 +1,146 @@
+//! The public HTTP surface: every route of the listener, and what they share.
+//!
+//! # Invariants
+//! - Routes convert and call the roles; they hold no logic of their own.
+//! - Everything passes the edge first ([`edge`]), refusals included.
+
+mod accept;
+mod body;
+mod edge;
+mod fault;
+mod ingest;
+mod push;
+mod query;
+mod render;
+mod requests;
+mod route;
+mod rpc;
+mod status;
+mod tenancy;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use connectrpc::ErrorCode;
+use http::Extensions;
+use prometheus_client::registry::Registry;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::config::Config;
+use crate::memory::Memory;
+use crate::readiness::Readiness;
+use crate::roles::Roles;
+
+pub use fault::Fault;
+pub use requests::Requests;
+pub use tenancy::TenantScope;
+
+/// When to come back to a server that is starting.
+const STARTING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the routes share.
+pub struct App {
+    config: Arc<Config>,
+    memory: Memory,
+    readiness: Arc<Readiness>,
+    requests: Requests,
+    /// Complete once the roles have registered theirs.
+    registry: OnceLock<Registry>,
+    /// There once they are up.
+    roles: OnceLock<Roles>,
+    body_bytes_max: u64,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl App {
+    pub fn new(
+        config: Arc<Config>,
+        memory: Memory,
+        readiness: Arc<Readiness>,
+        registry: &mut Registry,
+    ) -> Arc<Self> {
+        let body_bytes_max = match config.limits.ingestion_body_limit_bytes.0 {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        Arc::new(Self {
+            config,
+            memory,
+            readiness,
+            requests: Requests::register(registry),
+            registry: OnceLock::new(),
+            roles: OnceLock::new(),
+            body_bytes_max,
+        })
+    }
+
+    /// The roles are up: from now on requests reach them.
+    pub fn started(&self, roles: Roles, registry: Registry) {
+        // Set once by the start of the process; a second call would change nothing.
+        drop(self.roles.set(roles));
+        drop(self.registry.set(registry));
+        self.readiness.started();
+    }
+
+    fn roles(&self) -> Result<&Roles, Fault> {
+        self.roles.get().ok_or_else(|| {
+            Fault::unavailable(
+                "the server is starting; send it again",
+                STARTING_RETRY_AFTER,
+            )
+        })
+    }
+
+    fn scope<'a>(&self, extensions: &'a Extensions) -> Result<&'a TenantScope, Fault> {
+        extensions
+            .get::<TenantScope>()
+            .ok_or_else(|| Fault::new(ErrorCode::Internal, "the request came without a tenant"))
+    }
+}
+
+/// Every route of the public listener.
+pub fn routes(app: &Arc<App>) -> Router {
+    let plain = Router::new()
+        .route("/ingest", post(ingest::ingest))
+        .route("/pyroscope/ingest", post(ingest::ingest))
+        .route("/pyroscope/render", get(render::render))
+        .route("/ready", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .route("/api/v1/status/buildinfo", get(status::buildinfo))
+        .route("/api/v1/status/config", get(status::config))
+        .route("/", get(crate::ui::page))
+        .layer(CompressionLayer::new());
+    plain
+        .fallback_service(rpc::Rpc::new(app))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(app), edge::edge))
+        .with_state(Arc::clone(app))
+}
+
+/// A panic is ours: the client may send the request again, and the log says where it was.
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+    let text = cause
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| cause.downcast_ref::<&str>().copied())
+        .unwrap_or("of unknown kind");
+    tracing::error!(panic = text, "a request handler panicked");
+    Fault::new(
+        ErrorCode::Internal,
+        "the server failed on this request; its log says why",
+    )
+    .into_response()
+}

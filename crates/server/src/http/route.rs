@@ -1,0 +1,150 @@
+//! The public routes by name: what a path is, for tenancy, for shedding and for metrics.
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// An RPC by its label in metrics.
+    Rpc {
+        label: &'static str,
+        writes: bool,
+    },
+    Ingest {
+        label: &'static str,
+    },
+    Render,
+    /// Pages about the server itself, which belong to no tenant.
+    Own {
+        label: &'static str,
+    },
+    Unknown,
+}
+
+/// RPC paths and their labels: the path in lower case with underscores, as dashboards select it.
+pub(super) const RPCS: [(&str, &str); 13] = [
+    ("/push.v1.PusherService/Push", "push_v1_pusherservice_push"),
+    (
+        "/querier.v1.QuerierService/ProfileTypes",
+        "querier_v1_querierservice_profiletypes",
+    ),
+    (
+        "/querier.v1.QuerierService/LabelValues",
+        "querier_v1_querierservice_labelvalues",
+    ),
+    (
+        "/querier.v1.QuerierService/LabelNames",
+        "querier_v1_querierservice_labelnames",
+    ),
+    (
+        "/querier.v1.QuerierService/Series",
+        "querier_v1_querierservice_series",
+    ),
+    (
+        "/querier.v1.QuerierService/SelectMergeStacktraces",
+        "querier_v1_querierservice_selectmergestacktraces",
+    ),
+    (
+        "/querier.v1.QuerierService/SelectMergeSpanProfile",
+        "querier_v1_querierservice_selectmergespanprofile",
+    ),
+    (
+        "/querier.v1.QuerierService/SelectMergeProfile",
+        "querier_v1_querierservice_selectmergeprofile",
+    ),
+    (
+        "/querier.v1.QuerierService/SelectSeries",
+        "querier_v1_querierservice_selectseries",
+    ),
+    (
+        "/querier.v1.QuerierService/SelectHeatmap",
+        "querier_v1_querierservice_selectheatmap",
+    ),
+    (
+        "/querier.v1.QuerierService/Diff",
+        "querier_v1_querierservice_diff",
+    ),
+    (
+        "/querier.v1.QuerierService/GetProfileStats",
+        "querier_v1_querierservice_getprofilestats",
+    ),
+    (
+        "/querier.v1.QuerierService/AnalyzeQuery",
+        "querier_v1_querierservice_analyzequery",
+    ),
+];
+
+impl Route {
+    pub(super) fn of(path: &str) -> Self {
+        let own = |label| Self::Own { label };
+        match path {
+            "/ingest" => Self::Ingest { label: "ingest" },
+            "/pyroscope/ingest" => Self::Ingest {
+                label: "pyroscope_ingest",
+            },
+            "/pyroscope/render" => Self::Render,
+            "/" => own("page"),
+            "/ready" => own("ready"),
+            "/metrics" => own("metrics"),
+            "/api/v1/status/buildinfo" => own("api_v1_status_buildinfo"),
+            "/api/v1/status/config" => own("api_v1_status_config"),
+            _ => match RPCS.iter().find(|(rpc, _)| *rpc == path) {
+                Some((_, label)) => Self::Rpc {
+                    label,
+                    writes: path.starts_with("/push."),
+                },
+                None => Self::Unknown,
+            },
+        }
+    }
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Rpc { label, .. } | Self::Ingest { label } | Self::Own { label } => label,
+            Self::Render => "pyroscope_render",
+            Self::Unknown => "other",
+        }
+    }
+
+    /// Whether it adds data, and so is for one tenant and refused when memory is short.
+    pub(super) const fn writes(self) -> bool {
+        matches!(self, Self::Ingest { .. } | Self::Rpc { writes: true, .. })
+    }
+
+    /// Whether it belongs to a tenant.
+    pub(super) const fn has_tenant(self) -> bool {
+        matches!(self, Self::Rpc { .. } | Self::Ingest { .. } | Self::Render)
+    }
+
+    /// The one method that the route takes, if it takes one only.
+    pub(super) const fn method(self) -> Option<&'static str> {
+        match self {
+            Self::Rpc { .. } | Self::Ingest { .. } => Some("POST"),
+            Self::Render | Self::Own { .. } => Some("GET"),
+            Self::Unknown => None,
+        }
+    }
+
+    pub(super) const fn is_rpc(self) -> bool {
+        matches!(self, Self::Rpc { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_follow_from_paths() {
+        for (path, label) in RPCS {
+            let derived: String = path
+                .trim_start_matches('/')
+                .to_lowercase()
+                .replace(['.', '/'], "_");
+            assert_eq!(derived, label);
+            assert!(Route::of(path).has_tenant());
+        }
+        assert!(Route::of("/push.v1.PusherService/Push").writes());
+        assert!(!Route::of("/querier.v1.QuerierService/Diff").writes());
+        assert_eq!(Route::of("/nowhere"), Route::Unknown);
+        assert!(!Route::of("/ready").has_tenant());
+    }
+}

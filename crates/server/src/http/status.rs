@@ -1,0 +1,59 @@
+//! What the server says about itself: readiness, metrics, build and configuration.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use super::App;
+
+const TEXT: [(http::HeaderName, &str); 1] = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+
+/// 200 `ready`, or 503 with a line for everything that is red.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    let red = app.readiness.red();
+    if red.is_empty() {
+        return (TEXT, "ready\n").into_response();
+    }
+    let lines: String = red.iter().map(|line| format!("{line}\n")).collect();
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        TEXT,
+        format!("not ready\n{lines}"),
+    )
+        .into_response()
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let mut text = String::new();
+    let Some(registry) = app.registry.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n").into_response();
+    };
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
+        Ok(()) => {
+            let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(CONTENT_TYPE, format)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()).into_response(),
+    }
+}
+
+pub(super) async fn buildinfo() -> Json<Value> {
+    let data = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "revision": option_env!("SCORIA_BUILD_REVISION").unwrap_or_default(),
+        "branch": option_env!("SCORIA_BUILD_BRANCH").unwrap_or_default(),
+        "buildUser": "",
+        "buildDate": option_env!("SCORIA_BUILD_DATE").unwrap_or_default(),
+        "goVersion": "",
+    });
+    Json(json!({"status": "success", "data": data}))
+}
+
+pub(super) async fn config(State(app): State<Arc<App>>) -> Response {
+    (TEXT, app.config.dump()).into_response()
+}

@@ -1,0 +1,79 @@
+//! Whether the process is fit to take requests, as `/ready` tells it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Says in words what is wrong with a role, if anything is.
+pub type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// Collects what the roles say of themselves.
+#[derive(Default)]
+pub struct Readiness {
+    started: AtomicBool,
+    draining: AtomicBool,
+    checks: Mutex<Vec<(&'static str, Check)>>,
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readiness")
+            .field("red", &self.red())
+            .finish()
+    }
+}
+
+impl Readiness {
+    /// Asks `check` from now on; `name` stands before what it says.
+    pub fn add(&self, name: &'static str, check: Check) {
+        self.checks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((name, check));
+    }
+
+    /// All roles of the process are up.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// The process is stopping.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// A line for everything that is not as it should be; empty means ready.
+    pub fn red(&self) -> Vec<String> {
+        let mut red = Vec::new();
+        if self.draining.load(Ordering::Acquire) {
+            red.push("server: stopping".to_owned());
+        }
+        if !self.started.load(Ordering::Acquire) {
+            red.push("server: starting".to_owned());
+        }
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        red.extend(checks.iter().filter_map(|(name, check)| {
+            let said = check()?;
+            Some(format!("{name}: {said}"))
+        }));
+        red
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_red_is_named() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.red(), ["server: starting"]);
+        readiness.started();
+        assert!(readiness.red().is_empty());
+        readiness.add("ingester", Box::new(|| Some("disk full".to_owned())));
+        readiness.add("querier", Box::new(|| None));
+        assert_eq!(readiness.red(), ["ingester: disk full"]);
+        readiness.draining();
+        assert_eq!(readiness.red(), ["server: stopping", "ingester: disk full"]);
+    }
+}

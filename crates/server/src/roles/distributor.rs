@@ -1,0 +1,21 @@
+//! The distributor of this process.
+
+use scoria_distributor::{Components, Distributor, Settings};
+
+use super::{Cluster, Parts};
+
+pub(super) fn start(parts: &mut Parts<'_>, cluster: &Cluster) -> Distributor {
+    let settings = Settings {
+        decoders: std::thread::available_parallelism().map_or(2, usize::from),
+        ..Settings::default()
+    };
+    let components = Components {
+        membership: cluster.membership.clone(),
+        ingesters: cluster.ingesters.clone(),
+        limits: cluster.limits.clone(),
+        clock: std::sync::Arc::clone(&cluster.clock),
+        bodies: parts.memory.bodies.clone(),
+        seed: uuid::Uuid::new_v4().into_bytes(),
+    };
+    Distributor::new(settings, components, parts.registry)
+}

@@ -1,0 +1,119 @@
+//! The ingester of this process, and the connection by which the other roles reach it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use scoria_ingester::{Components, Ingester, Metrics, RunningIngester, Settings, Shutdown};
+use scoria_model::{Clock, NodeId};
+use scoria_proto::{ingester as rpc, memory};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+use super::Parts;
+use super::storage::Storage;
+
+/// An ingester that is reached over its channel only.
+#[derive(Debug)]
+pub(super) struct IngesterRole {
+    /// Shared with the readiness check; empty once stopped.
+    running: Arc<Mutex<Option<RunningIngester>>>,
+    hang_up: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+    drain_timeout: Duration,
+}
+
+pub(super) async fn start(
+    parts: &mut Parts<'_>,
+    storage: &Storage,
+    clock: &Arc<dyn Clock>,
+    node: NodeId,
+) -> anyhow::Result<(IngesterRole, Channel)> {
+    let metrics = Metrics::new(parts.registry);
+    let components = Components {
+        catalogue: storage.catalogue.clone(),
+        blocks: storage.blocks.clone(),
+        clock: Arc::clone(clock),
+        heads: parts.memory.heads.clone(),
+        flush: parts.memory.flush.clone(),
+        queries: parts.memory.queries.clone(),
+        metrics,
+    };
+    let settings = settings(parts, node);
+    let directory = settings.directory.clone();
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("making the log directory {}", directory.display()))?;
+    let running = Ingester::start(settings, components)
+        .await
+        .with_context(|| format!("starting the ingester on {}", directory.display()))?;
+
+    let (channel, incoming) = memory::channel();
+    let (hang_up, hung_up) = oneshot::channel();
+    let server = memory::server().add_service(rpc::server(running.service()));
+    let serving = tokio::spawn(async move {
+        let ended = server.serve_with_incoming_shutdown(incoming, async {
+            // An error says that the other end is gone, which means the same.
+            let _ = hung_up.await;
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "the ingester's connection failed");
+        }
+    });
+
+    let running = Arc::new(Mutex::new(Some(running)));
+    let watched = Arc::clone(&running);
+    parts.readiness.add(
+        "ingester",
+        Box::new(move || {
+            let running = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let problems = running.as_ref()?.status().problems;
+            (!problems.is_empty()).then(|| problems.join("; "))
+        }),
+    );
+    let role = IngesterRole {
+        running,
+        hang_up,
+        serving,
+        drain_timeout: parts.config.server.drain_timeout.0,
+    };
+    Ok((role, channel))
+}
+
+fn settings(parts: &Parts<'_>, node: NodeId) -> Settings {
+    let config = &parts.config.ingester;
+    let directory = parts.config.storage.data_dir.join("ingester");
+    let mut settings = Settings::new(node, directory, parts.memory.heads.limit());
+    settings.stream.cut_age = config.cut_age.0;
+    settings.stream.cut_log_bytes = config.cut_log_size.0;
+    // What waits for the log has been taken out of the bodies' share already.
+    let queue = parts.memory.bodies.limit() / 2;
+    settings.stream.queue_bytes_max = settings.stream.queue_bytes_max.min(queue);
+    settings
+}
+
+impl IngesterRole {
+    /// Flushes what there is if that is quick, and leaves the rest to the log.
+    pub(super) async fn stop(self) {
+        let running = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(running) = running {
+            match running.shutdown(self.drain_timeout).await {
+                Shutdown::Flushed => tracing::info!("all profiles are in blocks"),
+                Shutdown::LeftInLog => {
+                    tracing::warn!(
+                        "some profiles are in the log only; the next start goes on with it"
+                    );
+                }
+            }
+        }
+        // The receiver is gone only if serving has ended.
+        let _ = self.hang_up.send(());
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the ingester's connection did not end as it should");
+        }
+    }
+}

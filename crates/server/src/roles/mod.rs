@@ -1,0 +1,104 @@
+//! The roles of this process, put together: what each needs is made here, and they meet through
+//! their `proto` clients over connections inside the process.
+//!
+//! ```text
+//! store ─► catalogue, blocks ─► ingester ◄─ connection ─┬─ distributor ◄─ http
+//!                         └──────────────► querier ◄─────┘       ▲
+//!                                              └────────────── http
+//! ```
+//!
+//! # Invariants
+//! - A role that cannot start stops those that have, and says why.
+
+mod clock;
+mod distributor;
+mod ingester;
+mod querier;
+mod storage;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use scoria_cluster::{Member, MemberState, Membership, Zone};
+use scoria_distributor::{Distributor, TenantLimits};
+use scoria_model::{Clock, NodeId};
+use scoria_querier::Querier;
+use tonic::transport::Channel;
+
+use crate::config::Config;
+use crate::memory::Memory;
+use crate::readiness::Readiness;
+use ingester::IngesterRole;
+
+/// What the routes call.
+#[derive(Debug)]
+pub struct Roles {
+    pub distributor: Distributor,
+    pub querier: Querier,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What must be stopped in order.
+#[derive(Debug)]
+pub(crate) struct RunningRoles {
+    ingester: IngesterRole,
+}
+
+/// What the roles are made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) memory: &'a Memory,
+    pub(crate) readiness: &'a Arc<Readiness>,
+    pub(crate) registry: &'a mut Registry,
+}
+
+impl fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// The members of the cluster that the distributor and the querier speak to.
+#[derive(Debug, Clone)]
+struct Cluster {
+    membership: Membership,
+    ingesters: HashMap<NodeId, Channel>,
+    clock: Arc<dyn Clock>,
+    limits: TenantLimits,
+}
+
+/// Brings every role up.
+///
+/// # Errors
+/// The store cannot be used, the catalogue or the log cannot be read, or a role cannot start.
+pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Roles, RunningRoles)> {
+    let clock: Arc<dyn Clock> = Arc::new(clock::SystemClock::new());
+    let storage = storage::open(&mut parts, &clock).await?;
+    let node = NodeId(Arc::from(parts.config.ingester.node.as_str()));
+    let (ingester, channel) = ingester::start(&mut parts, &storage, &clock, node.clone()).await?;
+    let cluster = Cluster {
+        membership: Membership::fixed(vec![Member {
+            node: node.clone(),
+            zone: Zone(Arc::from("local")),
+            state: MemberState::Active,
+        }]),
+        ingesters: HashMap::from([(node, channel)]),
+        clock,
+        limits: TenantLimits::new(parts.config.limits.to_limits(), HashMap::new()),
+    };
+    let roles = Roles {
+        distributor: distributor::start(&mut parts, &cluster),
+        querier: querier::start(&mut parts, &cluster, storage),
+        clock: Arc::clone(&cluster.clock),
+    };
+    Ok((roles, RunningRoles { ingester }))
+}
+
+impl RunningRoles {
+    /// Stops them, the ones that others need last.
+    pub(crate) async fn stop(self) {
+        self.ingester.stop().await;
+    }
+}

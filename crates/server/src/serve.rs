@@ -1,0 +1,129 @@
+//! A server's life: bind, start the roles, serve, drain, stop.
+//!
+//! ```text
+//! bind ─► listen (503 "starting") ─► roles up ─► ready ─► … stop ─► drain ─► roles down
+//! ```
+//!
+//! # Invariants
+//! - The port is bound before anything else, so that a mistake about it shows at once.
+//! - Roles go down after the last request that may use them, so that what is acknowledged is
+//!   flushed or in the log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::http::{App, routes};
+use crate::listener::Listener;
+use crate::memory::{Memory, MemoryError};
+use crate::readiness::Readiness;
+use crate::roles::{self, RunningRoles};
+use crate::{self_profile, telemetry};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {source}; choose another one with --listen")]
+    Bind {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("{0:#}")]
+    Role(anyhow::Error),
+}
+
+/// A server whose roles are up.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    readiness: Arc<Readiness>,
+    stop: CancellationToken,
+    listening: JoinHandle<()>,
+    profiling: Option<self_profile::SelfProfiler>,
+    roles: RunningRoles,
+}
+
+impl Server {
+    /// Binds the port and brings the roles up.
+    ///
+    /// # Errors
+    /// The port is taken, the memory's division makes no sense, or a role cannot start.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let memory = Memory::new(&config.memory)?;
+        let address = config.server.listen;
+        let listener = Listener::bind(address)
+            .await
+            .map_err(|source| StartError::Bind { address, source })?;
+        let address = listener.address();
+        tracing::info!(%address, "listening");
+
+        let mut registry = Registry::default();
+        telemetry::register_process(&mut registry);
+        let readiness = Arc::new(Readiness::default());
+        let app = App::new(
+            Arc::clone(&config),
+            memory.clone(),
+            Arc::clone(&readiness),
+            &mut registry,
+        );
+        memory
+            .sample()
+            .map_err(|error| StartError::Role(error.into()))?;
+        let stop = CancellationToken::new();
+        let listening = {
+            let (app, config, stop) = (Arc::clone(&app), Arc::clone(&config), stop.clone());
+            tokio::spawn(async move {
+                listener.serve(routes(&app), &config.server, stop).await;
+            })
+        };
+
+        let parts = roles::Parts {
+            config: &config,
+            memory: &memory,
+            readiness: &readiness,
+            registry: &mut registry,
+        };
+        let (roles, running) = match roles::start(parts).await {
+            Ok(started) => started,
+            Err(error) => {
+                stop.cancel();
+                return Err(StartError::Role(error));
+            }
+        };
+        app.started(roles, registry);
+        let profiling = self_profile::start(&config, address);
+        tracing::info!(%address, target = %config.server.target, "ready");
+        Ok(Self {
+            address,
+            readiness,
+            stop,
+            listening,
+            profiling,
+            roles: running,
+        })
+    }
+
+    /// Where it listens, the real port included.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, finishes those under way, and stops the roles.
+    pub async fn stop(self) {
+        self.readiness.draining();
+        drop(self.profiling);
+        self.stop.cancel();
+        if let Err(error) = self.listening.await {
+            tracing::error!(%error, "the listener did not stop as it should");
+        }
+        self.roles.stop().await;
+        tracing::info!("stopped");
+    }
+}
