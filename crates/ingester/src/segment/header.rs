@@ -39,7 +39,8 @@ pub(super) enum HeaderError {
 }
 
 impl SegmentHeader {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// The bytes with which the segment begins.
+    pub fn encode(&self) -> Vec<u8> {
         let stream = self.stream.to_string();
         let mut out = Vec::with_capacity(FIXED_BYTES + stream.len() + CRC_BYTES);
         out.extend_from_slice(MAGIC);
