@@ -4,7 +4,10 @@
 //! each hit of a stack is kept with a probability of 85 %, and 15 % of the hits of the profile after
 //! it are added, so that all profiles differ.
 
-#![allow(clippy::unwrap_used, reason = "test code, of which the functions outside tests are part")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "test code, of which the functions outside tests are part"
+)]
 
 use std::path::PathBuf;
 

@@ -481,3 +481,34 @@ fn version_1_is_written_and_read_as_ever() {
     ];
     assert_eq!(read, expected);
 }
+
+#[test]
+fn every_flip_and_every_cut_is_refused_or_stays_inside() {
+    let records = example();
+    for (at, record) in records.iter().enumerate() {
+        let read = |damaged: &[u8]| {
+            let mut reader = RecordReader::new();
+            for before in &records[..at] {
+                reader.replay(before).unwrap();
+            }
+            reader.replay(damaged)
+        };
+        for length in 0..record.len() {
+            assert!(
+                read(&record[..length]).is_err(),
+                "record {at} cut to {length}"
+            );
+        }
+        for bit in 0..record.len() * 8 {
+            let mut damaged = record.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(Replayed::Push(push)) = read(&damaged) {
+                for head in &push.heads {
+                    for profile in 0..head.profiles.len() {
+                        decoded(head, profile);
+                    }
+                }
+            }
+        }
+    }
+}
