@@ -6,7 +6,7 @@
 use scoria_model::{DiscardReason, Limits, Timestamp};
 
 use crate::raw::RawProfile;
-use crate::rejection::LabelText;
+use crate::rejection::{LabelText, Shown};
 use crate::{Dropped, Rejection};
 
 /// A profile has a handful; each one multiplies what is stored for every label set.
@@ -206,7 +206,7 @@ fn check_dashes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection
         let text = raw.text(kind.kind);
         if text.contains(&b'-') {
             let text = String::from_utf8_lossy(text);
-            let problem = format!("the sample type {text:?} contains '-'");
+            let problem = format!("the sample type \"{}\" contains '-'", Shown(&text));
             return Err(Rejection::malformed(&rules.labels, problem));
         }
     }

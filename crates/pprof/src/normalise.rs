@@ -154,6 +154,7 @@ impl Normaliser {
         }
         base.reduce_session(limits.max_sessions_per_series);
         checks::check(raw, &rules, &mut dropped)?;
+        base.check_count(limits)?;
         let language = language_of(raw, upload);
         if language == Language::Go {
             golang::drop_type_parameters(raw);

@@ -11,7 +11,7 @@ use scoria_model::labels::names;
 use scoria_model::{DiscardReason, Limits};
 
 use crate::Rejection;
-use crate::rejection::LabelText;
+use crate::rejection::{LabelText, Shown};
 
 pub(crate) const UNKNOWN_SERVICE: &str = "unknown_service";
 /// Go's own delta profiles carry the delta in their name.
@@ -45,6 +45,16 @@ impl<'a> SeriesLabels<'a> {
     fn get(&self, name: &str) -> Option<&str> {
         let pair = self.pairs.iter().find(|pair| pair.0 == name)?;
         Some(pair.1.as_ref())
+    }
+
+    /// Refuses at once what no sample could make acceptable, so that the labels which all series
+    /// share are few when they are copied for each.
+    pub(crate) fn check_count(&self, limits: &Limits) -> Result<(), Rejection> {
+        let n = self.pairs.len() as u64;
+        if Limits::exceeded(n, limits.max_label_names_per_series) {
+            self.clone().finish(limits).map(drop)?;
+        }
+        Ok(())
     }
 
     /// Adds a label of a sample unless the series has one of that name.
@@ -148,8 +158,10 @@ fn check(pairs: &[Pair<'_>], limits: &Limits) -> Result<(), Rejection> {
     for &(name, value) in &borrowed {
         check_one(text, (name, value), limits)?;
         if before == Some(name) {
-            let message =
-                format!("profile with labels '{text}' has duplicate label name: '{name}'");
+            let message = format!(
+                "profile with labels '{text}' has duplicate label name: '{}'",
+                Shown(name)
+            );
             return refuse(Reason::DuplicateLabelNames, message);
         }
         before = Some(name);
@@ -164,7 +176,8 @@ fn check_one(
 ) -> Result<(), Rejection> {
     let too_long = |reason, what: &str, key: &str, actual: usize, limit: u64| {
         let message = format!(
-            "profile with labels '{text}' has label {what} too long: '{name}' ({key}, actual: {actual}, limit: {limit})"
+            "profile with labels '{text}' has label {what} too long: '{}' ({key}, actual: {actual}, limit: {limit})",
+            Shown(name)
         );
         Err(Rejection::new(reason, message))
     };
