@@ -4,7 +4,7 @@ use arrow::array::{Array, MapArray, StringArray};
 use scoria_model::Labels;
 
 use super::columns::{column, missing};
-use super::{Sources, reserve};
+use super::Sources;
 use crate::{BlockError, DatasetMeta, Table};
 
 const TABLE: Table = Table::Series;
@@ -35,6 +35,5 @@ pub fn decode_series(sources: &Sources, dataset: &DatasetMeta) -> Result<Vec<Lab
         }
         Ok(())
     })?;
-    debug_assert_eq!(series.len(), reserve(dataset, TABLE));
     Ok(series)
 }
