@@ -9,10 +9,9 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use scoria_block::{
-    BlockError, BlockMeta, Columns, Fetched, OpenTable, ProfileRows, SampleBatch, SampleRead,
-    Sources, Table, decode_profiles, decode_samples, decode_series, decode_symbols,
+    BlockError, BlockMeta, Columns, Fetched, OpenTable, ProfileRows, SampleRead, Sources, Table,
+    decode_profiles, decode_samples, decode_series, decode_symbols,
 };
-use scoria_model::Labels;
 
 macro_rules! object {
     ($name:literal) => {
@@ -36,39 +35,64 @@ static META: LazyLock<BlockMeta> = LazyLock::new(|| {
     BlockMeta::from_manifest(object!("manifest.json")).expect("the fixture is sound")
 });
 
-type Rows = (Vec<Labels>, ProfileRows, String, Vec<u32>, Vec<SampleBatch>);
+static OPENED: LazyLock<Vec<Arc<OpenTable>>> = LazyLock::new(|| {
+    let open = |table| Arc::new(OpenTable::new(table).expect("the fixture is sound"));
+    META.tables.iter().map(open).collect()
+});
 
-static WHOLE: LazyLock<Rows> =
-    LazyLock::new(|| read(&META, Table::Series, OBJECTS[0]).expect("the fixture is sound"));
+static PROFILES: LazyLock<ProfileRows> = LazyLock::new(|| {
+    decode_profiles(&sources(Table::Profiles, None), &META, &META.datasets[1])
+        .expect("the fixture is sound")
+});
 
-fn read(meta: &BlockMeta, damaged: Table, bytes: &[u8]) -> Result<Rows, BlockError> {
-    let dataset = &meta.datasets[1];
+/// What each table gives when it is whole.
+static WHOLE: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let read = |table| read(table, &sources(table, None)).expect("the fixture is sound");
+    Table::ALL.into_iter().map(read).collect()
+});
+
+/// All tables, one of them in place of what the fixture has.
+fn sources(table: Table, damaged: Option<(Arc<OpenTable>, Bytes)>) -> Sources {
     let mut sources = Sources::default();
-    for table in &meta.tables {
-        let open = OpenTable::new(table)?;
-        open.ranges(&[dataset.rows(table.table)], Columns::WithSpans)?;
-        let object = if table.table == damaged {
-            Bytes::copy_from_slice(bytes)
-        } else {
-            Bytes::from_static(OBJECTS[table.table.index()])
-        };
-        sources.insert(Arc::new(open), Fetched::whole(object));
+    for open in OPENED.iter() {
+        let object = Bytes::from_static(OBJECTS[open.table().index()]);
+        sources.insert(Arc::clone(open), Fetched::whole(object));
     }
-    let series = decode_series(&sources, dataset)?;
-    let profiles = decode_profiles(&sources, meta, dataset)?;
-    let symbols = decode_symbols(&sources, dataset)?;
-    let mut samples = Vec::new();
-    for table in [Table::Samples, Table::Snapshots] {
-        let kind_table = |at: usize| Table::of_kind(&dataset.kinds[profiles.kind[at] as usize]);
-        let of_table = (0..profiles.len()).filter(|&at| kind_table(at) == table);
-        let runs: Vec<_> = of_table.map(|at| profiles.run(at)).collect();
-        let read = SampleRead { runs: &runs, columns: Columns::WithSpans, n_stacks: dataset.n_stacks };
-        if let Some((open, fetched)) = sources.get(table) {
-            decode_samples((open, fetched), read, &mut |batch, _| samples.push(batch.clone()))?;
+    if let Some((open, object)) = damaged {
+        assert_eq!(open.table(), table);
+        sources.insert(open, Fetched::whole(object));
+    }
+    sources
+}
+
+/// What is decoded from a table, and from others with it.
+fn read(table: Table, sources: &Sources) -> Result<String, BlockError> {
+    let dataset = &META.datasets[1];
+    match table {
+        Table::Series => Ok(format!("{:?}", decode_series(sources, dataset)?)),
+        Table::Profiles => Ok(format!("{:?}", decode_profiles(sources, &META, dataset)?)),
+        Table::Samples | Table::Snapshots => read_samples(table, sources),
+        _ => {
+            let symbols = decode_symbols(sources, dataset)?;
+            Ok(format!("{:?} {:?}", symbols.symbols.to_tables(), symbols.nodes))
         }
     }
-    let tables = format!("{:?}", symbols.symbols.to_tables());
-    Ok((series, profiles, tables, symbols.nodes, samples))
+}
+
+fn read_samples(table: Table, sources: &Sources) -> Result<String, BlockError> {
+    let dataset = &META.datasets[1];
+    let kind_table = |at: usize| Table::of_kind(&dataset.kinds[PROFILES.kind[at] as usize]);
+    let of_table = (0..PROFILES.len()).filter(|&at| kind_table(at) == table);
+    let runs: Vec<_> = of_table.map(|at| PROFILES.run(at)).collect();
+    let read = SampleRead { runs: &runs, columns: Columns::WithSpans, n_stacks: dataset.n_stacks };
+    let mut out = String::new();
+    if let Some((open, fetched)) = sources.get(table) {
+        open.ranges(&read.rows(), read.columns)?;
+        decode_samples((open, fetched), read, &mut |batch, pieces| {
+            out += &format!("{batch:?} {pieces:?}");
+        })?;
+    }
+    Ok(out)
 }
 
 fn damage(bytes: &mut [u8], patches: &[u8]) {
@@ -89,19 +113,21 @@ fuzz_target!(
         };
         let table = Table::ALL[usize::from(*table) % Table::COUNT];
         let mut object = OBJECTS[table.index()].to_vec();
+        let mut meta = META.tables[table.index()].clone();
         if what % 2 == 0 {
             damage(&mut object, patches);
-            if let Ok(rows) = read(&META, table, &object) {
-                assert_eq!(rows, *WHOLE);
+            let open = Arc::clone(&OPENED[table.index()]);
+            let sources = sources(table, Some((open, Bytes::from(object))));
+            if let Ok(rows) = read(table, &sources) {
+                assert_eq!(rows, WHOLE[table.index()]);
             }
         } else {
-            let mut meta = META.clone();
-            if let Some(meta) = meta.tables.iter_mut().find(|meta| meta.table == table) {
-                let mut tail = meta.tail.to_vec();
-                damage(&mut tail, patches);
-                meta.tail = Bytes::from(tail);
+            let mut tail = meta.tail.to_vec();
+            damage(&mut tail, patches);
+            meta.tail = Bytes::from(tail);
+            if let Ok(open) = OpenTable::new(&meta) {
+                let _ = read(table, &sources(table, Some((Arc::new(open), Bytes::from(object)))));
             }
-            let _ = read(&meta, table, &object);
         }
     }
 );
