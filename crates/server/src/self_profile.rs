@@ -101,11 +101,39 @@ fn run(
 }
 
 fn encode(guard: &pprof::ProfilerGuard<'_>) -> anyhow::Result<Vec<u8>> {
-    let report = guard.report().build().context("building the report")?;
+    let report = guard
+        .report()
+        .frames_post_processor(drop_handler)
+        .build()
+        .context("building the report")?;
     let profile = report.pprof().context("writing the pprof")?;
     let mut bytes = Vec::with_capacity(profile.encoded_len());
     profile.encode(&mut bytes).context("encoding the pprof")?;
     Ok(bytes)
+}
+
+/// Takes the profiler's own frames off the leaf: its signal handler, what that called, and the
+/// trampoline that the kernel put below it.
+fn drop_handler(frames: &mut pprof::Frames) {
+    let is_handler = |frame: &Vec<pprof::Symbol>| {
+        let mut names = frame.iter().filter_map(|symbol| symbol.name.as_deref());
+        names.any(|name| contains(name, b"perf_signal_handler"))
+    };
+    let Some(handler) = frames.frames.iter().rposition(is_handler) else {
+        return;
+    };
+    let below = frames.frames.get(handler + 1);
+    let trampoline = below.is_some_and(|frame| {
+        frame.iter().all(|symbol| {
+            let name = symbol.name.as_deref();
+            name.is_none_or(|name| contains(name, b"restore_rt") || contains(name, b"sigaction"))
+        })
+    });
+    frames.frames.drain(..=handler + usize::from(trampoline));
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 #[cfg(test)]

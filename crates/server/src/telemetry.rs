@@ -19,7 +19,8 @@ use crate::config::{LogConfig, LogFormat};
 /// # Errors
 /// The level is no filter, or logs are set up already.
 pub(crate) fn start_logs(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level)
+    // The profiler tells every start and stop, every few seconds.
+    let filter = EnvFilter::try_new(format!("pprof=warn,{}", config.level))
         .map_err(|error| anyhow::anyhow!("log.level {:?}: {error}", config.level))?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)

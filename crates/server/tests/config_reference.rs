@@ -36,7 +36,7 @@ fn comments(section: &str) -> (String, BTreeMap<String, String>) {
     }
     let page = page
         .split_once(": ")
-        .map_or(page.clone(), |(_, says)| says.to_owned());
+        .map_or_else(|| page.clone(), |(_, says)| says.to_owned());
     (page, fields)
 }
 

@@ -84,7 +84,7 @@ async fn cpu_type(client: &Client, service: &str, start: i64, end: i64) -> anyho
         .filter_map(Value::as_str)
         .collect();
     let cpu = names.iter().find(|name| name.contains("cpu:nanoseconds:"));
-    match cpu.or(names.first()) {
+    match cpu.or_else(|| names.first()) {
         Some(name) => Ok((*name).to_owned()),
         None => bail!(
             "the service {service:?} has no profiles in the range; push some with `scoria bench ingest`"

@@ -89,7 +89,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = SIZES[..4]
             .iter()
-            .find(|(_, b)| self.0 != 0 && self.0 % b == 0);
+            .find(|(_, b)| self.0 != 0 && self.0.is_multiple_of(*b));
         match exact {
             Some((name, bytes)) => write!(f, "{}{name}", self.0 / bytes),
             None => write!(f, "{}B", self.0),

@@ -110,7 +110,11 @@ pub(super) async fn decode(
     let gzip = headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"gzip"));
-    if !gzip || body.bytes.is_empty() {
+    if !gzip {
+        return Ok(body);
+    }
+    if body.bytes.is_empty() {
+        headers.remove(CONTENT_ENCODING);
         return Ok(body);
     }
     if !body.bytes.starts_with(&[0x1f, 0x8b]) {
@@ -126,6 +130,21 @@ pub(super) async fn decode(
     tokio::task::spawn_blocking(move || gunzip(body, limit))
         .await
         .map_err(|_| Fault::new(ErrorCode::Internal, "decompressing the request body failed"))?
+}
+
+/// # Errors
+/// 501 for a body that is still encoded in some way.
+pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else {
+        return Ok(());
+    };
+    if encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    Err(Fault::new(
+        ErrorCode::Unimplemented,
+        format!("Content-Encoding {encoding:?} is not supported; supported is gzip"),
+    ))
 }
 
 fn gunzip(mut body: PaidBody, limit: u64) -> Result<PaidBody, Fault> {

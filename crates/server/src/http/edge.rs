@@ -116,11 +116,15 @@ async fn admit(app: &App, route: Route, request: Request) -> Result<(Request, Pe
     let limit = app.body_bytes_max;
     let mut paid = body::read(&parts.headers, body, limit, &app.memory.bodies).await?;
     // gRPC compresses each message inside its own framing.
-    if !matches!(
+    let enveloped = matches!(
         protocol(&parts.headers),
         Some(Protocol::Grpc | Protocol::GrpcWeb)
-    ) {
+    );
+    if !enveloped {
         paid = body::decode(&mut parts.headers, paid, limit).await?;
+        if route.is_rpc() {
+            body::refuse_encoding(&parts.headers)?;
+        }
     }
     Ok((
         Request::from_parts(parts, Body::from(paid.bytes)),

@@ -30,8 +30,8 @@ impl PusherService for PushRpc {
         refining_impl_trait,
         reason = "the generated trait wants an opaque type; the message is all there is"
     )]
-    async fn push<'a>(
-        &'a self,
+    async fn push(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, PushRequest>,
     ) -> ServiceResult<PushResponse> {

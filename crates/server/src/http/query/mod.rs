@@ -75,8 +75,8 @@ fn refused(error: QueryError) -> ConnectError {
     reason = "the generated trait wants opaque types; the messages are all there is"
 )]
 impl QuerierService for QueryRpc {
-    async fn profile_types<'a>(
-        &'a self,
+    async fn profile_types(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::ProfileTypesRequest>,
     ) -> ServiceResult<wire::ProfileTypesResponse> {
@@ -92,8 +92,8 @@ impl QuerierService for QueryRpc {
         })
     }
 
-    async fn label_values<'a>(
-        &'a self,
+    async fn label_values(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, types::LabelValuesRequest>,
     ) -> ServiceResult<types::LabelValuesResponse> {
@@ -109,8 +109,8 @@ impl QuerierService for QueryRpc {
         })
     }
 
-    async fn label_names<'a>(
-        &'a self,
+    async fn label_names(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, types::LabelNamesRequest>,
     ) -> ServiceResult<types::LabelNamesResponse> {
@@ -127,8 +127,8 @@ impl QuerierService for QueryRpc {
         })
     }
 
-    async fn series<'a>(
-        &'a self,
+    async fn series(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SeriesRequest>,
     ) -> ServiceResult<wire::SeriesResponse> {
@@ -145,8 +145,8 @@ impl QuerierService for QueryRpc {
         })
     }
 
-    async fn select_merge_stacktraces<'a>(
-        &'a self,
+    async fn select_merge_stacktraces(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectMergeStacktracesRequest>,
     ) -> ServiceResult<PreEncoded<wire::SelectMergeStacktracesResponse>> {
@@ -160,8 +160,8 @@ impl QuerierService for QueryRpc {
         Response::ok(answers::stacktraces(answer.value))
     }
 
-    async fn select_merge_span_profile<'a>(
-        &'a self,
+    async fn select_merge_span_profile(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectMergeSpanProfileRequest>,
     ) -> ServiceResult<wire::SelectMergeSpanProfileResponse> {
@@ -187,8 +187,8 @@ impl QuerierService for QueryRpc {
         Response::ok(response)
     }
 
-    async fn select_merge_profile<'a>(
-        &'a self,
+    async fn select_merge_profile(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectMergeProfileRequest>,
     ) -> ServiceResult<PreEncoded<Profile>> {
@@ -205,8 +205,8 @@ impl QuerierService for QueryRpc {
         }
     }
 
-    async fn select_series<'a>(
-        &'a self,
+    async fn select_series(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectSeriesRequest>,
     ) -> ServiceResult<wire::SelectSeriesResponse> {
@@ -222,8 +222,8 @@ impl QuerierService for QueryRpc {
         })
     }
 
-    async fn select_heatmap<'a>(
-        &'a self,
+    async fn select_heatmap(
+        &self,
         _: RequestContext,
         _: ServiceRequest<'_, wire::SelectHeatmapRequest>,
     ) -> ServiceResult<wire::SelectHeatmapResponse> {
@@ -232,8 +232,8 @@ impl QuerierService for QueryRpc {
         ))
     }
 
-    async fn diff<'a>(
-        &'a self,
+    async fn diff(
+        &self,
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::DiffRequest>,
     ) -> ServiceResult<wire::DiffResponse> {
@@ -247,8 +247,8 @@ impl QuerierService for QueryRpc {
         Response::ok(answers::diff(answer.value))
     }
 
-    async fn get_profile_stats<'a>(
-        &'a self,
+    async fn get_profile_stats(
+        &self,
         ctx: RequestContext,
         _: ServiceRequest<'_, types::GetProfileStatsRequest>,
     ) -> ServiceResult<types::GetProfileStatsResponse> {
@@ -265,8 +265,8 @@ impl QuerierService for QueryRpc {
         })
     }
 
-    async fn analyze_query<'a>(
-        &'a self,
+    async fn analyze_query(
+        &self,
         _: RequestContext,
         _: ServiceRequest<'_, wire::AnalyzeQueryRequest>,
     ) -> ServiceResult<wire::AnalyzeQueryResponse> {
