@@ -317,6 +317,13 @@ async fn queries_are_refused_by_rule() {
         };
         assert_eq!(body["code"], code, "{method} {extra}: {body}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_message_and_answers_that_hold_nothing() {
+    let server = Running::start(&[]).await;
+    let (start, end) = range();
     for (method, body) in [
         ("ProfileTypes", ""),
         ("ProfileTypes", "{"),
