@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use scoria_model::StreamId;
+use scoria_model::{CatalogueVersion, StreamId};
 use scoria_proto::ingester as proto;
 use scoria_storage::CatalogueState;
 
@@ -21,6 +21,9 @@ pub(crate) enum Fit {
     Gone,
     /// An ingester serves a stream that the pin does not know.
     Unknown(String),
+    /// An ingester has seen a newer version. Streams that were opened and finished in between are
+    /// known neither to the pin nor to any tail.
+    Newer(CatalogueVersion),
     /// The pin knows streams with records outside of blocks that nobody serves.
     Unserved(Vec<StreamId>),
 }
@@ -48,7 +51,9 @@ impl Pin {
     ) -> Fit {
         let mut served = BTreeSet::new();
         let mut unknown = None;
+        let mut newest = self.state.version();
         for answer in answers {
+            newest = newest.max(CatalogueVersion(answer.catalogue_version));
             if answer.gone {
                 return Fit::Gone;
             }
@@ -76,10 +81,12 @@ impl Pin {
             .filter(|stream| !served.contains(stream))
             .cloned()
             .collect();
-        if unserved.is_empty() {
-            Fit::Whole
-        } else {
-            Fit::Unserved(unserved)
+        if !unserved.is_empty() {
+            return Fit::Unserved(unserved);
         }
+        if newest > self.state.version() {
+            return Fit::Newer(newest);
+        }
+        Fit::Whole
     }
 }

@@ -50,9 +50,11 @@ impl Default for Settings {
     }
 }
 
+type LookUp = dyn Fn(&TenantId) -> Arc<Limits> + Send + Sync;
+
 /// Looks up the limits of a tenant.
 #[derive(Clone)]
-pub struct LimitsOf(Arc<dyn Fn(&TenantId) -> Arc<Limits> + Send + Sync>);
+pub struct LimitsOf(Arc<LookUp>);
 
 impl LimitsOf {
     pub fn new(look_up: impl Fn(&TenantId) -> Arc<Limits> + Send + Sync + 'static) -> Self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use scoria_model::{Permit, TenantId};
 use scoria_query::exec::ScanStats;
@@ -132,8 +132,9 @@ impl Shared {
                 .map_err(Stop::Failed)?;
             match pin.fit(&answers) {
                 Fit::Whole => {}
-                // It serves the stream from its start, so that nothing of it is missing.
-                Fit::Unknown(_) if pins == PINS_MAX => {}
+                // The stream is served from its start, and the version was the newest when it was
+                // read a moment ago: nothing that was there when the query came is missing.
+                Fit::Unknown(_) | Fit::Newer(_) if pins == PINS_MAX => {}
                 fit => return Err(Stop::PinAnew(fit)),
             }
             for answer in answers {
@@ -185,21 +186,21 @@ impl Shared {
         scan: &Scan,
         gathering: &Arc<Mutex<Gathering>>,
     ) -> Result<(), QueryError> {
+        // Merging is part of each scan: while this waited for the pool, the scans beside it would
+        // not be polled, and one of them could be the next in the pool's queue.
         let scans = units.into_iter().map(|unit| async move {
             let mut stats = QueryStats::default();
             let partial = self.reader.scan(&unit, scan, &mut stats).await?;
-            Ok::<_, QueryError>((partial, stats))
-        });
-        let mut scans =
-            futures::stream::iter(scans).buffer_unordered(self.settings.datasets_in_flight.max(1));
-        while let Some(scanned) = scans.next().await {
-            let (partial, stats) = scanned?;
             gathering.lock().stats.merge(&stats);
-            if let Some(partial) = partial {
-                self.take(gathering, partial).await?;
+            match partial {
+                Some(partial) => self.take(gathering, partial).await,
+                None => Ok(()),
             }
-        }
-        Ok(())
+        });
+        futures::stream::iter(scans)
+            .buffer_unordered(self.settings.datasets_in_flight.max(1))
+            .try_for_each(|()| std::future::ready(Ok(())))
+            .await
     }
 
     /// Merges a partial where it does not hold up the runtime.

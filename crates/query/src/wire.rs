@@ -47,6 +47,8 @@ pub enum WireError {
         value: u64,
         size: usize,
     },
+    #[error("the value {value} of node {at} is negative")]
+    Negative { at: usize, value: i64 },
     #[error("{left} bytes are left over")]
     LeftOver { left: usize },
     #[error(transparent)]
@@ -250,6 +252,15 @@ fn index(
             size,
         }),
     }
+}
+
+/// The value of a node; values are never negative.
+fn own(from: &mut Reader<'_>, at: usize) -> Result<i64, WireError> {
+    let value = from.i64()?;
+    if value < 0 {
+        return Err(WireError::Negative { at, value });
+    }
+    Ok(value)
 }
 
 #[cfg(test)]

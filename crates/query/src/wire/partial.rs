@@ -8,7 +8,7 @@ use scoria_model::varint::{Reader, put_bytes, put_i64, put_u64};
 use scoria_model::{Label, Labels, ProfileId, Timestamp};
 use scoria_symbols::{Strings, SymbolTables};
 
-use super::{VERSION, WireError, check_end, check_version, fixed, index, many, text};
+use super::{VERSION, WireError, check_end, check_version, fixed, index, many, own, text};
 use crate::merge::{
     Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, StatsPartial,
     Texts, TreePartial,
@@ -142,11 +142,11 @@ fn tree(from: &mut Reader<'_>) -> Result<TreePartial, WireError> {
         names,
         ..TreePartial::default()
     };
-    tree.own[0] = from.i64()?;
+    tree.own[0] = own(from, 0)?;
     for at in 1..=from.count()? {
         let parent = at as u32 - 1 - index(from, ("the parent of node", at), at)?;
         let name = index(from, ("the name of node", at), tree.names.len())?;
-        let own = from.i64()?;
+        let own = own(from, at)?;
         tree.push(parent, name, own);
     }
     Ok(tree)
@@ -232,21 +232,21 @@ fn profile(from: &mut Reader<'_>) -> Result<ProfilePartial, WireError> {
     for _ in 0..from.count()? {
         location(from, &mut tables)?;
     }
-    let mut own = vec![0];
+    let mut values = vec![0];
     for at in 1..=from.count()? {
         let parent = at as u32 - 1 - index(from, ("the parent of node", at), at)?;
         tables.node_parent.push(parent);
         tables.node_location.push(from.u32()?);
-        own.push(from.i64()?);
+        values.push(own(from, at)?);
     }
-    own[0] = from.i64()?;
+    values[0] = own(from, 0)?;
     let period = match from.u8()? {
         0 => Period::Unknown,
         1 => Period::Known(from.i64()?),
         _ => Period::Mixed,
     };
     // Every other reference is checked where symbols are made of tables.
-    Ok(ProfilePartial::from_tables(tables, own, period)?)
+    Ok(ProfilePartial::from_tables(tables, values, period)?)
 }
 
 fn location(from: &mut Reader<'_>, tables: &mut SymbolTables) -> Result<(), WireError> {

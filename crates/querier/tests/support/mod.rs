@@ -1,0 +1,393 @@
+//! A store in memory, blocks built from folded stacks, and an ingester that serves what it is told.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use scoria_block::{
+    BlockSpec, BlockWriter, DatasetInput, EncodedBlock, ProfileRow, ProfileRows, SampleBatch,
+    StreamRange,
+};
+use scoria_model::{
+    BlockId, ByteBudget, Clock, Epoch, Incarnation, Labels, Limits, NodeId, ProfileType, Seq,
+    StreamId, TenantId, Timestamp,
+};
+use scoria_proto::ingester::{
+    self, Ingester, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats,
+    StreamTail,
+};
+use scoria_querier::{Components, LimitsOf, Querier, Settings};
+use scoria_query::exec::{DatasetRows, Executor};
+use scoria_query::wire;
+use scoria_storage::testing::HeldClock;
+use scoria_storage::{
+    BlockStore, BlockStoreOptions, Catalogue, CatalogueOptions, Metrics, Op, Txn,
+};
+use scoria_symbols::{Function, Line, SymbolTables, Symbols};
+use tonic::{Request, Response, Status};
+
+pub(crate) const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+pub(crate) const HEAP: &str = "memory:inuse_space:bytes:space:bytes";
+/// All profiles lie in the minutes after this.
+pub(crate) const START_MS: i64 = 1_700_000_000_000;
+
+/// One profile of a service: pod, type, milliseconds after the start, stacks with values.
+pub(crate) type Profile = (&'static str, &'static str, i64, Vec<(&'static str, i64)>);
+
+/// Some profiles of one service of one tenant, ready to be put into a block or a head.
+#[derive(Debug, Clone)]
+pub(crate) struct Dataset {
+    pub(crate) tenant: TenantId,
+    pub(crate) service: &'static str,
+    symbols: Symbols,
+    series: Vec<Labels>,
+    kinds: Vec<ProfileType>,
+    rows: ProfileRows,
+    samples: SampleBatch,
+}
+
+pub(crate) fn dataset(tenant: &str, service: &'static str, profiles: &[Profile]) -> Dataset {
+    let mut tables = SymbolTables::default();
+    let mut names: Vec<&str> = Vec::new();
+    let mut data = Dataset {
+        tenant: TenantId::parse(tenant).unwrap(),
+        service,
+        symbols: Symbols::from_tables(SymbolTables::default()).unwrap(),
+        series: Vec::new(),
+        kinds: [CPU, HEAP].map(|id| id.parse().unwrap()).to_vec(),
+        rows: ProfileRows::default(),
+        samples: SampleBatch::default(),
+    };
+    for (at, (pod, kind, ms, stacks)) in profiles.iter().enumerate() {
+        let kind: ProfileType = kind.parse().unwrap();
+        let labels = Labels::from_pairs([
+            ("__name__", &*kind.name),
+            ("service_name", service),
+            ("pod", pod),
+        ]);
+        let known = data.series.iter().position(|series| *series == labels);
+        let series = known.unwrap_or(data.series.len());
+        if known.is_none() {
+            data.series.push(labels);
+        }
+        data.rows.push(ProfileRow {
+            kind: data.kinds.iter().position(|k| *k == kind).unwrap() as u32,
+            series: series as u32,
+            time_ns: (START_MS + ms) * 1_000_000,
+            period: 10,
+            total: stacks.iter().map(|s| s.1).sum(),
+            samples_start: data.samples.len() as u64,
+            n_samples: stacks.len() as u32,
+            seq: at as u64 + 1,
+            ..ProfileRow::default()
+        });
+        for (stack, value) in stacks {
+            data.samples
+                .stack
+                .push(node(&mut tables, &mut names, stack));
+            data.samples.value.push(*value);
+        }
+    }
+    data.symbols = Symbols::from_tables(tables).unwrap();
+    data
+}
+
+/// The node of a folded stack; functions, locations and names are one and the same here.
+fn node(tables: &mut SymbolTables, names: &mut Vec<&'static str>, stack: &'static str) -> u32 {
+    let mut at = 0;
+    for name in stack.split(';') {
+        let known = names.iter().position(|n| *n == name);
+        let location = known.unwrap_or(names.len()) as u32;
+        if known.is_none() {
+            names.push(name);
+            let name = tables.strings.push(name);
+            tables.functions.push(Function {
+                name,
+                ..Function::default()
+            });
+            tables.location_mapping.push(u32::MAX);
+            tables.location_address.push(u64::from(location));
+            tables.lines.push(Line {
+                function: location,
+                line: 1,
+            });
+            tables.location_lines_end.push(location + 1);
+        }
+        let pairs = tables.node_parent.iter().zip(&tables.node_location);
+        let found = pairs.clone().position(|pair| pair == (&at, &location));
+        at = found.unwrap_or(tables.node_parent.len()) as u32;
+        if found.is_none() {
+            let parent = if at == 0 {
+                u32::MAX
+            } else {
+                parent_of(tables, stack, name)
+            };
+            tables.node_parent.push(parent);
+            tables.node_location.push(location);
+        }
+    }
+    at
+}
+
+/// Where the new node for `name` hangs: the node that the walk along `stack` reached before it.
+fn parent_of(tables: &SymbolTables, stack: &str, name: &str) -> u32 {
+    let mut at = 0u32;
+    for above in stack.split(';').take_while(|above| *above != name) {
+        let next = (0..tables.node_parent.len()).find(|&node| {
+            tables.node_parent[node] == at
+                && tables.strings.get(tables.node_location[node] + 1) == above.as_bytes()
+        });
+        at = next.unwrap() as u32;
+    }
+    at
+}
+
+pub(crate) fn stream(n: u32) -> StreamId {
+    StreamId {
+        node: NodeId(Arc::from("node")),
+        incarnation: Incarnation(7),
+        n,
+    }
+}
+
+pub(crate) fn tenant(name: &str) -> Vec<TenantId> {
+    TenantId::parse_several(name).unwrap()
+}
+
+/// What the ingester answers.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    pub(crate) datasets: Vec<Dataset>,
+    /// (stream, first sequence number that it has, last one).
+    pub(crate) streams: Vec<(StreamId, u64, u64)>,
+    /// Whose version it tells.
+    pub(crate) catalogue: Option<Catalogue>,
+    /// Fails every call.
+    pub(crate) down: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Serves(pub(crate) Arc<Mutex<Tail>>);
+
+#[tonic::async_trait]
+impl Ingester for Serves {
+    async fn push(&self, _: Request<PushRequest>) -> Result<Response<PushResponse>, Status> {
+        Err(Status::unimplemented("only answers"))
+    }
+
+    async fn select(
+        &self,
+        request: Request<SelectRequest>,
+    ) -> Result<Response<SelectResponse>, Status> {
+        let request = request.into_inner();
+        let tail = self.0.lock();
+        if tail.down {
+            return Err(Status::unavailable("is not there"));
+        }
+        let pinned = |stream: &StreamId| {
+            let pin = request.pin.as_ref().unwrap();
+            let found = pin
+                .committed
+                .iter()
+                .find(|c| c.stream == stream.to_string());
+            found.map_or(0, |c| c.seq)
+        };
+        let streams = tail.streams.iter().map(|(stream, _, to)| StreamTail {
+            stream: stream.to_string(),
+            epoch: 1,
+            from_seq: pinned(stream),
+            to_seq: *to,
+        });
+        let gone = tail
+            .streams
+            .iter()
+            .any(|(s, first, _)| pinned(s) + 1 < *first);
+        let mut executor = Executor::new(wire::decode_scan(&request.scan).unwrap());
+        for data in &tail.datasets {
+            if !request.tenants.iter().any(|t| t == data.tenant.as_str()) {
+                continue;
+            }
+            executor
+                .add_rows(&rows(data, &|row, batch| copy(data, row, batch)))
+                .unwrap();
+        }
+        let (partial, stats) = executor.finish().unwrap();
+        Ok(Response::new(SelectResponse {
+            catalogue_version: tail.catalogue.as_ref().map_or(0, |c| c.state().version().0),
+            streams: streams.collect(),
+            gone,
+            partial: wire::encode_partial(&partial).unwrap().into(),
+            stats: Some(SelectStats {
+                profiles: stats.profiles,
+                samples: stats.samples,
+                bytes: 0,
+            }),
+        }))
+    }
+}
+
+fn rows<'a>(data: &'a Dataset, samples: &'a dyn Fn(usize, &mut SampleBatch)) -> DatasetRows<'a> {
+    DatasetRows {
+        symbols: &data.symbols,
+        functions: None,
+        series: &data.series,
+        kinds: &data.kinds,
+        rows: &data.rows,
+        streams: &[3],
+        samples,
+    }
+}
+
+fn copy(data: &Dataset, row: usize, batch: &mut SampleBatch) {
+    let start = data.rows.samples_start[row] as usize;
+    let samples = start..start + data.rows.n_samples[row] as usize;
+    batch
+        .stack
+        .extend_from_slice(&data.samples.stack[samples.clone()]);
+    batch.value.extend_from_slice(&data.samples.value[samples]);
+}
+
+/// A store, its catalogue, one ingester and a querier over them.
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// The writer's handle.
+    pub(crate) catalogue: Catalogue,
+    pub(crate) blocks: BlockStore,
+    pub(crate) ingester: Serves,
+    pub(crate) querier: Querier,
+    pub(crate) memory: ByteBudget,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with_memory(1 << 30).await
+    }
+
+    pub(crate) async fn with_memory(bytes: u64) -> Self {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let clock: Arc<dyn Clock> = Arc::new(HeldClock::default());
+        let open = || {
+            let options = CatalogueOptions::new(Arc::clone(&clock), metrics.clone());
+            Catalogue::open(Arc::clone(&store), options)
+        };
+        let catalogue = open().await.unwrap();
+        let blocks = BlockStore::new(
+            Arc::clone(&store),
+            BlockStoreOptions {
+                metrics: metrics.clone(),
+                cache_bytes: 1 << 20,
+                coalesce_gap: 0,
+            },
+        );
+        let ingester = Serves::default();
+        ingester.0.lock().catalogue = Some(catalogue.clone());
+        let (channel, incoming) = scoria_proto::memory::channel();
+        let server = scoria_proto::memory::server()
+            .add_service(ingester::server(ingester.clone()))
+            .serve_with_incoming(incoming);
+        tokio::spawn(server);
+        let memory = ByteBudget::new("queries", bytes);
+        let querier = Querier::new(
+            Settings {
+                threads: 1,
+                datasets_in_flight: 2,
+                decoded_cache_bytes: 1 << 20,
+            },
+            Components {
+                catalogue: open().await.unwrap(),
+                blocks: blocks.clone(),
+                ingesters: vec![(NodeId(Arc::from("node")), channel)],
+                memory: memory.clone(),
+                limits: LimitsOf::all(Limits {
+                    max_query_lookback_ms: 0,
+                    ..Limits::default()
+                }),
+                clock,
+            },
+            &mut registry,
+        );
+        Self {
+            store,
+            catalogue,
+            blocks,
+            ingester,
+            querier,
+            memory,
+        }
+    }
+
+    pub(crate) async fn open_stream(&self, n: u32) {
+        let node = NodeId(Arc::from("node"));
+        let txn = Txn::new().then(Op::OpenStream {
+            stream: stream(n),
+            epoch: Epoch(1),
+            owner: node.clone(),
+            members: vec![node],
+            quorum: 1,
+        });
+        self.catalogue.commit(txn).await.unwrap();
+    }
+
+    /// Puts datasets, sorted by tenant and service, into a block that covers records `(from, to]`.
+    pub(crate) async fn flush(
+        &self,
+        n: u32,
+        (from, to): (u64, u64),
+        datasets: &[Dataset],
+    ) -> BlockId {
+        let block = self.encode(n, (from, to), datasets);
+        self.blocks.put_block(&block).await.unwrap();
+        let id = block.meta.id;
+        let txn = Txn::flush(
+            &stream(n),
+            Epoch(1),
+            (Seq(from), Seq(to)),
+            [Arc::new(block.meta)],
+        );
+        self.catalogue.commit(txn).await.unwrap();
+        id
+    }
+
+    fn encode(&self, n: u32, (from, to): (u64, u64), datasets: &[Dataset]) -> EncodedBlock {
+        let mut writer = BlockWriter::new(BlockSpec {
+            id: BlockId(u128::from(n) << 64 | u128::from(to)),
+            level: 0,
+            streams: vec![StreamRange {
+                stream: stream(n),
+                from: Seq(from),
+                to: Seq(to),
+            }],
+            inputs: Vec::new(),
+        })
+        .unwrap();
+        for data in datasets {
+            writer
+                .add(DatasetInput {
+                    tenant: &data.tenant,
+                    service: data.service,
+                    symbols: &data.symbols,
+                    series: &data.series,
+                    kinds: &data.kinds,
+                    profiles: &data.rows,
+                    samples: &data.samples,
+                })
+                .unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    /// What the ingester serves from now on.
+    pub(crate) fn serve(&self, datasets: &[Dataset], streams: &[(StreamId, u64, u64)]) {
+        let mut tail = self.ingester.0.lock();
+        tail.datasets = datasets.to_vec();
+        tail.streams = streams.to_vec();
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_millis(START_MS + 600_000)
+}
