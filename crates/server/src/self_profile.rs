@@ -5,6 +5,7 @@
 //! - It never stops the server: whatever fails is logged, and the next interval tries again.
 //! - It runs on its own thread; taking and symbolising a profile holds up nobody.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -26,25 +27,33 @@ pub(crate) struct SelfProfiler(
     #[allow(dead_code, reason = "dropping it is what ends the thread")] Sender<()>,
 );
 
-/// Starts profiling if the configuration asks for it.
-pub(crate) fn start(config: &Config, listening: SocketAddr) -> Option<SelfProfiler> {
+/// Starts profiling if the configuration asks for it, and returns once it samples, so that the
+/// start of the roles is in the first profile.
+pub(crate) async fn start(config: &Config, listening: SocketAddr) -> Option<SelfProfiler> {
     let settings = config.self_profiling.clone();
     if !settings.enabled {
         return None;
     }
     let url = format!("http://{}", reachable(listening));
     let (end, ended) = channel();
+    let (sampling, samples) = tokio::sync::oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
+    let profiler = move || {
+        let guard = sample(&settings);
+        // Nobody listens if the start was given up.
+        let _ = sampling.send(());
+        run(&settings, &url, guard, &ended, &runtime);
+    };
     let started = thread::Builder::new()
         .name("self-profiler".to_owned())
-        .spawn(move || run(&settings, &url, &ended, &runtime));
-    match started {
-        Ok(_) => Some(SelfProfiler(end)),
-        Err(error) => {
-            tracing::warn!(%error, "self-profiling cannot start");
-            None
-        }
+        .spawn(profiler);
+    if let Err(error) = started {
+        tracing::warn!(%error, "self-profiling cannot start");
+        return None;
     }
+    // An error means that the thread has ended, and it has said why.
+    let _ = samples.await;
+    Some(SelfProfiler(end))
 }
 
 /// The address by which this process reaches its own listener.
@@ -57,9 +66,20 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listening.port())
 }
 
+type Guard = pprof::ProfilerGuard<'static>;
+
+fn sample(settings: &SelfProfilingConfig) -> pprof::Result<Guard> {
+    let frequency = i32::try_from(settings.frequency_hz).unwrap_or(100);
+    pprof::ProfilerGuardBuilder::default()
+        .frequency(frequency.clamp(1, 1000))
+        .blocklist(&BLOCKED)
+        .build()
+}
+
 fn run(
     settings: &SelfProfilingConfig,
     url: &str,
+    first: pprof::Result<Guard>,
     ended: &Receiver<()>,
     runtime: &tokio::runtime::Handle,
 ) {
@@ -68,72 +88,65 @@ fn run(
         Err(error) => return tracing::warn!("self-profiling cannot start: {error:#}"),
     };
     let interval = settings.interval.0.max(Duration::from_secs(1));
+    let mut guard = first;
     loop {
-        let guard = pprof::ProfilerGuardBuilder::default()
-            .frequency(
-                i32::try_from(settings.frequency_hz)
-                    .unwrap_or(100)
-                    .clamp(1, 1000),
-            )
-            .blocklist(&BLOCKED)
-            .build();
         if ended.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        let pushed = guard
+        let taken = guard
             .context("taking a profile")
-            .and_then(|guard| encode(&guard))
-            .and_then(|profile| {
-                let upload = Upload {
-                    labels: vec![
-                        ("__name__".to_owned(), "process_cpu".to_owned()),
-                        ("service_name".to_owned(), settings.service_name.clone()),
-                        ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-                    ],
-                    profile,
-                };
-                runtime.block_on(client.push(upload))
-            });
+            .and_then(|guard| Ok(guard.report().build_unresolved()?));
+        // The next interval begins before this one is worked out, so that this work shows, too.
+        guard = sample(settings);
+        let pushed = taken.and_then(|report| {
+            if report.data.is_empty() {
+                return Ok(());
+            }
+            let upload = Upload {
+                labels: vec![
+                    ("__name__".to_owned(), "process_cpu".to_owned()),
+                    ("service_name".to_owned(), settings.service_name.clone()),
+                    ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                ],
+                profile: encode(report)?,
+            };
+            runtime.block_on(client.push(upload))
+        });
         if let Err(error) = pushed {
             tracing::warn!("a profile of the server itself was lost: {error:#}");
         }
     }
 }
 
-fn encode(guard: &pprof::ProfilerGuard<'_>) -> anyhow::Result<Vec<u8>> {
-    let report = guard
-        .report()
-        .frames_post_processor(drop_handler)
-        .build()
-        .context("building the report")?;
+/// Finds the names of the frames, and writes a pprof.
+fn encode(report: pprof::UnresolvedReport) -> anyhow::Result<Vec<u8>> {
+    let mut data: HashMap<pprof::Frames, isize> = HashMap::new();
+    for (frames, count) in report.data {
+        let mut frames = pprof::Frames::from(frames);
+        drop_handler(&mut frames);
+        *data.entry(frames).or_default() += count;
+    }
+    let report = pprof::Report {
+        data,
+        timing: report.timing,
+    };
     let profile = report.pprof().context("writing the pprof")?;
     let mut bytes = Vec::with_capacity(profile.encoded_len());
     profile.encode(&mut bytes).context("encoding the pprof")?;
     Ok(bytes)
 }
 
-/// Takes the profiler's own frames off the leaf: its signal handler, what that called, and the
-/// trampoline that the kernel put below it.
+/// Takes the profiler's own frames off the leaf: what its signal handler called.
 fn drop_handler(frames: &mut pprof::Frames) {
-    let is_handler = |frame: &Vec<pprof::Symbol>| {
-        let mut names = frame.iter().filter_map(|symbol| symbol.name.as_deref());
-        names.any(|name| contains(name, b"perf_signal_handler"))
+    let of_handler = |frame: &Vec<pprof::Symbol>| {
+        frame
+            .iter()
+            .map(pprof::Symbol::name)
+            .any(|name| name.contains("perf_signal_handler") || name.contains("pprof::backtrace::"))
     };
-    let Some(handler) = frames.frames.iter().rposition(is_handler) else {
-        return;
-    };
-    let below = frames.frames.get(handler + 1);
-    let trampoline = below.is_some_and(|frame| {
-        frame.iter().all(|symbol| {
-            let name = symbol.name.as_deref();
-            name.is_none_or(|name| contains(name, b"restore_rt") || contains(name, b"sigaction"))
-        })
-    });
-    frames.frames.drain(..=handler + usize::from(trampoline));
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+    if let Some(handler) = frames.frames.iter().rposition(of_handler) {
+        frames.frames.drain(..=handler);
+    }
 }
 
 #[cfg(test)]

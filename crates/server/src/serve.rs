@@ -84,6 +84,7 @@ impl Server {
             })
         };
 
+        let profiling = self_profile::start(&config, address).await;
         let parts = roles::Parts {
             config: &config,
             memory: &memory,
@@ -98,7 +99,6 @@ impl Server {
             }
         };
         app.started(roles, registry);
-        let profiling = self_profile::start(&config, address);
         tracing::info!(%address, target = %config.server.target, "ready");
         Ok(Self {
             address,
