@@ -19,17 +19,13 @@ struct QueryLabels {
     outcome: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceLabels {
-    source: &'static str,
-}
-
 /// Counters of one querier.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     queries: Family<QueryLabels, Counter>,
     seconds: Family<QueryLabels, Histogram, fn() -> Histogram>,
-    bytes: Family<SourceLabels, Counter>,
+    fetched_bytes: Counter,
+    cached_bytes: Counter,
     samples: Counter,
     profiles: Counter,
     repins: Counter,
@@ -46,44 +42,50 @@ impl Metrics {
         let metrics = Self {
             queries: Family::default(),
             seconds: Family::new_with_constructor(seconds),
-            bytes: Family::default(),
+            fetched_bytes: Counter::default(),
+            cached_bytes: Counter::default(),
             samples: Counter::default(),
             profiles: Counter::default(),
             repins: Counter::default(),
             cache_bytes: Gauge::default(),
         };
         registry.register(
-            "scoria_querier_queries",
+            "scoria_queries",
             "Questions by kind and outcome",
             metrics.queries.clone(),
         );
         registry.register(
-            "scoria_querier_query_duration_seconds",
+            "scoria_query_duration_seconds",
             "Time from question to merged answer",
             metrics.seconds.clone(),
         );
         registry.register(
-            "scoria_querier_bytes",
-            "Bytes of blocks read, by whether they came from the store or the cache",
-            metrics.bytes.clone(),
+            "scoria_query_fetched_bytes",
+            "Bytes of blocks that came from the object store",
+            metrics.fetched_bytes.clone(),
         );
         registry.register(
-            "scoria_querier_samples",
+            "scoria_query_cached_bytes",
+            "Bytes of blocks that came from the cache of ranges",
+            metrics.cached_bytes.clone(),
+        );
+        registry.register(
+            "scoria_query_samples",
             "Samples added up",
             metrics.samples.clone(),
         );
         registry.register(
-            "scoria_querier_profiles",
+            "scoria_query_profiles",
             "Profiles selected",
             metrics.profiles.clone(),
         );
         registry.register(
-            "scoria_querier_repins",
+            "scoria_query_repins",
             "Queries begun anew with a newer catalogue version",
             metrics.repins.clone(),
         );
         registry.register(
-            "scoria_querier_decoded_cache_bytes",
+            "scoria_query_decoded_cache_bytes",
             "Bytes of decoded footers, profile rows and symbols that are kept",
             metrics.cache_bytes.clone(),
         );
@@ -99,9 +101,8 @@ impl Metrics {
     }
 
     pub(crate) fn took(&self, stats: &QueryStats) {
-        let source = |source| self.bytes.get_or_create(&SourceLabels { source });
-        source("store").inc_by(stats.bytes_fetched);
-        source("cache").inc_by(stats.bytes_cached);
+        self.fetched_bytes.inc_by(stats.bytes_fetched);
+        self.cached_bytes.inc_by(stats.bytes_cached);
         self.samples.inc_by(stats.samples);
         self.profiles.inc_by(stats.profiles);
     }
