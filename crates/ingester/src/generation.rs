@@ -85,10 +85,10 @@ impl LiveGeneration {
         self.heads.lock().bytes()
     }
 
-    /// Makes the permit what the heads take. False if the budget does not hold that much: the
-    /// permit is as large as it could be then.
-    pub(crate) fn account(&self) -> bool {
-        let bytes = self.bytes();
+    /// Makes the permit what the heads, and `beside` them the log's dictionaries, take. False if
+    /// the budget does not hold that much: the permit stays as it is then.
+    pub(crate) fn account(&self, beside: u64) -> bool {
+        let bytes = self.bytes() + beside;
         let mut memory = self.memory.lock();
         let Memory { budget, permit } = &mut *memory;
         let Some(permit) = permit else {

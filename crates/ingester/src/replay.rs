@@ -143,7 +143,7 @@ impl Replay {
                 self.quarantine(disk, &segment.name, offset, what);
             }
             summaries.push(summary);
-            generation.account();
+            generation.account(0);
             from = from.max(summary.last_seq.min(until));
             generation.reach(from);
             live.push(Arc::new(generation));

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use bytes::Bytes;
+use scoria_model::budget::BudgetExceeded;
 use scoria_model::part::PartView;
-use scoria_model::{ByteBudget, Clock, RetryKey, Seq, StreamId, TenantId};
+use scoria_model::{ByteBudget, Clock, Permit, RetryKey, Seq, StreamId, TenantId};
 use scoria_proto::ingester::{
     self as proto, Ingester, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats,
     StreamTail,
@@ -104,13 +105,13 @@ impl IngesterService {
                 "the request has {bytes} bytes of profiles; the limit is {REQUEST_BYTES_MAX}: send fewer at a time"
             )));
         }
-        let overloaded = |error: scoria_model::budget::BudgetExceeded| {
+        let overloaded = |error: BudgetExceeded| {
             inner.metrics.refused("overloaded");
             come_again(Code::ResourceExhausted, 5, error.to_string())
         };
         // Given back when the answer is there, however the request ends.
-        let _queued = inner.queue.try_acquire(bytes).map_err(overloaded)?;
-        let permit = inner.heads.try_acquire(bytes).map_err(overloaded)?;
+        let _queued = take(&inner.queue, bytes).map_err(overloaded)?;
+        let permit = take(&inner.heads, bytes).map_err(overloaded)?;
         let keys = keys_of(&tenant, &parts)?;
         let (reply, answer) = oneshot::channel();
         let event = Event::Push {
@@ -181,6 +182,12 @@ impl IngesterService {
         response.catalogue_version = inner.catalogue.state().version().0;
         Ok(response)
     }
+}
+
+/// Memory for a request. One that is larger than half of the budget passes when there is little
+/// beside it, since it could never pass otherwise.
+fn take(budget: &ByteBudget, bytes: u64) -> Result<Permit, BudgetExceeded> {
+    budget.try_acquire(bytes.min(budget.limit() / 2))
 }
 
 /// Tells the working thread that nobody waits any more.

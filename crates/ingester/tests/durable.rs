@@ -220,6 +220,29 @@ async fn a_full_disk_refuses_and_recovers() {
     .await;
 }
 
+/// The old segment may go only when a new one carries its keys, and a new one can be opened only in
+/// the space that is kept for it.
+#[tokio::test]
+async fn a_disk_filled_by_the_log_itself_gets_free_again() {
+    let mut node = Node::start().await;
+    node.push_new(&[1]).await;
+    let old = node.segments();
+    {
+        let mut faults = node.faults.lock();
+        faults.full = Some(0);
+        faults.reserved = true;
+    }
+    node.push(&[2]).await.unwrap_err();
+    node.faults.lock().full = None;
+    node.pass_time_until("the old segment to go", Duration::from_millis(200), || {
+        node.running().status().is_ready() && !node.segments().contains(&old[0])
+    })
+    .await;
+    assert_eq!(node.push(&[1, 2]).await.unwrap(), [DUPLICATE, STORED]);
+    node.restart().await;
+    node.assert_stored_once(1..=2).await;
+}
+
 #[tokio::test]
 async fn a_failed_sync_refuses_and_recovers_although_the_record_is_on_the_disk() {
     refused_then_recovered(|faults| faults.sync_fails = true).await;
@@ -308,8 +331,8 @@ async fn a_damaged_header_puts_the_segment_into_quarantine() {
     assert!(node.stored().await.is_empty());
     assert_eq!(node.running().status().warnings.len(), 1);
     assert_eq!(node.quarantined(), 1);
-    assert_eq!(node.segments().len(), 1);
     node.push_new(&[1]).await;
+    assert_eq!(node.segments().len(), 1);
     node.restart().await;
     node.assert_stored_once([1]).await;
     assert!(node.running().status().warnings.is_empty());

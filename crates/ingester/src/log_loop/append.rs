@@ -124,25 +124,26 @@ impl OpenSegment {
     /// Turns the guesses of requests into what the heads really take.
     pub(super) fn account(&mut self) {
         self.unaccounted.clear();
-        self.generation.account();
-        self.heads_bytes = self.generation.bytes();
+        let beside = self.records.bytes();
+        self.generation.account(beside);
+        self.heads_bytes = self.generation.bytes() + beside;
     }
 
-    /// Memory of the heads when it was last looked at.
+    /// Memory of the heads and of what the log keeps beside them, when it was last looked at.
     pub(super) fn heads_bytes(&self) -> u64 {
         self.heads_bytes
     }
 
     /// Marks the segment as complete.
-    pub(super) fn finish(mut self) -> io::Result<()> {
-        self.account();
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.generation.account(0);
         let next = self.generation.to().next();
         self.writer.finish(next)
     }
 
     /// Ends the segment after a failure: it is not touched again.
-    pub(super) fn abandon(mut self) {
-        self.account();
+    pub(super) fn abandon(self) {
+        self.generation.account(0);
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct DiskFaults {
     pub(crate) full: Option<usize>,
     pub(crate) sync_fails: bool,
     pub(crate) create_fails: bool,
+    /// As `create_fails`, until the reserve is given back.
+    pub(crate) reserved: bool,
     pub(crate) delete_fails: bool,
 }
 
@@ -83,9 +85,11 @@ impl LogDisk for FaultyDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        if self.faults.lock().create_fails {
+        let faults = self.faults.lock();
+        if faults.create_fails || faults.reserved {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        drop(faults);
         Ok(Box::new(FaultyFile {
             inner: self.inner.create(name)?,
             faults: Arc::clone(&self.faults),
@@ -108,6 +112,7 @@ impl LogDisk for FaultyDisk {
     }
 
     fn release_reserve(&self) -> bool {
+        self.faults.lock().reserved = false;
         self.inner.release_reserve()
     }
 }
