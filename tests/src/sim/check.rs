@@ -41,33 +41,28 @@ pub fn block_key(block: BlockId) -> String {
 }
 
 /// Every version of the catalogue, from the log's own bytes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Checker {
-    versions: Vec<Arc<CatalogueState>>,
+    /// By number, the newest apart.
+    older: Vec<Arc<CatalogueState>>,
+    newest: Arc<CatalogueState>,
     /// Nonce and version of every entry.
     nonces: BTreeMap<u128, CatalogueVersion>,
     blocks: BTreeMap<BlockId, Vec<Stored>>,
 }
 
-impl Default for Checker {
-    fn default() -> Self {
-        Self {
-            versions: vec![Arc::new(CatalogueState::default())],
-            nonces: BTreeMap::new(),
-            blocks: BTreeMap::new(),
-        }
-    }
-}
-
 impl Checker {
     /// The newest version.
     pub fn newest(&self) -> &Arc<CatalogueState> {
-        self.versions.last().expect("version 0 is always there")
+        &self.newest
     }
 
     /// The version with this number, if it exists.
     pub fn version(&self, version: CatalogueVersion) -> Option<&Arc<CatalogueState>> {
-        self.versions.get(version.0 as usize)
+        if version == self.newest.version() {
+            return Some(&self.newest);
+        }
+        self.older.get(version.0 as usize)
     }
 
     /// Which version an entry with this nonce made.
@@ -109,7 +104,8 @@ impl Checker {
                 .ok_or_else(|| ("C2", format!("block {} is not there or damaged", meta.id)))?;
             self.blocks.insert(meta.id, stored);
         }
-        self.versions.push(Arc::new(state));
+        let older = std::mem::replace(&mut self.newest, Arc::new(state));
+        self.older.push(older);
         Ok(())
     }
 }

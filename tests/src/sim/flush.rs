@@ -471,7 +471,7 @@ impl World {
         }
     }
 
-    fn view(&mut self, life: Life) -> Option<Arc<CatalogueState>> {
+    pub(super) fn view(&mut self, life: Life) -> Option<Arc<CatalogueState>> {
         let process = self.process(life)?;
         Some(Arc::clone(&process.flusher.view))
     }

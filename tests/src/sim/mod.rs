@@ -27,6 +27,7 @@ pub mod check;
 pub mod clients;
 pub mod disk;
 mod flush;
+mod log;
 pub mod mutation;
 mod node;
 pub mod profiles;

@@ -5,28 +5,27 @@
 //!   pushes, ticks and crashes fall between.
 //! - Whatever a process knew is gone when it ends; only its disk stays.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use scoria_ingester::head::Heads;
-use scoria_ingester::record::{self, RecordWriter};
-use scoria_ingester::segment::{LogDisk, SegmentHeader, SegmentName, SegmentWriter};
+use scoria_ingester::record::RecordWriter;
 use scoria_ingester::stream::{
     CarriedKey, CutReason, Effect, Generation, Input, NewRecord, Now, Push, RequestId, StreamCore,
     StreamSettings,
 };
-use scoria_model::part::PartView;
 use scoria_model::{Epoch, Incarnation, NodeId, Seq, StreamId, Timestamp};
 use scoria_storage::CatalogueState;
 use scoria_storage::testing::Seeded;
 
 use super::Mutation;
-use super::check::Tally;
+use super::check::{Broken, Tally};
 use super::disk::{CrashKind, SimDisk};
 use super::flush::{Built, Flusher, Job};
+use super::log::OpenSegment;
 use super::profiles::{PartId, stored_in};
 use super::replay::{replay_stream, streams_on};
 use super::schedule::stream_settings;
@@ -49,7 +48,7 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     pub(super) wall_offset_ns: i64,
     settings: StreamSettings,
-    seeded: Seeded,
+    pub(super) seeded: Seeded,
 }
 
 /// What dies with the process.
@@ -60,13 +59,13 @@ pub(super) struct Process {
     pub(super) open: Option<usize>,
     /// Keys that the first segment will carry.
     carried: Vec<CarriedKey>,
-    segment: Option<OpenSegment>,
-    batch: Option<(Generation, Vec<NewRecord<Payload>>)>,
+    pub(super) segment: Option<OpenSegment>,
+    pub(super) batch: Option<(Generation, Vec<NewRecord<Payload>>)>,
     waiting: BTreeMap<RequestId, Waiting>,
     next_request: u64,
     pub(super) flusher: Flusher,
     /// For the mistake of that name: the dictionaries of a segment that failed.
-    unlogged: Option<RecordWriter>,
+    pub(super) unlogged: Option<RecordWriter>,
 }
 
 #[derive(Debug)]
@@ -86,7 +85,7 @@ pub(super) struct Slot {
     dropped_to: Seq,
     /// Segments to delete, oldest first: a later one says which records of an earlier one do not
     /// count, so it goes only after all before it are gone.
-    undeleted: BTreeSet<Generation>,
+    pub(super) undeleted: BTreeSet<Generation>,
     finished: bool,
 }
 
@@ -96,17 +95,6 @@ pub(super) struct LiveGeneration {
     pub(super) heads: Heads,
     pub(super) to: Seq,
     pub(super) built: Option<Built>,
-}
-
-#[derive(Debug)]
-struct OpenSegment {
-    slot: usize,
-    generation: Generation,
-    writer: SegmentWriter,
-    records: RecordWriter,
-    encoded: VecDeque<(Seq, record::Push)>,
-    /// For the mistake of that name: batches that count as durable and are not written yet.
-    owed: VecDeque<(Seq, Vec<Vec<u8>>)>,
 }
 
 impl Node {
@@ -124,6 +112,12 @@ impl Node {
 
     fn name(&self) -> NodeId {
         NodeId(Arc::from(format!("node-{}", self.index)))
+    }
+
+    /// Whether the process answers queries.
+    pub(super) fn is_serving(&self) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.open.is_some())
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -206,7 +200,7 @@ impl Process {
 }
 
 impl World {
-    fn node_now(&self, node: usize) -> Now {
+    pub(super) fn node_now(&self, node: usize) -> Now {
         let wall = WALL_START_NS + self.now.as_nanos() as i64 + self.nodes[node].wall_offset_ns;
         Now {
             monotonic: self.now,
@@ -231,8 +225,17 @@ impl World {
         self.after(wait, Event::Boot(node));
     }
 
-    /// Starts a process: reads the catalogue and the log, serves and flushes what it finds, and
-    /// opens a stream of its own.
+    /// The process has ended within a call to its disk.
+    pub(super) fn end_within_call(&mut self, life: Life) {
+        let kind = if self.nodes[life.node].seeded.chance(500) {
+            CrashKind::Killed
+        } else {
+            CrashKind::PowerLost
+        };
+        self.end_process(life.node, kind);
+    }
+
+    /// Starts a process: it opens a stream of its own in the catalogue before it reads its log.
     pub(super) fn boot(&mut self, node: usize) {
         if self.nodes[node].process.is_some() {
             return;
@@ -242,30 +245,17 @@ impl World {
             node,
             number: self.nodes[node].life,
         };
-        let name = self.nodes[node].name();
         let view = Arc::clone(self.checker.newest());
+        let version = view.version().0;
         self.trace.line(self.now, format!("node{node}"), || {
-            format!(
-                "starts life {} at version {}",
-                life.number,
-                view.version().0
-            )
+            format!("starts life {} at version {version}", life.number)
         });
-        // What the catalogue knows as unfinished, and whatever else lies on the disk.
-        let mut earlier: BTreeSet<StreamId> = streams_on(&self.nodes[node].disk);
-        let unfinished = view.open_streams().filter(|(id, _)| id.node == name);
-        earlier.extend(unfinished.map(|(id, _)| id.clone()));
-        let committed = |id: &StreamId| view.stream(id).map_or(Seq(0), |state| state.committed);
-        let earlier: Vec<(StreamId, Seq)> = earlier
-            .into_iter()
-            .map(|id| (id.clone(), committed(&id)))
-            .collect();
         let own = StreamId {
-            node: name,
+            node: self.nodes[node].name(),
             incarnation: Incarnation(life.number),
             n: 0,
         };
-        let mut process = Process {
+        self.nodes[node].process = Some(Process {
             slots: Vec::new(),
             open: None,
             carried: Vec::new(),
@@ -273,65 +263,99 @@ impl World {
             batch: None,
             waiting: BTreeMap::new(),
             next_request: 1,
-            flusher: Flusher::new(Arc::clone(&view), self.now),
+            flusher: Flusher::new(view, self.now),
             unlogged: None,
-        };
-        let mut first = Vec::new();
-        for (id, committed) in earlier {
-            let now = self.node_now(node);
-            let disk = &self.nodes[node].disk;
-            let replayed = match replay_stream(disk, &id, committed, self.mutation) {
-                Ok(replayed) => replayed,
-                Err(broken) => return self.broken(broken),
-            };
-            self.figures.torn_tails += replayed.torn_tails;
-            process.carried.extend(replayed.keys);
-            let ranges: Vec<_> = replayed
-                .generations
-                .iter()
-                .map(|(range, _)| *range)
-                .collect();
-            let (core, effects) = StreamCore::recovered(
-                self.nodes[node].settings.clone(),
-                EPOCH,
-                committed,
-                &ranges,
-                replayed.newest,
-                now,
-            );
-            let mut slot = Slot::new(id, core, committed);
-            for (range, heads) in replayed.generations {
-                let live = LiveGeneration {
-                    heads,
-                    to: range.to,
-                    built: None,
-                };
-                slot.generations.insert(range.generation, live);
-            }
-            first.push((process.slots.len(), effects));
-            process.slots.push(slot);
-        }
-        self.nodes[node].process = Some(process);
+        });
         self.add_job(life, Job::OpenStream(own));
-        for (slot, effects) in first {
-            self.carry_out(life, slot, effects);
-        }
         self.after(Duration::from_millis(100), Event::Tick(life));
     }
 
-    /// The catalogue knows the process's own stream.
-    pub(super) fn stream_opened(&mut self, life: Life, id: StreamId) {
+    /// The catalogue knows the process's own stream. From here on no commit of an earlier life can
+    /// land any more, since its number is taken; so what is committed now stays so until this
+    /// process commits, and the log can be read against it.
+    pub(super) fn stream_opened(&mut self, life: Life, own: StreamId) {
         let now = self.node_now(life.node);
         let settings = self.nodes[life.node].settings.clone();
+        let Some(view) = self.view(life) else {
+            return;
+        };
+        let mut first = Vec::new();
+        for (id, committed) in self.earlier_streams(life.node, &own, &view) {
+            match self.recover_stream(life, id, committed) {
+                Ok(effects) => first.push(effects),
+                Err(broken) => return self.broken(broken),
+            }
+        }
         let Some(process) = self.process(life) else {
             return;
         };
         let carried = std::mem::take(&mut process.carried);
         let (core, effects) = StreamCore::open(settings, EPOCH, &carried, now);
-        let slot = process.slots.len();
-        process.slots.push(Slot::new(id, core, Seq(0)));
-        process.open = Some(slot);
-        self.carry_out(life, slot, effects);
+        process.open = Some(process.slots.len());
+        process.slots.push(Slot::new(own, core, Seq(0)));
+        first.push(effects);
+        for (slot, effects) in first.into_iter().enumerate() {
+            self.carry_out(life, slot, effects);
+        }
+    }
+
+    /// What the catalogue knows as unfinished, and whatever else lies on the disk, with how far it
+    /// is committed.
+    fn earlier_streams(
+        &self,
+        node: usize,
+        own: &StreamId,
+        view: &CatalogueState,
+    ) -> Vec<(StreamId, Seq)> {
+        let mut earlier: BTreeSet<StreamId> = streams_on(&self.nodes[node].disk);
+        let of_node = |id: &StreamId| id.node == own.node && id != own;
+        let unfinished = view.open_streams().filter(|(id, _)| of_node(id));
+        earlier.extend(unfinished.map(|(id, _)| id.clone()));
+        let committed = |id: &StreamId| view.stream(id).map_or(Seq(0), |state| state.committed);
+        earlier
+            .into_iter()
+            .map(|id| (id.clone(), committed(&id)))
+            .collect()
+    }
+
+    /// Takes up a stream of an earlier life; what it begins with.
+    fn recover_stream(
+        &mut self,
+        life: Life,
+        id: StreamId,
+        committed: Seq,
+    ) -> Result<Vec<Effect<Payload>>, Broken> {
+        let now = self.node_now(life.node);
+        let node = &self.nodes[life.node];
+        let replayed = replay_stream(&node.disk, &id, committed, self.mutation)?;
+        self.figures.torn_tails += replayed.torn_tails;
+        let ranges: Vec<_> = replayed
+            .generations
+            .iter()
+            .map(|(range, _)| *range)
+            .collect();
+        let (core, effects) = StreamCore::recovered(
+            node.settings.clone(),
+            EPOCH,
+            committed,
+            &ranges,
+            replayed.newest,
+            now,
+        );
+        let mut slot = Slot::new(id, core, committed);
+        for (range, heads) in replayed.generations {
+            let live = LiveGeneration {
+                heads,
+                to: range.to,
+                built: None,
+            };
+            slot.generations.insert(range.generation, live);
+        }
+        if let Some(process) = self.process(life) {
+            process.carried.extend(replayed.keys);
+            process.slots.push(slot);
+        }
+        Ok(effects)
     }
 
     /// A request arrives.
@@ -487,234 +511,12 @@ impl World {
             }
         }
     }
-
-    fn open_segment(
-        &mut self,
-        life: Life,
-        (slot, generation): (usize, Generation),
-        first_seq: Seq,
-        carried: Vec<CarriedKey>,
-    ) {
-        let created = self.node_now(life.node).wall;
-        let node = &mut self.nodes[life.node];
-        let salt = node.seeded.draw() as u32;
-        let disk = node.disk.clone();
-        let mutation = self.mutation;
-        let Some(process) = self.process(life) else {
-            return;
-        };
-        let header = SegmentHeader {
-            stream: process.slots[slot].id.clone(),
-            generation,
-            first_seq,
-            created,
-            salt,
-        };
-        let keys: Vec<_> = carried.iter().map(|c| (c.arrival, c.key)).collect();
-        let keys = if keys.is_empty() || mutation == Mutation::ForgetRetryKeys {
-            Vec::new()
-        } else {
-            vec![RecordWriter::encode_retry_keys(&keys)]
-        };
-        let writer = SegmentWriter::create(&disk, &header, &keys);
-        let records = process.unlogged.take().unwrap_or_default();
-        let opened = match writer {
-            Ok(writer) => {
-                process.segment = Some(OpenSegment {
-                    slot,
-                    generation,
-                    writer,
-                    records,
-                    encoded: VecDeque::new(),
-                    owed: VecDeque::new(),
-                });
-                let live = LiveGeneration {
-                    heads: Heads::new(),
-                    to: Seq(first_seq.0 - 1),
-                    built: None,
-                };
-                process.slots[slot].generations.insert(generation, live);
-                Input::SegmentOpened(generation)
-            }
-            Err(error) => Input::SegmentFailed {
-                generation,
-                reason: error.to_string(),
-            },
-        };
-        if disk.has_crashed() {
-            return self.end_process(life.node, CrashKind::PowerLost);
-        }
-        let is_open = matches!(opened, Input::SegmentOpened(_));
-        self.input(life, slot, opened);
-        if is_open {
-            let slots = self.process(life).map_or(0, |process| process.slots.len());
-            for other in (0..slots).filter(|&other| other != slot) {
-                self.input(life, other, Input::KeysCarried);
-            }
-        }
-    }
-
-    fn append(
-        &mut self,
-        life: Life,
-        slot: usize,
-        generation: Generation,
-        records: Vec<NewRecord<Payload>>,
-    ) {
-        let wait = Duration::from_micros(200 + self.nodes[life.node].seeded.below(60_000));
-        let mutation = self.mutation;
-        let Some(process) = self.process(life) else {
-            return;
-        };
-        if mutation == Mutation::AcknowledgeBeforeLog
-            && let Some(segment) = &mut process.segment
-        {
-            let (first, bytes) = segment.encode(&records);
-            segment.owed.push_back((first, bytes));
-            let appended = Input::Appended {
-                generation,
-                log_bytes: 0,
-            };
-            self.after(wait, Event::BatchDone(life));
-            return self.input(life, slot, appended);
-        }
-        process.batch = Some((generation, records));
-        self.after(wait, Event::BatchDone(life));
-    }
-
-    /// Encodes, writes and syncs what the stream handed over.
-    pub(super) fn write_batch(&mut self, life: Life) {
-        let disk = self.nodes[life.node].disk.clone();
-        let Some(process) = self.process(life) else {
-            return;
-        };
-        if let Some(segment) = &mut process.segment
-            && let Some((first, bytes)) = segment.owed.pop_front()
-        {
-            // Whatever the disk says: it was acknowledged already.
-            let _ = segment.writer.append(first, &bytes);
-            if disk.has_crashed() {
-                self.end_process(life.node, CrashKind::PowerLost);
-            }
-            return;
-        }
-        let Some((generation, records)) = process.batch.take() else {
-            return;
-        };
-        let segment = process.segment.as_mut();
-        let Some(segment) = segment.filter(|s| s.generation == generation) else {
-            return self.broken(("Driver", format!("generation {} is not open", generation.0)));
-        };
-        let slot = segment.slot;
-        let (first, bytes) = segment.encode(&records);
-        let written = segment.writer.append(first, &bytes);
-        if disk.has_crashed() {
-            return self.end_process(life.node, CrashKind::PowerLost);
-        }
-        let ended = match written {
-            Ok(log_bytes) => Input::Appended {
-                generation,
-                log_bytes,
-            },
-            Err(error) => {
-                self.figures.failed_appends += 1;
-                Input::AppendFailed {
-                    generation,
-                    reason: error.to_string(),
-                }
-            }
-        };
-        self.input(life, slot, ended);
-    }
-
-    fn apply_to_head(&mut self, life: Life, slot: usize, generation: Generation, through: Seq) {
-        let Some(process) = self.process(life) else {
-            return;
-        };
-        let Some(segment) = &mut process.segment else {
-            return;
-        };
-        let Some(live) = process.slots[slot].generations.get_mut(&generation) else {
-            return;
-        };
-        while let Some((seq, push)) = segment.encoded.pop_front() {
-            if seq > through {
-                segment.encoded.push_front((seq, push));
-                break;
-            }
-            live.heads.append(&push, seq);
-            live.to = seq;
-        }
-    }
-
-    fn seal(&mut self, life: Life, generation: Generation, reason: CutReason) {
-        let mutation = self.mutation;
-        let disk = self.nodes[life.node].disk.clone();
-        let Some(process) = self.process(life) else {
-            return;
-        };
-        let Some(segment) = process.segment.take() else {
-            return;
-        };
-        if matches!(reason, CutReason::LogFailure | CutReason::Fenced) {
-            if mutation == Mutation::UseUnloggedDictionary {
-                process.unlogged = Some(segment.records);
-            }
-            return;
-        }
-        let next = process.slots[segment.slot]
-            .generations
-            .get(&generation)
-            .map_or(Seq(1), |live| live.to.next());
-        // Its records are durable; only the mark at its end may be missing.
-        let _ = segment.writer.finish(next);
-        if disk.has_crashed() {
-            self.end_process(life.node, CrashKind::PowerLost);
-        }
-    }
-
-    fn delete_segment(&mut self, life: Life, slot: usize, generation: Generation) {
-        let disk = self.nodes[life.node].disk.clone();
-        let Some(process) = self.process(life) else {
-            return;
-        };
-        let slot = &mut process.slots[slot];
-        slot.undeleted.insert(generation);
-        while let Some(&oldest) = slot.undeleted.first() {
-            let name = SegmentName {
-                stream: slot.id.clone(),
-                generation: oldest,
-            };
-            if disk.delete(&name.to_string()).is_err() {
-                return;
-            }
-            slot.undeleted.remove(&oldest);
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Stored,
     Refused,
-}
-
-impl OpenSegment {
-    fn encode(&mut self, records: &[NewRecord<Payload>]) -> (Seq, Vec<Vec<u8>>) {
-        let mut bytes = Vec::with_capacity(records.len());
-        for new in records {
-            let parts: Vec<PartView<'_>> = new
-                .parts
-                .iter()
-                .filter_map(|&place| PartView::parse(&new.payload[place as usize]).ok())
-                .collect();
-            let tenant = PartId(0).tenant();
-            let encoded = self.records.encode(new.arrival, &tenant, &parts);
-            bytes.push(encoded.bytes);
-            self.encoded.push_back((new.seq, encoded.push));
-        }
-        (records.first().map_or(Seq(1), |new| new.seq), bytes)
-    }
 }
 
 /// An effect without its payloads.

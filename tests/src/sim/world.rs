@@ -350,7 +350,7 @@ impl World {
     pub(super) fn query(&mut self) {
         self.figures.queries += 1;
         let newest = self.checker.newest().version();
-        let up = |nodes: &[Node], node: usize| nodes[node].process.is_some();
+        let up = |nodes: &[Node], node: usize| nodes[node].is_serving();
         let now = match self.read_at(newest) {
             Ok(tally) => tally.unwrap_or_default(),
             Err(what) => return self.broken(("D4", what)),

@@ -370,7 +370,7 @@ impl Catalogue {
         let listed = self
             .list(keys::LOG, keys::log_entry(state.version()))
             .await?;
-        let newest = listed.last().copied().unwrap_or(state.version()).0;
+        let newest = listed.last().map_or(0, |version| version.0);
         let mut entries = futures::stream::iter(state.version().0 + 1..=newest)
             .map(|version| async move {
                 let key = keys::log_entry(CatalogueVersion(version));
