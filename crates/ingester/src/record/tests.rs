@@ -409,7 +409,7 @@ fn what_counts_hits_and_time_is_told_once() {
         record.bytes.len()
     };
     let kind_name = "memory:kind1:count:space:bytes".len();
-    let (one, both) = (size(&[hits.clone()]), size(&[hits, time]));
+    let (one, both) = (size(std::slice::from_ref(&hits)), size(&[hits, time]));
     assert!(both < one + kind_name + 16, "{both} and {one}");
 }
 
@@ -435,7 +435,7 @@ fn example() -> Vec<Vec<u8>> {
         write(
             &mut writer,
             "a",
-            &[part(2, &[changed]), part(3, &[linked.clone()])],
+            &[part(2, &[changed]), part(3, std::slice::from_ref(&linked))],
         )
         .bytes,
         write(&mut writer, "b", &[part(4, &[linked])]).bytes,
