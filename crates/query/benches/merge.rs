@@ -98,7 +98,10 @@ fn symbols() -> (Symbols, Vec<u32>) {
         let mut at = if at == NONE { 0 } else { at };
         while depth[at as usize] < 15 + random.below(20) {
             tables.node_parent.push(at);
-            tables.node_location.push(random.below(2 * FUNCTIONS));
+            // A function calls few others, so that many stacks share their function names.
+            let caller = tables.node_location[at as usize].wrapping_add(1) / 2;
+            let callee = (caller.wrapping_mul(31) + random.below(4)) % FUNCTIONS;
+            tables.node_location.push(2 * callee + random.below(2));
             depth.push(depth[at as usize] + 1);
             at = tables.node_parent.len() as u32 - 1;
             if random.below(3) == 0 {
@@ -143,13 +146,26 @@ fn fold(c: &mut Criterion) {
     };
     let tree = fold();
     let mut group = c.benchmark_group("fold");
-    group.bench_function("function tree of the symbols, once per block", |b| {
+    let tables = format!(
+        "function tree of {} nodes, once per block",
+        symbols.nodes_len()
+    );
+    group.bench_function(tables, |b| {
         b.iter(|| black_box(FunctionTree::of(&symbols)));
     });
-    group.bench_function("sums to a tree of names", |b| b.iter(|| black_box(fold())));
-    group.bench_function("merge into the answer", |b| {
+    let names = format!("sums to a tree of {} names", tree.len());
+    group.bench_function(names, |b| b.iter(|| black_box(fold())));
+    group.bench_function("merge one", |b| {
         b.iter(|| {
             let mut merger = TreeMerger::default();
+            merger.add(&tree);
+            black_box(merger.finish());
+        });
+    });
+    group.bench_function("merge two", |b| {
+        b.iter(|| {
+            let mut merger = TreeMerger::default();
+            merger.add(&tree);
             merger.add(&tree);
             black_box(merger.finish());
         });

@@ -70,7 +70,9 @@ impl FunctionTree {
     /// every time, and the tree one of [`FunctionTree::new`].
     pub fn extend(&mut self, symbols: &Symbols) {
         let known = self.node_of.len();
-        self.node_of.reserve(symbols.nodes_len() - known);
+        let more = symbols.nodes_len().saturating_sub(known);
+        self.node_of.reserve(more);
+        self.reserve(more);
         for (parent, location) in symbols.nodes().skip(known) {
             let at = match self.node_of.get(parent as usize) {
                 Some(&above) => self.descend(symbols, above, location),
@@ -115,6 +117,17 @@ impl FunctionTree {
         self.texts.push(text.clone());
         self.text_ids.insert(text, id);
         id
+    }
+
+    /// Makes room for nodes, so that the index is not rebuilt again and again while it grows.
+    fn reserve(&mut self, more: usize) {
+        let state = foldhash::fast::FixedState::default();
+        let (parents, names) = (&self.parent, &self.name);
+        self.children.reserve(more, |&at| {
+            state.hash_one(key(parents[at as usize], names[at as usize]))
+        });
+        self.parent.reserve(more);
+        self.name.reserve(more);
     }
 
     fn child(&mut self, parent: u32, name: u32) -> u32 {

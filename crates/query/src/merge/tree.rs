@@ -177,11 +177,27 @@ fn totals_of(parents: &[u32], own: &[i64]) -> Vec<i64> {
     totals
 }
 
+fn key(parent: u32, name: u32) -> u64 {
+    u64::from(parent) << 32 | u64::from(name)
+}
+
+/// A column of values whose root has `more` added.
+fn with_root(own: &[i64], more: i64) -> Vec<i64> {
+    let mut own = own.to_vec();
+    if let Some(root) = own.first_mut() {
+        *root = root.saturating_add(more);
+    }
+    own
+}
+
 /// Joins trees by their names.
 #[derive(Debug, Default)]
 pub struct TreeMerger {
     tree: TreePartial,
+    /// Nodes by parent and name; only those below `indexed`.
     children: HashTable<u32>,
+    /// Nodes from here on are not in `children` yet.
+    indexed: u32,
 }
 
 impl TreeMerger {
@@ -192,6 +208,15 @@ impl TreeMerger {
             .iter()
             .map(|name| self.tree.names.intern(name))
             .collect();
+        if self.tree.is_empty() && names.iter().enumerate().all(|(at, &id)| at as u32 == id) {
+            // The first tree, whose names are distinct, so that its nodes are too: most answers
+            // come from one block, and need no index of nodes.
+            self.tree.parent.clone_from(&other.parent);
+            self.tree.name.clone_from(&other.name);
+            self.tree.own = with_root(&other.own, self.tree.own[0]);
+            return;
+        }
+        self.index(other.len());
         let mut new_node: Vec<u32> = Vec::with_capacity(other.len());
         for at in 0..other.len() {
             let node = match new_node.get(other.parent[at] as usize) {
@@ -204,10 +229,24 @@ impl TreeMerger {
         }
     }
 
+    /// Puts all nodes into the index and makes room for more.
+    fn index(&mut self, more: usize) {
+        let state = foldhash::fast::FixedState::default();
+        let tree = &self.tree;
+        let hash =
+            |&at: &u32| state.hash_one(key(tree.parent[at as usize], tree.name[at as usize]));
+        let nodes = tree.len() as u32;
+        let missing = nodes - self.indexed.max(1).min(nodes);
+        self.children.reserve(missing as usize + more, hash);
+        for at in self.indexed.max(1)..nodes {
+            self.children.insert_unique(hash(&at), at, hash);
+        }
+        self.indexed = nodes;
+    }
+
     fn child(&mut self, parent: u32, name: u32) -> u32 {
         let state = foldhash::fast::FixedState::default();
-        let hash =
-            |parent: u32, name: u32| state.hash_one(u64::from(parent) << 32 | u64::from(name));
+        let hash = |parent: u32, name: u32| state.hash_one(key(parent, name));
         let wanted = hash(parent, name);
         let tree = &self.tree;
         let same = |&at: &u32| tree.parent[at as usize] == parent && tree.name[at as usize] == name;
@@ -219,6 +258,7 @@ impl TreeMerger {
         self.children.insert_unique(wanted, at, |&at| {
             hash(tree.parent[at as usize], tree.name[at as usize])
         });
+        self.indexed = at + 1;
         at
     }
 
