@@ -6,5 +6,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-"${CARGO:-cargo}" build --quiet --bin scoria
+"${CARGO:-cargo}" build --quiet --package scoria-server
 exec "${CARGO:-cargo}" test --package scoria-tests --test clients -- --ignored --nocapture
