@@ -11,9 +11,10 @@ use scoria_storage::CatalogueState;
 use scoria_storage::catalogue::Entry;
 use scoria_storage::catalogue::committer::fold;
 
+use super::blocks;
 use super::bucket::Bucket;
 use super::clients::{Acknowledged, Knowledge, Sent};
-use super::profiles::{PartId, Stored, decode_block};
+use super::profiles::{PartId, Stored};
 
 /// A rule that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +35,6 @@ impl fmt::Display for Violation {
 
 /// A rule and what broke it; the world adds the time.
 pub type Broken = (&'static str, String);
-
-/// The key of the object that holds a simulated block's rows.
-pub fn block_key(block: BlockId) -> String {
-    format!("blocks/{block}/rows")
-}
 
 /// Every version of the catalogue, from the log's own bytes.
 #[derive(Debug, Default)]
@@ -98,10 +94,7 @@ impl Checker {
             if self.blocks.contains_key(&meta.id) {
                 continue;
             }
-            let stored = bucket
-                .object(&block_key(meta.id))
-                .and_then(|bytes| decode_block(bytes))
-                .ok_or_else(|| ("C2", format!("block {} is not there or damaged", meta.id)))?;
+            let stored = blocks::read(meta, bucket).map_err(|what| ("C2", what))?;
             self.blocks.insert(meta.id, stored);
         }
         let older = std::mem::replace(&mut self.newest, Arc::new(state));

@@ -6,20 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use scoria_block::BlockMeta;
 use scoria_ingester::stream::{CommitOutcome, Generation, Input, StreamView};
 use scoria_model::{NodeId, Seq, StreamId};
 use scoria_storage::catalogue::committer::{
     Action, CommitRequest, Committer, Event as Reply, Outcome,
 };
-use scoria_storage::testing::{Fault, bare_meta};
+use scoria_storage::testing::Fault;
 use scoria_storage::{CatalogueState, Op, Precondition, Txn, keys};
 
 use super::Mutation;
+use super::blocks;
 use super::bucket::{GetAnswer, PutAnswer, PutKind};
-use super::check::block_key;
 use super::node::{EPOCH, Payload};
-use super::profiles::{encode_block, stored_in};
 use super::world::{Event, Failed, Landing, Life, World};
 
 /// How long a commit is tried.
@@ -36,13 +34,6 @@ pub(super) enum Job {
     Close(usize, Seq),
 }
 
-/// A block of a cut, kept until it is committed.
-#[derive(Debug, Clone)]
-pub(super) struct Built {
-    meta: Arc<BlockMeta>,
-    rows: Bytes,
-}
-
 /// Jobs, the one under way, and the process's view of the catalogue.
 #[derive(Debug)]
 pub(super) struct Flusher {
@@ -54,7 +45,8 @@ pub(super) struct Flusher {
 
 #[derive(Debug)]
 enum Running {
-    Uploading((usize, Generation)),
+    /// What is left to put after the object that is under way.
+    Uploading((usize, Generation), VecDeque<(String, Bytes)>),
     Committing {
         job: Job,
         nonce: u128,
@@ -82,7 +74,7 @@ impl Flusher {
     pub(super) fn describe(&self) -> String {
         match &self.running {
             None => "flusher idle".to_owned(),
-            Some(Running::Uploading(of)) => format!("uploading {of:?}"),
+            Some(Running::Uploading(of, _)) => format!("uploading {of:?}"),
             Some(Running::Paused(job)) => format!("paused before {job:?}"),
             Some(Running::Committing { job, action, .. }) => {
                 format!("committing {job:?}, at {action:?}")
@@ -126,6 +118,7 @@ impl World {
 
     fn upload(&mut self, life: Life, of: (usize, Generation), range: (Seq, Seq)) {
         let id = u128::from(self.seeded.draw()) << 32 | u128::from(self.seeded.draw() >> 32);
+        let style = self.block_style;
         let Some(process) = self.process(life) else {
             return;
         };
@@ -133,28 +126,33 @@ impl World {
         let Some(live) = slot.generations.get_mut(&of.1) else {
             return self.broken(("Driver", format!("no heads for {of:?}")));
         };
-        if live.built.is_none() {
-            match stored_in(&live.heads, range) {
-                Ok(stored) => {
-                    let (from, to) = range;
-                    live.built = Some(Built {
-                        meta: Arc::new(bare_meta(id, &slot.id, (from.0, to.0))),
-                        rows: encode_block(&stored),
-                    });
-                }
+        let built = match live.built.take() {
+            Some(built) => built,
+            None => match blocks::build(style, id, &live.heads, &slot.id, range) {
+                Ok(built) => built,
                 Err(what) => return self.broken(("D4", what)),
-            }
-        }
-        let Some(built) = live.built.clone() else {
+            },
+        };
+        let objects = built.objects.clone().into();
+        live.built = Some(built);
+        process.flusher.running = Some(Running::Uploading(of, objects));
+        self.put_next_object(life);
+    }
+
+    /// Puts the next object of a block, or says that all are there.
+    fn put_next_object(&mut self, life: Life) {
+        let Some(process) = self.process(life) else {
             return;
         };
-        process.flusher.running = Some(Running::Uploading(of));
-        self.send_put(
-            life,
-            block_key(built.meta.id),
-            built.rows,
-            PutKind::Overwrite,
-        );
+        let Some(Running::Uploading((slot, generation), objects)) = &mut process.flusher.running
+        else {
+            return;
+        };
+        let (slot, generation) = (*slot, *generation);
+        match objects.pop_front() {
+            Some((key, bytes)) => self.send_put(life, key, bytes, PutKind::Overwrite),
+            None => self.end_job(life, slot, Input::Uploaded(generation)),
+        }
     }
 
     fn commit(&mut self, life: Life, job: Job) {
@@ -287,7 +285,7 @@ impl World {
                 }
                 Action::Finish(_) => {}
             },
-            Some(Running::Uploading(_)) | None => {}
+            Some(Running::Uploading(..)) | None => {}
         }
     }
 
@@ -297,16 +295,14 @@ impl World {
             return;
         };
         match &process.flusher.running {
-            Some(Running::Uploading((slot, generation))) => {
+            Some(Running::Uploading((slot, generation), _)) => {
                 let (slot, generation) = (*slot, *generation);
-                let input = match answer {
-                    PutAnswer::Stored | PutAnswer::Exists => Input::Uploaded(generation),
-                    PutAnswer::Unclear => Input::UploadFailed {
-                        generation,
-                        reason: "the store gave no clear answer".to_owned(),
-                    },
-                };
-                self.end_job(life, slot, input);
+                if answer == PutAnswer::Unclear {
+                    let reason = "the store gave no clear answer".to_owned();
+                    let failed = Input::UploadFailed { generation, reason };
+                    return self.end_job(life, slot, failed);
+                }
+                self.put_next_object(life);
             }
             Some(Running::Committing { .. }) => {
                 let reply = match answer {

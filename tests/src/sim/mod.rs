@@ -22,6 +22,7 @@
 //! # What it must not know
 //! Real time, threads and files.
 
+pub mod blocks;
 pub mod bucket;
 pub mod check;
 pub mod clients;

@@ -22,9 +22,10 @@ use scoria_storage::CatalogueState;
 use scoria_storage::testing::Seeded;
 
 use super::Mutation;
+use super::blocks::Built;
 use super::check::{Broken, Tally};
 use super::disk::{CrashKind, SimDisk};
-use super::flush::{Built, Flusher, Job};
+use super::flush::{Flusher, Job};
 use super::log::OpenSegment;
 use super::profiles::{PartId, stored_in};
 use super::replay::{replay_stream, streams_on};

@@ -129,8 +129,11 @@ pub fn stored_in(heads: &Heads, (from, to): (Seq, Seq)) -> Result<Vec<Stored>, S
     Ok(stored)
 }
 
-/// The profile whose samples these are.
-fn recognise(batch: &SampleBatch, symbols: &Symbols, total: i64) -> Result<PartId, String> {
+/// The profile whose samples these are, stacks being nodes of `symbols`.
+///
+/// # Errors
+/// Says what they are instead (D4).
+pub fn recognise(batch: &SampleBatch, symbols: &Symbols, total: i64) -> Result<PartId, String> {
     let mut found: Vec<(String, i64)> = (0..batch.len())
         .map(|at| (leaf_name(symbols, batch.stack[at]), batch.value[at]))
         .collect();
@@ -166,35 +169,4 @@ fn leaf_name(symbols: &Symbols, node: u32) -> String {
         }
         _ => "(no function)".to_owned(),
     }
-}
-
-/// The bytes of a simulated block: a checksum and what it holds.
-pub fn encode_block(stored: &[Stored]) -> Bytes {
-    let mut body = Vec::new();
-    for Stored { seq, part } in stored {
-        body.extend_from_slice(&seq.0.to_le_bytes());
-        body.extend_from_slice(&part.0.to_le_bytes());
-    }
-    let crc = crc32fast::hash(&body);
-    body.extend_from_slice(&crc.to_le_bytes());
-    Bytes::from(body)
-}
-
-/// What a block holds, if its checksum matches (C2).
-pub fn decode_block(bytes: &[u8]) -> Option<Vec<Stored>> {
-    let (body, crc) = bytes.split_last_chunk::<4>()?;
-    if crc32fast::hash(body).to_le_bytes() != *crc {
-        return None;
-    }
-    let (rows, []) = body.as_chunks::<12>() else {
-        return None;
-    };
-    let read = |row: &[u8; 12]| {
-        let (seq, part) = row.split_first_chunk::<8>()?;
-        Some(Stored {
-            seq: Seq(u64::from_le_bytes(*seq)),
-            part: PartId(u32::from_le_bytes(part.try_into().ok()?)),
-        })
-    };
-    rows.iter().map(read).collect()
 }

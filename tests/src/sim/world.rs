@@ -9,6 +9,7 @@ use scoria_ingester::segment::LogDisk as _;
 use scoria_model::CatalogueVersion;
 use scoria_storage::testing::{FaultPlan, FaultRates, Seeded};
 
+use super::blocks::BlockStyle;
 use super::bucket::{Bucket, GetAnswer, PutAnswer, PutKind};
 use super::check::{Broken, Checker, Tally, Violation};
 use super::clients::{Clients, RequestState, TriesAgain};
@@ -23,6 +24,9 @@ const TICK: Duration = Duration::from_millis(500);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Once faults have ended, everything settles within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(400);
+
+/// Every so many seeds write real blocks.
+const PARQUET_EVERY: u64 = 100;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -80,6 +84,7 @@ pub struct World {
     queued: u64,
     pub(super) seeded: Seeded,
     pub(super) mutation: Mutation,
+    pub(super) block_style: BlockStyle,
     schedule: Schedule,
     pub(super) bucket: Bucket,
     pub(super) nodes: Vec<Node>,
@@ -106,6 +111,11 @@ impl World {
             clients: Clients::new(seeded.fork()),
             seeded,
             mutation,
+            block_style: if seed.is_multiple_of(PARQUET_EVERY) {
+                BlockStyle::Parquet
+            } else {
+                BlockStyle::Listed
+            },
             schedule,
             nodes,
             checker: Checker::default(),
