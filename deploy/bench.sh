@@ -18,7 +18,7 @@ trap 'stop; rm -rf "$data"' EXIT
 start() {
     "$scoria" server --listen "$listen" --data-dir "$data" \
         --set limits.ingestion_rate_bytes=10GiB --set limits.ingestion_burst_bytes=10GiB \
-        --set limits.reject_older_than=12h >"$data.log" 2>&1 &
+        --set limits.reject_older_than_ms=12h >"$data.log" 2>&1 &
     server=$!
     for _ in $(seq 200); do
         if [[ $(curl -s -o /dev/null -w '%{http_code}' "$url/ready") == 200 ]]; then return; fi

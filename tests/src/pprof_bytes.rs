@@ -1,6 +1,27 @@
 //! pprof messages written by hand, field by field, so that tests which push them lean on nothing of
 //! the code they test.
 
+use std::collections::HashMap;
+
+/// Texts numbered by first use.
+#[derive(Debug, Default)]
+struct Numbered {
+    in_order: Vec<String>,
+    numbers: HashMap<String, u64>,
+}
+
+impl Numbered {
+    fn number(&mut self, text: &str) -> u64 {
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        let number = self.in_order.len() as u64;
+        self.in_order.push(text.to_owned());
+        self.numbers.insert(text.to_owned(), number);
+        number
+    }
+}
+
 /// The stacks of one profile, root first, each with its value.
 #[derive(Debug, Clone)]
 pub struct TestProfile {
@@ -21,32 +42,19 @@ impl TestProfile {
 
     /// The uncompressed message.
     pub fn encode(&self) -> Vec<u8> {
-        let mut strings = vec![String::new()];
-        let mut text = |s: &str| -> u64 {
-            if let Some(at) = strings.iter().position(|have| have == s) {
-                return at as u64;
-            }
-            strings.push(s.to_owned());
-            strings.len() as u64 - 1
-        };
-        let kind = value_type(text(self.sample_type.0), text(self.sample_type.1));
-        let period = value_type(text("cpu"), text("nanoseconds"));
-        let mut names: Vec<&str> = Vec::new();
+        let mut strings = Numbered::default();
+        strings.number("");
+        let kind = value_type(
+            strings.number(self.sample_type.0),
+            strings.number(self.sample_type.1),
+        );
+        let period = value_type(strings.number("cpu"), strings.number("nanoseconds"));
+        let mut names = Numbered::default();
         let mut samples = Vec::new();
         for (stack, value) in &self.stacks {
-            let leaf_first = stack.iter().rev().map(|name| {
-                let at = names
-                    .iter()
-                    .position(|have| have == name)
-                    .unwrap_or_else(|| {
-                        names.push(name);
-                        names.len() - 1
-                    });
-                at as u64 + 1
-            });
             let mut sample = Vec::new();
-            for id in leaf_first {
-                put_number(&mut sample, 1, id);
+            for name in stack.iter().rev() {
+                put_number(&mut sample, 1, names.number(name) + 1);
             }
             put_number(&mut sample, 2, *value as u64);
             samples.push(sample);
@@ -56,7 +64,7 @@ impl TestProfile {
         samples
             .iter()
             .for_each(|sample| put_message(&mut out, 2, sample));
-        for (at, name) in names.iter().enumerate() {
+        for (at, name) in names.in_order.iter().enumerate() {
             let id = at as u64 + 1;
             let mut line = Vec::new();
             put_number(&mut line, 1, id);
@@ -66,10 +74,11 @@ impl TestProfile {
             put_message(&mut out, 4, &location);
             let mut function = Vec::new();
             put_number(&mut function, 1, id);
-            put_number(&mut function, 2, text(name));
+            put_number(&mut function, 2, strings.number(name));
             put_message(&mut out, 5, &function);
         }
         strings
+            .in_order
             .iter()
             .for_each(|s| put_message(&mut out, 6, s.as_bytes()));
         put_number(&mut out, 9, self.time_ns as u64);

@@ -199,7 +199,7 @@ fn a_torn_tail_is_cut_and_damage_is_named() {
 
 /// The largest log segment, where the records are.
 fn newest_segment(data: &std::path::Path) -> std::path::PathBuf {
-    let mut open = vec![data.join("log")];
+    let mut open = vec![data.join("ingester/log")];
     let mut found = Vec::new();
     while let Some(dir) = open.pop() {
         for entry in std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
@@ -207,7 +207,10 @@ fn newest_segment(data: &std::path::Path) -> std::path::PathBuf {
             match path.is_dir() {
                 true if path.ends_with("quarantine") => {}
                 true => open.push(path),
-                false => found.push((path.metadata().expect("metadata").len(), path)),
+                false if path.extension().is_some_and(|e| e == "log") => {
+                    found.push((path.metadata().expect("metadata").len(), path));
+                }
+                false => {}
             }
         }
     }
