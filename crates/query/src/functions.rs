@@ -21,8 +21,8 @@ use scoria_symbols::Symbols;
 /// Name ids from here on are texts of our own, those below are strings of the symbols.
 const OWN_TEXTS: u32 = 1 << 31;
 
-/// Shown where nothing at all is known about a frame.
-const UNKNOWN: &str = "[unknown]";
+/// Shown where nothing at all is known about a frame, and for samples without any frame.
+pub const UNKNOWN: &str = "[unknown]";
 
 /// The function-level tree of one dataset's symbols, which it must be used with.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use scoria_model::part::PartView;
 use scoria_model::{Labels, Limits, ProfileType, RetryKey, TimeRange, Timestamp};
 use scoria_pprof::{Decompressor, Ingest, Normaliser, Origin, RawProfile, Upload};
 use scoria_query::exec::{DatasetRows, Executor};
+use scoria_query::functions::UNKNOWN;
 use scoria_query::merge::{Merger, Partial, ProfilePartial, TreePartial};
 use scoria_query::render::{self, PprofOptions};
 use scoria_query::scan::{Scan, StackFilter, What};
@@ -174,6 +175,9 @@ fn folded(bytes: &[u8]) -> Vec<(String, i64)> {
             }
         }
         names.reverse();
+        if names.is_empty() {
+            names.push(UNKNOWN.to_owned());
+        }
         *stacks.entry(names.join(";")).or_default() += columns.values[values];
         frames = sample.frames as usize;
         values = sample.values as usize;
@@ -213,6 +217,7 @@ fn tree_profile_graph_and_top_agree() {
             }
             let graph = render::flamegraph(&render::truncate(&tree, 100), 0);
             assert_eq!(graph.total, stored);
+            assert_eq!(graph.levels[0][..3], [0, stored, 0], "the root has no self");
             let own: i64 = render::top(&tree).iter().map(|row| row.own).sum();
             assert_eq!(own, stored);
             let back = render::decode_tree(&render::tree_bytes(&tree, 0)).unwrap();

@@ -7,7 +7,7 @@ use scoria_model::part::NONE;
 use scoria_symbols::Symbols;
 
 use super::texts::Texts;
-use crate::functions::FunctionTree;
+use crate::functions::{FunctionTree, UNKNOWN};
 
 /// A tree of function names with the value that each stacktrace has of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,6 @@ impl TreePartial {
         let parents = functions.parents();
         let totals = totals_of(parents, own);
         let mut tree = Self::default();
-        tree.own[0] = own[0];
         let mut new_node = vec![NONE; own.len()];
         new_node[0] = 0;
         let mut new_name: Vec<u32> = vec![NONE; symbols.strings_len()];
@@ -92,6 +91,11 @@ impl TreePartial {
                 None => tree.names.push(text()),
             };
             new_node[at] = tree.push(new_node[parents[at] as usize], name, own[at]);
+        }
+        if own[0] != 0 {
+            // Samples without frames are part of the total; a root has no value of its own.
+            let name = tree.names.push(UNKNOWN);
+            tree.push(0, name, own[0]);
         }
         tree
     }
