@@ -121,13 +121,17 @@ fn write_tables(
 pub fn read(meta: &BlockMeta, bucket: &Bucket) -> Result<Vec<Stored>, String> {
     if meta.tables.is_empty() {
         let key = rows_key(meta.id);
-        let bytes = bucket.object(&key).ok_or(format!("{key} is missing"))?;
-        return decode_rows(bytes).ok_or(format!("{key} is damaged"));
+        let bytes = bucket
+            .object(&key)
+            .ok_or_else(|| format!("{key} is missing"))?;
+        return decode_rows(bytes).ok_or_else(|| format!("{key} is damaged"));
     }
     let mut sources = Sources::default();
     for table in &meta.tables {
         let key = keys::table(meta.id, table.table).to_string();
-        let bytes = bucket.object(&key).ok_or(format!("{key} is missing"))?;
+        let bytes = bucket
+            .object(&key)
+            .ok_or_else(|| format!("{key} is missing"))?;
         let open = OpenTable::new(table).map_err(|error| format!("{key}: {error}"))?;
         sources.insert(Arc::new(open), Fetched::whole(bytes.clone()));
     }

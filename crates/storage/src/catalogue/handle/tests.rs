@@ -282,3 +282,29 @@ async fn refreshes_at_the_same_time_share_one_reading() {
     let reads = store.requests().len() - before;
     assert!(reads <= 2, "{reads} reads");
 }
+
+/// The race as processes on one machine have it, on real files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn racing_commits_on_files_are_applied_once_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", dir.path().display());
+    let setup = Catalogue::open(crate::open_object_store(&url).unwrap(), options())
+        .await
+        .unwrap();
+    for n in 0..4 {
+        setup.commit(open_stream(n)).await.unwrap();
+    }
+    let tasks: Vec<_> = (0..4)
+        .map(|n| tokio::spawn(writer(crate::open_object_store(&url).unwrap(), n, 5)))
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let end = setup.refresh().await.unwrap();
+    assert_eq!(end.version(), CatalogueVersion(4 + 4 * 5));
+    assert_eq!(end.blocks().len(), 4 * 5);
+    let again = Catalogue::open(crate::open_object_store(&url).unwrap(), options())
+        .await
+        .unwrap();
+    assert_eq!(again.state(), end);
+}
