@@ -27,13 +27,22 @@ pub(super) struct OpenSegment {
     heads_bytes: u64,
 }
 
+/// Whether a segment may be opened in the space that is kept for this on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reserve {
+    /// It lets older segments go.
+    Use,
+    /// Nothing would come of it but a few more records.
+    Keep,
+}
+
 /// Bytes of applied requests after which the heads' memory is looked at.
 const ACCOUNT_EVERY_BYTES: u64 = 4 << 20;
 
 impl OpenSegment {
-    /// Opens a segment on `disk`, if need be in the space that is kept for this.
+    /// Opens a segment on `disk`.
     pub(super) fn create(
-        disk: &dyn LogDisk,
+        (disk, reserve): (&dyn LogDisk, Reserve),
         (stream, generation): (&Arc<StreamId>, Generation),
         first_seq: Seq,
         carried: &[CarriedKey],
@@ -55,7 +64,7 @@ impl OpenSegment {
         };
         let created = SegmentWriter::create(disk, &header, &keys);
         let writer = match created {
-            Err(e) if is_full(&e) && disk.release_reserve() => {
+            Err(e) if is_full(&e) && reserve == Reserve::Use && disk.release_reserve() => {
                 SegmentWriter::create(disk, &header, &keys)?
             }
             created => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use scoria_model::Seq;
 
-use super::append::OpenSegment;
+use super::append::{OpenSegment, Reserve};
 use super::{LogLoop, OPEN_SLOT, Payload};
 use crate::flush::FlushJob;
 use crate::segment::SegmentName;
@@ -88,8 +88,14 @@ impl LogLoop {
     fn open_segment(&mut self, generation: Generation, first_seq: Seq, carried: &[CarriedKey]) {
         let now = self.now();
         let stream = &self.slots[OPEN_SLOT].id;
+        let mut stats = self.slots.iter().map(|slot| slot.core.stats());
+        let reserve = if stats.any(|stats| stats.segments_awaiting_keys > 0) {
+            Reserve::Use
+        } else {
+            Reserve::Keep
+        };
         let created = OpenSegment::create(
-            &*self.parts.disk,
+            (&*self.parts.disk, reserve),
             (stream, generation),
             first_seq,
             carried,
@@ -106,7 +112,10 @@ impl LogLoop {
                 }
             }
             Err(error) => {
-                tracing::warn!(generation = generation.0, %error, "cannot open a log segment");
+                // Said once: it is tried every second.
+                if self.parts.health.refusing().is_none() {
+                    tracing::warn!(generation = generation.0, %error, "cannot open a log segment");
+                }
                 self.handle(
                     OPEN_SLOT,
                     Input::SegmentFailed {

@@ -90,6 +90,8 @@ pub struct StreamStats {
     pub queued_bytes: u64,
     /// Sealed generations whose records the catalogue does not hold yet.
     pub uncommitted_generations: usize,
+    /// Segments that go as soon as their retry keys are durable elsewhere.
+    pub segments_awaiting_keys: usize,
     pub durable: Seq,
     pub committed: Seq,
 }
@@ -230,6 +232,7 @@ impl<P> StreamCore<P> {
             retry_keys_forgotten_early: self.keys.forgotten_early(),
             queued_bytes: self.queue.bytes,
             uncommitted_generations: self.sealed.iter().filter(|s| !s.is_committed()).count(),
+            segments_awaiting_keys: self.sealed.iter().filter(|s| s.awaits_keys()).count(),
             durable: self.durable,
             committed: self.committed,
         }
@@ -426,7 +429,10 @@ impl<P> StreamCore<P> {
             return;
         }
         self.log = Log::Open;
-        self.log_failure = None;
+        if self.log_failure.take().is_some() {
+            // What hindered the log, a full disk say, may have hindered the flush as well.
+            self.hurry_flush(now);
+        }
         self.keys_carried = true;
         self.open = Some(OpenGeneration {
             number: generation,

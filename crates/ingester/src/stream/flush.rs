@@ -64,6 +64,11 @@ impl Sealed {
     pub(super) fn is_committed(&self) -> bool {
         self.committed_at.is_some()
     }
+
+    /// Whether only the retry keys in its segment keep that from being deleted.
+    pub(super) fn awaits_keys(&self) -> bool {
+        self.is_committed() && self.segment == Presence::Kept
+    }
 }
 
 impl<P> StreamCore<P> {
@@ -97,6 +102,16 @@ impl<P> StreamCore<P> {
                 });
             }
             _ => {}
+        }
+    }
+
+    /// Ends a pause between attempts.
+    pub(super) fn hurry_flush(&mut self, now: Now) {
+        if let Some(flush) = &mut self.flush {
+            match &mut flush.stage {
+                Stage::UploadPaused(at) | Stage::CommitPaused(at) => *at = now.monotonic,
+                Stage::Uploading | Stage::Committing => {}
+            }
         }
     }
 
@@ -218,7 +233,7 @@ impl<P> StreamCore<P> {
         let carried = self.keys_carried;
         for sealed in &mut self.sealed {
             let keys_safe = carried || now.monotonic >= sealed.keys_expire_at;
-            if sealed.is_committed() && keys_safe && sealed.segment == Presence::Kept {
+            if sealed.awaits_keys() && keys_safe {
                 sealed.segment = Presence::Gone;
                 effects.push(Effect::DeleteSegment(sealed.number));
             }

@@ -214,6 +214,35 @@ fn failing_flushes_back_off_turn_red_and_recover() {
 }
 
 #[test]
+fn a_log_that_recovers_hurries_the_flush() {
+    let mut rig = Rig::ready();
+    rig.push(&[1]);
+    rig.appended();
+    rig.push(&[2]);
+    rig.append_fails(0);
+    for _ in 0..6 {
+        let (number, ..) = rig.flushing.take().unwrap();
+        rig.input(Input::UploadFailed {
+            generation: Generation(number),
+            reason: "no space".into(),
+        });
+        rig.wait(40);
+        if rig.opening.is_some() {
+            rig.open_fails();
+        }
+    }
+    let (number, ..) = rig.flushing.take().unwrap();
+    rig.input(Input::UploadFailed {
+        generation: Generation(number),
+        reason: "no space".into(),
+    });
+    rig.wait(1);
+    assert!(rig.flushing.is_none());
+    rig.opened();
+    assert!(rig.flushing.is_some());
+}
+
+#[test]
 fn a_zombie_is_fenced() {
     let mut rig = Rig::ready();
     rig.push(&[1]);
