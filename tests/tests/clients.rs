@@ -353,22 +353,22 @@ fn each_sdk_is_understood() {
         match verdict {
             Verdict::Found { share, seconds } => {
                 let (function, percent) = (client.function, 100.0 * share);
-                println!("ok: {name}: {function} has {percent:.1} % of {seconds:.1} s");
+                eprintln!("ok: {name}: {function} has {percent:.1} % of {seconds:.1} s");
             }
             Verdict::Skipped { missing } => {
-                println!("SKIPPED: {name}: this machine does not answer `{missing}`");
+                eprintln!("SKIPPED: {name}: this machine does not answer `{missing}`");
                 skipped += 1;
                 if required.split_whitespace().any(|required| required == name) {
                     failed.push(name);
                 }
             }
             Verdict::Failed { why } => {
-                println!("FAILED: {name}: {why}");
+                eprintln!("FAILED: {name}: {why}");
                 failed.push(name);
             }
         }
     }
-    println!("{skipped} of {} clients SKIPPED", CLIENTS.len());
+    eprintln!("{skipped} of {} clients SKIPPED", CLIENTS.len());
     assert!(
         failed.is_empty(),
         "failed: {failed:?}; the server's log ends:\n{}",

@@ -304,3 +304,44 @@ async fn a_gzip_bomb_as_a_body_is_refused_by_its_limit() {
     assert_eq!(error.kind(), RefusalKind::TooLarge);
     assert_eq!(house.bodies.used(), 0);
 }
+
+#[tokio::test]
+async fn damage_anywhere_is_answered_and_leaves_no_memory_behind() {
+    let house = House::new(Limits {
+        ingestion_rate_bytes: 0,
+        ..Limits::default()
+    });
+    let raw = "name=app&spyName=rbspy&format=pprof";
+    let config = br#"{"cpu":{"display-name":"cpu"}}"#;
+    let whole_form = form(&[("profile", &gzip(&good())), ("sample_type_config", config)]);
+    let bodies: [(Option<&str>, Vec<u8>); 3] = [
+        (None, good()),
+        (None, gzip(&good())),
+        (Some(FORM), whole_form),
+    ];
+    // A walk through positions and values that is the same at every run.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for (content_type, body) in &bodies {
+        for _ in 0..400 {
+            let mut damaged = body.clone();
+            for _ in 0..=next(3) {
+                let at = next(damaged.len());
+                match next(4) {
+                    0 => damaged.truncate(at + 1),
+                    1 => damaged[at] = next(256) as u8,
+                    2 => damaged[at] ^= 1 << next(8),
+                    _ => damaged.insert(at, next(256) as u8),
+                }
+            }
+            // Whether it is taken depends on what was hit; that it is answered does not.
+            drop(send(&house, raw, *content_type, damaged).await);
+            assert_eq!(house.bodies.used(), 0);
+        }
+    }
+}
