@@ -106,27 +106,32 @@ impl Memory {
         self.resident.load(Ordering::Relaxed)
     }
 
-    /// The bound of a cache, kept to a small part of the limit.
+    /// The bound of one of the two caches (pages of blocks, and what was decoded of them), kept to
+    /// a small part of the limit so that they fit beside the shares.
     pub fn cache_bytes(&self, wanted: u64) -> u64 {
-        wanted.min(self.limit / 10)
+        wanted.min(self.limit / 12)
     }
 
-    /// Starts the sampler; it ends when nobody holds this memory any more.
+    /// Takes a first sample and starts the sampler; it ends when nobody holds this memory any more.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn sample(&self) -> std::io::Result<()> {
         let resident = Arc::downgrade(&self.resident);
-        let memory = self.clone_marks();
+        let marks = self.clone_marks();
         let page = page_bytes();
+        let take = move |resident: &AtomicU64| {
+            if let Some(bytes) = resident_bytes(page) {
+                resident.store(bytes, Ordering::Relaxed);
+                marks.judge(bytes);
+            }
+        };
+        take(&self.resident);
         thread::Builder::new()
             .name("memory-sampler".to_owned())
             .spawn(move || {
                 while let Some(resident) = resident.upgrade() {
-                    if let Some(bytes) = resident_bytes(page) {
-                        resident.store(bytes, Ordering::Relaxed);
-                        memory.judge(bytes);
-                    }
+                    take(&resident);
                     drop(resident);
                     thread::sleep(SAMPLE_EVERY);
                 }
@@ -268,7 +273,7 @@ mod tests {
             Memory::new(&greedy)
                 .unwrap_err()
                 .to_string()
-                .contains("130 %")
+                .contains("122 %")
         );
     }
 

@@ -370,3 +370,24 @@ async fn label_names_beyond_the_plain_ones_need_the_capability() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn without_memory_writes_are_told_to_come_back_and_reads_go_on() {
+    // Any process holds more than a hundredth of this.
+    let server = Running::start(&["memory.limit=64MiB", "memory.shed_percent=1"]).await;
+    let path = "/ingest?name=app&format=pprof";
+    let shed = server.post(path).body(pprof()).send().await.unwrap();
+    assert_eq!(shed.status(), 503);
+    assert!(shed.headers().contains_key("retry-after"));
+    let told: serde_json::Value = shed.json().await.unwrap();
+    assert_eq!(told["code"], "unavailable");
+    let pushed = server
+        .post("/push.v1.PusherService/Push")
+        .header("content-type", "application/json");
+    let answer = pushed.body("{}").send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(server.query("ProfileTypes", "{}").await.0, 200);
+    assert_eq!(server.get("/ready").await.status(), 200);
+    server.stop().await;
+}

@@ -30,10 +30,10 @@ impl Default for MemoryConfig {
     fn default() -> Self {
         Self {
             limit: MemoryLimit::Auto,
-            heads_percent: 35,
+            heads_percent: 30,
             flush_percent: 15,
-            queries_percent: 20,
-            bodies_percent: 15,
+            queries_percent: 15,
+            bodies_percent: 12,
             shed_percent: 90,
         }
     }
