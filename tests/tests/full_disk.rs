@@ -35,18 +35,18 @@ impl Drop for Tmpfs<'_> {
 /// Large and hard to compress, so that the log fills soon.
 fn bulky(n: u64) -> TestProfile {
     let stacks = (0..200).map(|i| {
-        let name = |salt: u64| {
-            format!(
-                "f{:016x}",
-                (n * 1000 + i)
-                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                    .rotate_left(salt as u32 * 7)
-                    ^ salt
-            )
-        };
+        let name = |depth: u64| format!("f{:016x}", scatter((n * 1000 + i) * 8 + depth));
         ((0..8).map(name).collect(), 1)
     });
     TestProfile::cpu(now_ns(), stacks)
+}
+
+/// SplitMix64's finaliser: no number looks like another's.
+fn scatter(n: u64) -> u64 {
+    let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn writes_stop_reads_go_on_and_space_heals() {
     let server = ServerProcess::start(&data, &[]);
     assert_eq!(server.ingest(SERVICE, &marker).map(|a| a.status), Some(200));
 
-    let refused = (0..400)
+    let refused = (0..1000)
         .map(|n| server.ingest(SERVICE, &bulky(n)).expect("an answer"))
         .find(|a| a.status != 200);
     let refused = refused.expect("eight megabytes fill up");

@@ -240,10 +240,6 @@ fn committed(pin: Option<&proto::Pin>) -> Result<HashMap<StreamId, Seq>, Status>
         .collect()
 }
 
-#[allow(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
 fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
@@ -258,10 +254,6 @@ fn unanswered(error: SelectError) -> Status {
     Status::new(code, error.to_string())
 }
 
-#[allow(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
 fn refused(refusal: Refusal) -> Status {
     let code = match refusal {
         Refusal::Overloaded { .. } => Code::ResourceExhausted,
