@@ -10,6 +10,8 @@
 //! - Above `memory.shed_percent` of the limit, as the kernel counts it, writes are refused until
 //!   it has fallen a little below, whatever the shares say.
 
+mod figures;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use scoria_model::ByteBudget;
 
 use crate::config::{MemoryConfig, MemoryLimit};
@@ -94,6 +97,11 @@ impl Memory {
             resident: Arc::default(),
             shedding: Arc::default(),
         })
+    }
+
+    /// Shows the shares among the process's metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(figures::Figures(self.clone())));
     }
 
     /// Whether writes are refused because the process holds too much memory.
@@ -275,6 +283,20 @@ mod tests {
                 .to_string()
                 .contains("122 %")
         );
+    }
+
+    #[test]
+    fn the_shares_are_shown() {
+        let memory = Memory::new(&config(1 << 30)).unwrap();
+        let permit = memory.queries.try_acquire(7).unwrap();
+        let mut registry = Registry::default();
+        memory.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let line = "scoria_memory_used_bytes{share=\"queries\"} 7";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("scoria_memory_shedding 0"));
+        drop(permit);
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Server {
 
         let mut registry = Registry::default();
         telemetry::register_process(&mut registry);
+        memory.register(&mut registry);
         let readiness = Arc::new(Readiness::default());
         let app = App::new(
             Arc::clone(&config),

@@ -391,3 +391,41 @@ async fn without_memory_writes_are_told_to_come_back_and_reads_go_on() {
     assert_eq!(server.get("/ready").await.status(), 200);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn render_by_its_parameters() {
+    let server = Running::start(&[]).await;
+    server.push("shop").await;
+    let query = format!("query={CPU}%7Bservice_name%3D%22shop%22%7D");
+    let table = [
+        (format!("{query}&from=now-1h&until=now"), 200),
+        (query.clone(), 200),
+        (format!("{query}&from=now-1h&max-nodes=0"), 200),
+        (format!("{query}&from=now-1h&max-nodes=invalid"), 200),
+        (format!("{query}&from=now-1h&aggregation=invalid"), 200),
+        (
+            format!("{query}&from=now-1h&groupBy=service_name&groupBy=x"),
+            200,
+        ),
+        (format!("{query}&from=now-1h&max-nodes=2000000"), 400),
+        (format!("{query}&from=0"), 400),
+        (format!("{query}&from=now-1h&until=0"), 400),
+        (format!("{query}&from=now&until=now-1h"), 400),
+        ("from=now-1h".to_owned(), 400),
+        ("query=%7B%7D&from=now-1h".to_owned(), 400),
+        ("query=cpu%7B%7D&from=now-1h".to_owned(), 400),
+        (format!("query={CPU}%7Ba%3D&from=now-1h"), 400),
+    ];
+    for (query, status) in table {
+        let answer = server.get(&format!("/pyroscope/render?{query}")).await;
+        assert_eq!(answer.status().as_u16(), status, "{query}");
+        let body: serde_json::Value = answer.json().await.unwrap();
+        if status == 400 {
+            assert_eq!(body["code"], "invalid_argument", "{query}");
+        } else {
+            assert_eq!(body["flamebearer"]["names"][0], "total", "{query}");
+            assert_eq!(body["metadata"]["units"], "samples");
+        }
+    }
+    server.stop().await;
+}
