@@ -10,6 +10,7 @@
 //! - Dropping a [`RunningIngester`] without a shutdown leaves everything as a crash would.
 
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -104,10 +105,14 @@ impl Ingester {
         settings: Settings,
         components: Components,
     ) -> Result<RunningIngester, StartError> {
-        let state = components.catalogue.refresh().await?;
+        components.catalogue.refresh().await?;
+        // First of all a commit of our own: once it stands, no late write of an earlier life can
+        // move what is committed of that life's stream, so that the log is read against the truth.
+        let own = open_own_stream(&settings, &components).await?;
+        let state = components.catalogue.state();
         let replayed = read_log(&disk, &state, &components).await?;
         components.metrics.replayed(replayed.figures);
-        let opened = open_streams(&settings, &components, &replayed).await?;
+        let opened = open_unknown_streams(&settings, &components, (own, &replayed)).await?;
         let (events, received) = channel();
         let (jobs, asked) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
@@ -246,19 +251,27 @@ struct OpenedStreams {
     state: Arc<CatalogueState>,
 }
 
-/// Opens this incarnation's stream, and those of the log that the catalogue does not know.
-async fn open_streams(
+/// Opens this incarnation's stream.
+async fn open_own_stream(
     settings: &Settings,
     components: &Components,
-    replayed: &Replay,
-) -> Result<OpenedStreams, StartError> {
-    let catalogue = &components.catalogue;
+) -> Result<Arc<StreamId>, StartError> {
     let own = Arc::new(StreamId {
         node: settings.node.clone(),
         incarnation: Incarnation(RandomState::new().hash_one(components.clock.now().nanos())),
         n: 0,
     });
     open_stream(settings, components, &own).await?;
+    Ok(own)
+}
+
+/// Opens those streams of the log that the catalogue does not know.
+async fn open_unknown_streams(
+    settings: &Settings,
+    components: &Components,
+    (own, replayed): (Arc<StreamId>, &Replay),
+) -> Result<OpenedStreams, StartError> {
+    let catalogue = &components.catalogue;
     for old in &replayed.streams {
         if catalogue.state().stream(&old.stream).is_none() {
             tracing::warn!(stream = %old.stream,
@@ -325,6 +338,7 @@ fn slots(
     let mut slots = vec![StreamSlot {
         id: Arc::clone(&opened.own),
         core,
+        undeleted: VecDeque::new(),
     }];
     let mut all_effects = vec![effects];
     for old in with_unlogged(settings, opened, replayed.streams) {
@@ -357,6 +371,7 @@ fn slots(
         slots.push(StreamSlot {
             id: old.stream,
             core,
+            undeleted: VecDeque::new(),
         });
         all_effects.push(effects);
     }

@@ -69,6 +69,9 @@ pub(crate) const OPEN_SLOT: usize = 0;
 pub(crate) struct StreamSlot {
     pub(crate) id: Arc<StreamId>,
     pub(crate) core: StreamCore<Payload>,
+    /// Generations whose segments are to be deleted, oldest first. A later segment's `first_seq`
+    /// says which records of an older one do not count, so that it must not go before it.
+    pub(crate) undeleted: VecDeque<Generation>,
 }
 
 /// What the log thread works with.

@@ -63,7 +63,10 @@ impl LogLoop {
                 tracing::info!(stream = %self.slots[slot].id, generation = generation.0, to = to.0,
                     "a generation is committed");
             }
-            Effect::DeleteSegment(generation) => self.delete_segment(slot, generation),
+            Effect::DeleteSegment(generation) => {
+                self.slots[slot].undeleted.push_back(generation);
+                self.delete_segments(slot);
+            }
             Effect::DropHeads(generation) => {
                 self.parts.tails.remove(&self.slots[slot].id, generation);
             }
@@ -163,18 +166,23 @@ impl LogLoop {
         let _ = self.parts.flusher.send(job(target));
     }
 
-    fn delete_segment(&self, slot: usize, generation: Generation) {
-        let name = SegmentName {
-            stream: (*self.slots[slot].id).clone(),
-            generation,
-        }
-        .to_string();
-        if self.parts.keep.contains(&name) {
-            return;
-        }
-        if let Err(error) = self.parts.disk.delete(&name) {
-            tracing::warn!(segment = name, %error,
-                "cannot delete a log segment; tried again at the next start");
+    /// Deletes the segments that are due, oldest first, as far as the disk lets it.
+    fn delete_segments(&mut self, slot: usize) {
+        let stream = &mut self.slots[slot];
+        while let Some(&generation) = stream.undeleted.front() {
+            let name = SegmentName {
+                stream: (*stream.id).clone(),
+                generation,
+            }
+            .to_string();
+            if !self.parts.keep.contains(&name)
+                && let Err(error) = self.parts.disk.delete(&name)
+            {
+                tracing::warn!(segment = name, %error,
+                    "cannot delete a log segment; tried again with the next one and at the next start");
+                return;
+            }
+            stream.undeleted.pop_front();
         }
     }
 }
