@@ -3,8 +3,8 @@
 use arrow::array::{Array, MapArray, StringArray};
 use scoria_model::Labels;
 
-use super::columns::{column, missing};
 use super::Sources;
+use super::columns::{column, missing};
 use crate::{BlockError, DatasetMeta, Table};
 
 const TABLE: Table = Table::Series;
