@@ -64,12 +64,12 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
         figure("acknowledged p99", at(0.99), "ms"),
         figure(
             "log bytes per profile",
-            after.since(&before, "scoria_log_appended_bytes_total") / profiles,
+            after.since(&before, "scoria_ingester_log_bytes_total") / profiles,
             "B",
         ),
         figure(
-            "head bytes per sample",
-            ratio(&after, "scoria_head_sample_bytes", "scoria_head_samples"),
+            "head bytes per profile",
+            after.since(&before, "scoria_ingester_heads_bytes") / profiles,
             "B",
         ),
         figure(
@@ -78,10 +78,6 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
             "MB",
         ),
     ])
-}
-
-fn ratio(metrics: &super::client::Metrics, above: &str, below: &str) -> f64 {
-    metrics.get(above) / metrics.get(below).max(1.0)
 }
 
 /// One encoded push.v1.PushRequest.
