@@ -31,9 +31,9 @@ pub(super) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     let started = Instant::now();
     let route = Route::of(request.uri().path());
     let protocol = protocol(request.headers());
-    let method = match protocol {
-        Some(Protocol::Grpc | Protocol::GrpcWeb) if route.is_rpc() => "gRPC",
-        _ => method_label(request.method()),
+    let (method, label) = match protocol {
+        Some(Protocol::Grpc | Protocol::GrpcWeb) if route.is_rpc() => ("gRPC", route.grpc_label()),
+        _ => (method_label(request.method()), route.label()),
     };
     let headers = request.headers().clone();
     let response = match answer(&app, route, request, next).await {
@@ -42,7 +42,7 @@ pub(super) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
         Err(fault) => fault.into_response(),
     };
     app.requests
-        .observe(method, route.label(), response.status(), started.elapsed());
+        .observe(method, label, response.status(), started.elapsed());
     response
 }
 

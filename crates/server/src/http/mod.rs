@@ -9,14 +9,17 @@ mod body;
 mod edge;
 mod fault;
 mod ingest;
+mod label_values;
 mod push;
 mod query;
 mod render;
+mod render_diff;
 mod requests;
 mod route;
 mod rpc;
 mod status;
 mod tenancy;
+mod url_parameters;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -117,6 +120,8 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/ingest", post(ingest::ingest))
         .route("/pyroscope/ingest", post(ingest::ingest))
         .route("/pyroscope/render", get(render::render))
+        .route("/pyroscope/render-diff", get(render_diff::render_diff))
+        .route("/pyroscope/label-values", get(label_values::label_values))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))

@@ -4,7 +4,6 @@
 //! - Parameters that mean nothing count as absent, as they do elsewhere; what is asked for by
 //!   `query` is checked.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -17,11 +16,12 @@ use scoria_querier::Merged;
 use scoria_query::render::flamebearer::{Graph, Timelines, json};
 use scoria_query::request::{Aggregation, ProfileFormat, SelectMergeStacktraces, SelectSeries};
 use scoria_query::selector::Matchers;
-use scoria_query::timeline::{parse_time, step_s};
+use scoria_query::timeline::step_s;
 
 use super::App;
 use super::fault::Fault;
 use super::query::fault_of;
+use super::url_parameters::UrlParameters;
 
 pub(super) async fn render(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
@@ -45,36 +45,20 @@ struct Parameters {
 
 impl Parameters {
     fn read(query: &str, now_ms: i64) -> Result<Self, Fault> {
-        let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> =
-            form_urlencoded::parse(query.as_bytes()).collect();
-        let first = |name: &str| {
-            let found = pairs.iter().find(|(key, _)| key == name);
-            found.map(|(_, value)| value.as_ref()).unwrap_or_default()
-        };
-        let selector = first("query");
-        if selector.is_empty() {
-            return Err(Fault::invalid("the parameter query is missing"));
-        }
-        let nodes = match first("maxNodes") {
-            "" => first("max-nodes"),
-            nodes => nodes,
-        };
+        let given = UrlParameters::of(query);
+        let selector = given.required("query")?;
         Ok(Self {
             kind: kind_of(selector)?,
             query: selector.to_owned(),
-            from_ms: parse_time(first("from"), now_ms),
-            until_ms: parse_time(first("until"), now_ms),
-            format: match first("format") {
+            from_ms: given.time_ms("from", now_ms),
+            until_ms: given.time_ms("until", now_ms),
+            format: match given.first("format") {
                 "dot" => ProfileFormat::Dot,
                 _ => ProfileFormat::Flamegraph,
             },
-            max_nodes: nodes.parse().ok().filter(|nodes| *nodes > 0),
-            group_by: pairs
-                .iter()
-                .filter(|(key, value)| key == "groupBy" && !value.is_empty())
-                .map(|(_, value)| value.clone().into_owned())
-                .collect(),
-            aggregation: match first("aggregation") {
+            max_nodes: given.max_nodes(),
+            group_by: given.all("groupBy"),
+            aggregation: match given.first("aggregation") {
                 "avg" => Aggregation::Average,
                 _ => Aggregation::Sum,
             },
@@ -83,7 +67,7 @@ impl Parameters {
 }
 
 /// The profile type that a query names in front of its braces, or as `__name__` inside them.
-fn kind_of(query: &str) -> Result<ProfileType, Fault> {
+pub(super) fn kind_of(query: &str) -> Result<ProfileType, Fault> {
     let matchers = Matchers::parse(query).map_err(|error| Fault::invalid(error.to_string()))?;
     let id = matchers
         .equal_to(names::PROFILE_TYPE)

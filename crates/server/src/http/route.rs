@@ -3,15 +3,19 @@
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
-    /// An RPC by its label in metrics.
+    /// An RPC, and its label in metrics when it comes over plain HTTP.
     Rpc {
+        path: &'static str,
         label: &'static str,
         writes: bool,
     },
     Ingest {
         label: &'static str,
     },
-    Render,
+    /// The older HTTP API of queries.
+    Legacy {
+        label: &'static str,
+    },
     /// Pages about the server itself, which belong to no tenant.
     Own {
         label: &'static str,
@@ -75,19 +79,23 @@ pub(super) const RPCS: [(&str, &str); 13] = [
 impl Route {
     pub(super) fn of(path: &str) -> Self {
         let own = |label| Self::Own { label };
+        let legacy = |label| Self::Legacy { label };
         match path {
             "/ingest" => Self::Ingest { label: "ingest" },
             "/pyroscope/ingest" => Self::Ingest {
                 label: "pyroscope_ingest",
             },
-            "/pyroscope/render" => Self::Render,
+            "/pyroscope/render" => legacy("pyroscope_render"),
+            "/pyroscope/render-diff" => legacy("pyroscope_render_diff"),
+            "/pyroscope/label-values" => legacy("pyroscope_label_values"),
             "/" => own("page"),
             "/ready" => own("ready"),
             "/metrics" => own("metrics"),
             "/api/v1/status/buildinfo" => own("api_v1_status_buildinfo"),
             "/api/v1/status/config" => own("api_v1_status_config"),
             _ => match RPCS.iter().find(|(rpc, _)| *rpc == path) {
-                Some((_, label)) => Self::Rpc {
+                Some((path, label)) => Self::Rpc {
+                    path,
                     label,
                     writes: path.starts_with("/push."),
                 },
@@ -98,9 +106,19 @@ impl Route {
 
     pub(super) const fn label(self) -> &'static str {
         match self {
-            Self::Rpc { label, .. } | Self::Ingest { label } | Self::Own { label } => label,
-            Self::Render => "pyroscope_render",
+            Self::Rpc { label, .. }
+            | Self::Ingest { label }
+            | Self::Legacy { label }
+            | Self::Own { label } => label,
             Self::Unknown => "other",
+        }
+    }
+
+    /// The label of a call over gRPC: its full name, as dashboards of gRPC services have it.
+    pub(super) const fn grpc_label(self) -> &'static str {
+        match self {
+            Self::Rpc { path, .. } => path,
+            other => other.label(),
         }
     }
 
@@ -111,14 +129,17 @@ impl Route {
 
     /// Whether it belongs to a tenant.
     pub(super) const fn has_tenant(self) -> bool {
-        matches!(self, Self::Rpc { .. } | Self::Ingest { .. } | Self::Render)
+        matches!(
+            self,
+            Self::Rpc { .. } | Self::Ingest { .. } | Self::Legacy { .. }
+        )
     }
 
     /// The one method that the route takes, if it takes one only.
     pub(super) const fn method(self) -> Option<&'static str> {
         match self {
             Self::Rpc { .. } | Self::Ingest { .. } => Some("POST"),
-            Self::Render | Self::Own { .. } => Some("GET"),
+            Self::Legacy { .. } | Self::Own { .. } => Some("GET"),
             Self::Unknown => None,
         }
     }
@@ -141,6 +162,7 @@ mod tests {
                 .replace(['.', '/'], "_");
             assert_eq!(derived, label);
             assert!(Route::of(path).has_tenant());
+            assert_eq!(Route::of(path).grpc_label(), path);
         }
         assert!(Route::of("/push.v1.PusherService/Push").writes());
         assert!(!Route::of("/querier.v1.QuerierService/Diff").writes());
