@@ -5,21 +5,79 @@
 
 use bytes::Bytes;
 use scoria_model::Timestamp;
+use scoria_pprof::Draft;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::ingest::form::SampleTypeConfig;
 
-/// One pprof with the labels of its series.
-#[derive(Debug, Clone)]
+/// One profile with the labels of its series.
+#[derive(Debug)]
 pub struct IncomingProfile {
     /// Which series of the request it belongs to; named in errors.
     pub series: usize,
     /// In the order given, repeated names included.
     pub labels: Vec<(String, String)>,
-    /// The pprof, plain or gzip.
-    pub raw: Bytes,
+    pub payload: Payload,
     /// The client's id for it; empty if it gave none. Makes a resend recognisable if it is a UUID.
     pub id: String,
     pub origin: Origin,
+}
+
+/// The profile itself.
+#[derive(Debug)]
+pub enum Payload {
+    /// A pprof, plain or gzip.
+    Pprof(Bytes),
+    /// What a decoder of another format made.
+    Draft(DraftPayload),
+}
+
+/// One of the profiles that an upload in another format than pprof came apart into.
+#[derive(Debug)]
+pub struct DraftPayload {
+    /// Boxed: a request can hold many profiles, and most are pprofs. Taken when it is prepared.
+    pub draft: Option<Box<Draft>>,
+    /// Of the upload: what it says and how it says it, so that a resend has the same one.
+    pub digest: UploadDigest,
+    /// Which profile of the upload it is; decoding is deterministic, so a resend counts alike.
+    pub nth: u32,
+    /// Its share of the bytes that were sent, for the metrics.
+    pub wire_bytes: u64,
+}
+
+/// A hash by which a resent upload is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadDigest(pub [u8; 16]);
+
+impl UploadDigest {
+    /// Of everything that makes the upload what it is: its body, and whatever beside the tenant
+    /// and the labels decides how it is read. Never anything that a resend has anew.
+    pub fn of(pieces: &[&[u8]]) -> Self {
+        let mut hash = Xxh3::new();
+        for piece in pieces {
+            hash.update(&(piece.len() as u64).to_le_bytes());
+            hash.update(piece);
+        }
+        Self(hash.digest128().to_be_bytes())
+    }
+}
+
+impl Payload {
+    /// Bytes as they were sent.
+    pub(crate) const fn wire_bytes(&self) -> u64 {
+        match self {
+            Self::Pprof(raw) => raw.len() as u64,
+            Self::Draft(part) => part.wire_bytes,
+        }
+    }
+
+    /// How large the profile is, decompressed.
+    pub(crate) fn expected_bytes(&self) -> u64 {
+        match self {
+            Self::Pprof(raw) => crate::prepare::expected_bytes(raw, u64::MAX),
+            Self::Draft(part) => part.draft.as_ref().map_or(0, |draft| draft.size()),
+        }
+    }
 }
 
 /// By which way a profile came in, as far as its treatment depends on it.

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use scoria_model::labels::names;
 use scoria_model::{DiscardReason, TenantId};
 
-use crate::incoming::{IncomingProfile, IngestOrigin, Origin};
+use crate::incoming::{IncomingProfile, IngestOrigin, Origin, Payload};
 use crate::outcome::{Outcome, PushError, PushSummary, RefusalKind};
 use crate::push::Distributor;
 use content::{Content, ContentError};
@@ -146,7 +146,7 @@ impl Distributor {
 fn profile_of(query: IngestQuery, form: PprofForm) -> Option<IncomingProfile> {
     Some(IncomingProfile {
         series: 0,
-        raw: form.profile?,
+        payload: Payload::Pprof(form.profile?),
         labels: labels_of(&query),
         id: String::new(),
         origin: Origin::Ingest(IngestOrigin {

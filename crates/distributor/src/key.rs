@@ -13,11 +13,12 @@ use scoria_model::{RetryKey, TenantId};
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::incoming::{IncomingProfile, Origin};
+use crate::incoming::{IncomingProfile, Origin, Payload};
 
 const BY_ID: u8 = 1;
 const BY_CONTENT: u8 = 2;
 const FRESH: u8 = 3;
+const BY_UPLOAD: u8 = 4;
 
 /// Makes keys.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Keys {
     }
 
     /// The key of one upload. Its client's id decides if it is a UUID; else, if `by_content` says
-    /// so, the labels, the times and the bytes; else nothing does and the key is a new one.
+    /// so, the labels, the times and the bytes of the upload; else nothing does and the key is a new one.
     pub(crate) fn key(
         &self,
         tenant: &TenantId,
@@ -56,20 +57,37 @@ impl Keys {
             put(&mut hash, tenant.as_str().as_bytes());
             hash.update(id.as_bytes());
             put_labels(&mut hash, profile);
-        } else if by_content == ByContent::Recognise {
-            hash.update(&[BY_CONTENT]);
-            put(&mut hash, tenant.as_str().as_bytes());
-            put_labels(&mut hash, profile);
-            if let Origin::Ingest(origin) = &profile.origin {
-                put(&mut hash, origin.times_given.as_bytes());
+            if let Payload::Draft(part) = &profile.payload {
+                hash.update(&part.nth.to_le_bytes());
             }
-            put(&mut hash, &profile.raw);
+        } else if by_content == ByContent::Recognise {
+            put_content(&mut hash, tenant, profile);
         } else {
             hash.update(&[FRESH]);
             hash.update(&self.seed);
             hash.update(&self.made.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         }
         RetryKey(hash.digest128().to_be_bytes())
+    }
+}
+
+fn put_content(hash: &mut Xxh3, tenant: &TenantId, profile: &IncomingProfile) {
+    let kind = match &profile.payload {
+        Payload::Pprof(_) => BY_CONTENT,
+        Payload::Draft(_) => BY_UPLOAD,
+    };
+    hash.update(&[kind]);
+    put(hash, tenant.as_str().as_bytes());
+    put_labels(hash, profile);
+    if let Origin::Ingest(origin) = &profile.origin {
+        put(hash, origin.times_given.as_bytes());
+    }
+    match &profile.payload {
+        Payload::Pprof(raw) => put(hash, raw),
+        Payload::Draft(part) => {
+            hash.update(&part.digest.0);
+            hash.update(&part.nth.to_le_bytes());
+        }
     }
 }
 
@@ -104,7 +122,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
-            raw: Bytes::from_static(raw.as_bytes()),
+            payload: Payload::Pprof(Bytes::from_static(raw.as_bytes())),
             id: id.to_owned(),
             origin: Origin::Push,
         }

@@ -10,7 +10,7 @@
 //!                     one call an ingester, all parts of the request ──► outcomes
 //! ```
 //!
-//! [`ingest`] reads what the old HTTP API leaves to be guessed and ends in the same
+//! [`decoded`] is where every format but pprof joins in. [`ingest`] reads what the old HTTP API leaves to be guessed and ends in the same
 //! [`Distributor::push`].
 //!
 //! # Invariants
@@ -25,6 +25,7 @@
 //! How profiles are stored and queried, and by which protocol they came: listeners turn requests
 //! into [`IncomingProfile`]s and [`RefusalKind`]s into the status codes of their protocol.
 
+pub mod decoded;
 pub mod incoming;
 pub mod ingest;
 mod key;
@@ -35,7 +36,8 @@ mod push;
 mod rate;
 pub mod tenants;
 
-pub use incoming::{IncomingProfile, IngestOrigin, Origin};
+pub use decoded::{DecodedProfile, DecodedUpload};
+pub use incoming::{DraftPayload, IncomingProfile, IngestOrigin, Origin, Payload, UploadDigest};
 pub use ingest::{IngestError, IngestRequest};
 pub use metrics::Metrics;
 pub use outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};

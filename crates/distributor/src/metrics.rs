@@ -366,7 +366,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::incoming::Origin;
+    use crate::incoming::{Origin, Payload};
 
     #[test]
     fn names_are_the_ones_that_dashboards_read() {
@@ -382,7 +382,7 @@ mod tests {
             &IncomingProfile {
                 series: 0,
                 labels: vec![("otel.scope.name".to_owned(), "mine".to_owned())],
-                raw: Bytes::new(),
+                payload: Payload::Pprof(Bytes::new()),
                 id: String::new(),
                 origin: Origin::Push,
             },

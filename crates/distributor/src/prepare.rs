@@ -26,16 +26,19 @@ use scoria_model::labels::names;
 use scoria_model::part::Part;
 use scoria_model::{ByteBudget, Clock, DiscardReason, Limits, Permit, TenantId, Timestamp};
 use scoria_pprof::gunzip::is_gzip;
-use scoria_pprof::{Decompressor, Dropped, GunzipError, Ingest, Normalised, Normaliser, Upload};
+use scoria_pprof::{
+    About, Decompressor, Draft, Dropped, GunzipError, Ingest, Normalised, Normaliser, Rejection,
+    Upload,
+};
 
-use crate::incoming::{IncomingProfile, Origin};
+use crate::incoming::{IncomingProfile, Origin, Payload};
 use crate::key::{ByContent, Keys};
 use crate::metrics::{Metrics, Received, name_of};
 use crate::outcome::{Refusal, RefusalKind};
 use crate::rate::RateLimiter;
 
 /// When to come again after the memory ran out: it is given back within a request's time.
-const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
 const GZIP_MEMBER: [u8; 3] = [0x1f, 0x8b, 8];
 /// No deflate stream expands more than this.
 const EXPANSION_MAX: u64 = 1032;
@@ -110,11 +113,11 @@ impl Batch<'_> {
     /// The request as a whole breaks a limit.
     pub(crate) fn prepare(
         mut self,
-        profiles: &[IncomingProfile],
+        profiles: &mut [IncomingProfile],
     ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
         let mut worker = self.preparation.workers.take();
         let prepared = profiles
-            .iter()
+            .iter_mut()
             .map(|profile| match self.profile(&mut worker, profile) {
                 Err(Stop::Request(refusal)) => Err(refusal),
                 other => Ok(other),
@@ -124,7 +127,7 @@ impl Batch<'_> {
         if let Err(refusal) = &prepared {
             let reason = refusal.kind.reason();
             for profile in profiles {
-                self.discarded(reason, profile.raw.len() as u64);
+                self.discarded(reason, profile.payload.wire_bytes());
             }
         }
         prepared
@@ -133,31 +136,27 @@ impl Batch<'_> {
     fn profile(
         &mut self,
         worker: &mut Worker,
-        profile: &IncomingProfile,
+        profile: &mut IncomingProfile,
     ) -> Result<Prepared, Stop> {
         let started = self.preparation.clock.monotonic();
         self.preparation.metrics.arrived(self.tenant, profile);
-        let labels: Vec<(&str, &str)> = profile
-            .labels
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-
-        let mut charged = profile.raw.len() as u64;
-        let result = self
-            .decompressed(&mut worker.decompressor, &profile.raw, &labels)
-            .map_err(Stop::from)
-            .and_then(|(plain, mut permit)| {
-                charged = plain.len() as u64 + label_bytes(&labels);
-                self.charge(plain.len() as u64, charged)?;
-                let normalised =
-                    self.normalised(&mut worker.normaliser, profile, &labels, plain)?;
-                let part = encode(&normalised.part, plain.len());
-                permit.shrink_to(part.len() as u64);
-                let grow = (part.len() as u64).saturating_sub(permit.bytes());
-                permit.grow(grow).map_err(overloaded)?;
-                Ok((normalised, part, permit))
-            });
+        let draft = match &mut profile.payload {
+            Payload::Pprof(_) => None,
+            Payload::Draft(part) => part.draft.take(),
+        };
+        let profile = &*profile;
+        let pairs = profile.labels.iter();
+        let labels: Vec<(&str, &str)> = pairs.map(|(name, value)| (&**name, &**value)).collect();
+        let mut charged = profile.payload.wire_bytes();
+        let result = match draft {
+            None => self.take_pprof(worker, profile, &labels, &mut charged),
+            Some(draft) => self.take_draft(
+                &mut worker.normaliser,
+                (profile, *draft),
+                &labels,
+                &mut charged,
+            ),
+        };
         match result {
             Ok((normalised, part, permit)) => {
                 let took = self.preparation.clock.monotonic().saturating_sub(started);
@@ -180,6 +179,58 @@ impl Batch<'_> {
             }
             Err(stop) => Err(stop),
         }
+    }
+
+    /// Decompresses and normalises; `charged` becomes what the profile costs once that is known.
+    fn take_pprof(
+        &mut self,
+        worker: &mut Worker,
+        profile: &IncomingProfile,
+        labels: &[(&str, &str)],
+        charged: &mut u64,
+    ) -> Result<(Normalised, Bytes, Permit), Stop> {
+        let raw = match &profile.payload {
+            Payload::Pprof(raw) => &raw[..],
+            Payload::Draft(_) => &[],
+        };
+        let (plain, mut permit) = self.decompressed(&mut worker.decompressor, raw, labels)?;
+        *charged = plain.len() as u64 + label_bytes(labels);
+        self.charge(plain.len() as u64, *charged)?;
+        let normaliser = &mut worker.normaliser;
+        let normalised = self.normalised(profile, labels, |about, limits| {
+            let upload = Upload {
+                pprof: plain,
+                labels: about.labels,
+                origin: about.origin,
+                key: about.key,
+                now: about.now,
+            };
+            normaliser.normalise(&upload, limits)
+        })?;
+        let part = encode(&normalised.part, plain.len());
+        cover(&mut permit, &part)?;
+        Ok((normalised, part, permit))
+    }
+
+    /// As [`take_pprof`](Self::take_pprof), with a draft that has paid for its memory itself.
+    fn take_draft(
+        &mut self,
+        normaliser: &mut Normaliser,
+        (profile, draft): (&IncomingProfile, Draft),
+        labels: &[(&str, &str)],
+        charged: &mut u64,
+    ) -> Result<(Normalised, Bytes, Permit), Stop> {
+        let size = draft.size();
+        *charged = size + label_bytes(labels);
+        self.charge(size, *charged)?;
+        let permit = self.preparation.bodies.try_acquire(size);
+        let mut permit = permit.map_err(overloaded)?;
+        let normalised = self.normalised(profile, labels, |about, limits| {
+            normaliser.normalise_draft(draft, about, limits)
+        })?;
+        let part = encode(&normalised.part, size as usize);
+        cover(&mut permit, &part)?;
+        Ok((normalised, part, permit))
     }
 
     /// The plain bytes, with a permit for them.
@@ -251,10 +302,9 @@ impl Batch<'_> {
 
     fn normalised(
         &self,
-        normaliser: &mut Normaliser,
         profile: &IncomingProfile,
         labels: &[(&str, &str)],
-        plain: &[u8],
+        normalise: impl FnOnce(&About<'_>, &Limits) -> Result<Normalised, Rejection>,
     ) -> Result<Normalised, Refusal> {
         let by_content = if self.limits.deduplicate_by_content {
             ByContent::Recognise
@@ -268,8 +318,7 @@ impl Batch<'_> {
             }),
             Origin::Push => None,
         };
-        let upload = Upload {
-            pprof: plain,
+        let about = About {
             labels,
             origin: match &profile.origin {
                 Origin::Push => scoria_pprof::Origin::Push,
@@ -282,8 +331,7 @@ impl Batch<'_> {
             key: self.preparation.keys.key(self.tenant, profile, by_content),
             now: self.now,
         };
-        normaliser
-            .normalise(&upload, self.limits)
+        normalise(&about, self.limits)
             .map_err(|rejection| Refusal::invalid(rejection.reason, rejection.message))
     }
 
@@ -307,7 +355,7 @@ impl Batch<'_> {
             self.tenant,
             &Received {
                 name: name.unwrap_or_else(|| name_of(profile)),
-                compressed: profile.raw.len() as u64,
+                compressed: profile.payload.wire_bytes(),
                 decompressed: charged,
                 samples: normalised.stats.samples,
                 samples_bytes: samples_bytes as u64,
@@ -359,7 +407,8 @@ impl Batch<'_> {
 impl Refusal {
     /// With the place of the profile in its request, where a request can hold several.
     fn of(mut self, profile: &IncomingProfile) -> Self {
-        if matches!(profile.origin, Origin::Push) {
+        let is_pprof = matches!(profile.payload, Payload::Pprof(_));
+        if is_pprof && matches!(profile.origin, Origin::Push) {
             let series = profile.series;
             let id = if profile.id.is_empty() {
                 "without ID".to_owned()
@@ -382,6 +431,15 @@ fn overloaded(exceeded: scoria_model::budget::BudgetExceeded) -> Refusal {
         },
         message: format!("{exceeded}; retry in a second, or give the server more memory"),
     }
+}
+
+/// Leaves the permit to cover the part, whatever it covered before.
+fn cover(permit: &mut Permit, part: &Bytes) -> Result<(), Refusal> {
+    let bytes = part.len() as u64;
+    permit.shrink_to(bytes);
+    permit
+        .grow(bytes.saturating_sub(permit.bytes()))
+        .map_err(overloaded)
 }
 
 fn label_bytes(labels: &[(&str, &str)]) -> u64 {

@@ -19,6 +19,7 @@ use futures::future::join_all;
 use prometheus_client::registry::Registry;
 use scoria_cluster::{Membership, Place};
 use scoria_model::{ByteBudget, Clock, DiscardReason, Labels, NodeId, TenantId};
+use scoria_pprof::DraftTerms;
 use scoria_proto::ingester::{self, IngesterClient, PushRequest};
 use tokio::sync::Semaphore;
 use tonic::Code;
@@ -28,7 +29,7 @@ use crate::incoming::IncomingProfile;
 use crate::key::Keys;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
-use crate::prepare::{Preparation, Prepared, Stop, Workers, expected_bytes, service_of};
+use crate::prepare::{Preparation, Prepared, Stop, Workers, service_of};
 use crate::rate::RateLimiter;
 use crate::tenants::TenantLimits;
 
@@ -90,6 +91,7 @@ struct Shared {
     limits: TenantLimits,
     preparation: Preparation,
     decoders: Arc<Semaphore>,
+    draft_seed: u64,
 }
 
 impl Distributor {
@@ -117,6 +119,7 @@ impl Distributor {
                 ingesters,
                 limits: components.limits,
                 preparation,
+                draft_seed: worker_seed,
             }),
         }
     }
@@ -155,9 +158,8 @@ impl Distributor {
                 "no profiles received: the request has no series, or its series have no samples",
             )));
         }
-        let profiles: Arc<[IncomingProfile]> = Arc::from(profiles);
-        let prepared = self.prepare(tenant, &profiles).await;
-        let prepared = prepared.map_err(PushError::whole)?;
+        let prepared = self.prepare(tenant, profiles).await;
+        let (profiles, prepared) = prepared.map_err(PushError::whole)?;
         let outcomes = shared.store(tenant, &profiles, prepared).await;
         PushError::summarise(outcomes)
     }
@@ -165,24 +167,51 @@ impl Distributor {
     async fn prepare(
         &self,
         tenant: &TenantId,
-        profiles: &Arc<[IncomingProfile]>,
-    ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
+        mut profiles: Vec<IncomingProfile>,
+    ) -> Result<(Vec<IncomingProfile>, Vec<Result<Prepared, Stop>>), Refusal> {
+        let expected = profiles
+            .iter()
+            .map(|profile| profile.payload.expected_bytes());
+        let bytes = expected.fold(0, u64::saturating_add);
+        let (shared, tenant) = (Arc::clone(&self.shared), tenant.clone());
+        self.decode(bytes, move || {
+            let prepared = shared.prepare(&tenant, &mut profiles)?;
+            Ok((profiles, prepared))
+        })
+        .await?
+    }
+
+    /// Does a piece of work that takes the time of decoding `bytes`: here if they are few, else on
+    /// the blocking pool, when it is its turn.
+    ///
+    /// # Errors
+    /// The server is shutting down.
+    pub async fn decode<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let shared = &self.shared;
-        let expected = |profile: &IncomingProfile| expected_bytes(&profile.raw, u64::MAX);
-        let bytes = profiles.iter().map(expected).fold(0, u64::saturating_add);
         if bytes <= shared.settings.inline_bytes_max {
-            return shared.prepare(tenant, profiles);
+            return Ok(work());
         }
         let stopped = || Refusal::unavailable("the server is shutting down");
         let decoders = Arc::clone(&shared.decoders);
         let turn = decoders.acquire_owned().await.map_err(|_| stopped())?;
-        let (shared, tenant) = (Arc::clone(shared), tenant.clone());
-        let profiles = Arc::clone(profiles);
         let job = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            shared.prepare(&tenant, &profiles)
+            work()
         });
-        job.await.map_err(|_| stopped())?
+        job.await.map_err(|_| stopped())
+    }
+
+    /// What a decoder may take for each profile of the tenant.
+    pub fn draft_terms(&self, tenant: &TenantId) -> DraftTerms {
+        DraftTerms {
+            seed: self.shared.draft_seed,
+            memory: self.bodies().clone(),
+            max_bytes: self.limits().of(tenant).max_profile_size_bytes,
+        }
     }
 }
 
@@ -190,7 +219,7 @@ impl Shared {
     fn prepare(
         &self,
         tenant: &TenantId,
-        profiles: &[IncomingProfile],
+        profiles: &mut [IncomingProfile],
     ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
         let limits = Arc::clone(self.limits.of(tenant));
         self.preparation.batch(tenant, &limits).prepare(profiles)

@@ -95,7 +95,7 @@ fn check_sizes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection>
         DiscardReason::ProfileSizeLimit,
         "size",
         "max_profile_size_bytes",
-        raw.bytes().len() as u64,
+        raw.size(),
         limits.max_profile_size_bytes,
     )?;
     exceeds(

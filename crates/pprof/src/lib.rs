@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! body ──Decompressor──► plain bytes ──RawProfile──► columns ──checks──► Normaliser ──► Part
+//!                   other formats ──────Draft────────►                        │
 //!                                                                           ProfileEncoder ──► bytes
 //! ```
 //!
@@ -24,6 +25,7 @@
 
 mod checks;
 mod cut_stacks;
+pub mod draft;
 mod dropped;
 pub mod encode;
 mod golang;
@@ -40,9 +42,10 @@ mod source;
 mod tables;
 mod wire;
 
+pub use draft::{Draft, DraftError, DraftTerms};
 pub use dropped::Dropped;
 pub use encode::ProfileEncoder;
 pub use gunzip::{Decompressor, GunzipError};
-pub use normalise::{Ingest, Normalised, Normaliser, Origin, Refusal, Stats, Upload};
+pub use normalise::{About, Ingest, Normalised, Normaliser, Origin, Refusal, Stats, Upload};
 pub use raw::{DecodeError, RawProfile};
 pub use rejection::Rejection;

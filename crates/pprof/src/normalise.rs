@@ -16,6 +16,7 @@ use scoria_model::part::{Part, ProfileRow};
 use scoria_model::{DiscardReason, Limits, RetryKey, Timestamp};
 
 use crate::checks::{self, Rules};
+use crate::draft::Draft;
 use crate::groups::Groups;
 use crate::language::Language;
 use crate::merge::{Entries, Ids};
@@ -33,6 +34,17 @@ const KEPT_BYTES: usize = 16 * 1024 * 1024;
 pub struct Upload<'a> {
     /// Plain pprof bytes: what [`crate::Decompressor`] returned.
     pub pprof: &'a [u8],
+    /// As the client sent them, in any order, repetitions included.
+    pub labels: &'a [(&'a str, &'a str)],
+    pub origin: Origin<'a>,
+    /// By which a resend will be recognised.
+    pub key: RetryKey,
+    pub now: Timestamp,
+}
+
+/// What is known of a profile beside its content.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
     /// As the client sent them, in any order, repetitions included.
     pub labels: &'a [(&'a str, &'a str)],
     pub origin: Origin<'a>,
@@ -129,8 +141,29 @@ impl Normaliser {
         let columns = std::mem::take(&mut self.columns);
         let mut raw = RawProfile::decode_into(upload.pprof, columns)
             .map_err(|e| Rejection::malformed(&labels, e))?;
-        let normalised = self.run(&mut raw, upload, limits);
+        let about = About {
+            labels: upload.labels,
+            origin: upload.origin,
+            key: upload.key,
+            now: upload.now,
+        };
+        let normalised = self.run(&mut raw, &about, limits);
         self.columns = raw.columns;
+        self.give_back();
+        normalised
+    }
+
+    /// Checks and normalises one profile that was not uploaded as pprof.
+    ///
+    /// # Errors
+    /// As [`normalise`](Self::normalise).
+    pub fn normalise_draft(
+        &mut self,
+        mut draft: Draft,
+        about: &About<'_>,
+        limits: &Limits,
+    ) -> Result<Normalised, Rejection> {
+        let normalised = self.run(&mut draft.raw(), about, limits);
         self.give_back();
         normalised
     }
@@ -138,7 +171,7 @@ impl Normaliser {
     fn run(
         &mut self,
         raw: &mut RawProfile<'_>,
-        upload: &Upload<'_>,
+        upload: &About<'_>,
         limits: &Limits,
     ) -> Result<Normalised, Rejection> {
         let rules = Rules {
@@ -192,7 +225,7 @@ impl Normaliser {
             refused,
             dropped,
             stats: Stats {
-                decompressed_bytes: upload.pprof.len() as u64,
+                decompressed_bytes: raw.size(),
                 samples: raw.columns.samples.len() as u64,
                 entries: self.entries.len() as u64,
                 language,
@@ -215,7 +248,7 @@ impl Normaliser {
     }
 }
 
-fn language_of(raw: &RawProfile<'_>, upload: &Upload<'_>) -> Language {
+fn language_of(raw: &RawProfile<'_>, upload: &About<'_>) -> Language {
     let label = |name: &str| {
         let pair = upload.labels.iter().find(|pair| pair.0 == name)?;
         Language::of_spy(pair.1)

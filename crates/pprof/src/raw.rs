@@ -138,6 +138,7 @@ pub struct Columns {
 #[derive(Debug)]
 pub struct RawProfile<'a> {
     bytes: &'a [u8],
+    size: u64,
     pub columns: Columns,
 }
 
@@ -166,7 +167,21 @@ impl<'a> RawProfile<'a> {
         }
         columns.clear();
         columns.read(bytes)?;
-        Ok(Self { bytes, columns })
+        let size = bytes.len() as u64;
+        Ok(Self {
+            bytes,
+            size,
+            columns,
+        })
+    }
+
+    /// Over columns whose strings lie in `bytes`; `size` is that of the profile as a message.
+    pub(crate) const fn of_columns(bytes: &'a [u8], columns: Columns, size: u64) -> Self {
+        Self {
+            bytes,
+            size,
+            columns,
+        }
     }
 
     pub fn n_strings(&self) -> usize {
@@ -176,14 +191,7 @@ impl<'a> RawProfile<'a> {
     /// The bytes of a string, `None` if the index is outside the table.
     #[inline]
     pub fn string(&self, at: u32) -> Option<&[u8]> {
-        let place = self.columns.strings.get(at as usize)?;
-        let start = (place.start & !REWRITTEN) as usize;
-        let home = if place.start & REWRITTEN == 0 {
-            self.bytes
-        } else {
-            &self.columns.rewritten
-        };
-        home.get(start..start + place.length as usize)
+        self.columns.string_in(self.bytes, at)
     }
 
     /// The bytes of a string; the empty one for an index outside the table.
@@ -233,9 +241,14 @@ impl<'a> RawProfile<'a> {
         u32::try_from(self.columns.strings.len() - 1).ok()
     }
 
-    /// The message itself.
+    /// The message itself, or the bytes in which the strings lie if it never was one.
     pub(crate) const fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// Bytes of the message; about, if it never was one.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
     }
 
     /// Cuts `n` bytes off the front of the string at `at`.
@@ -300,6 +313,32 @@ impl Columns {
             + self.locations.capacity() * size_of::<RawLocation>()
             + self.lines.capacity() * size_of::<RawLine>()
             + self.functions.capacity() * size_of::<RawFunction>()
+    }
+
+    /// The string at `at` of columns over `bytes`.
+    #[inline]
+    pub(crate) fn string_in<'s>(&'s self, bytes: &'s [u8], at: u32) -> Option<&'s [u8]> {
+        let place = self.strings.get(at as usize)?;
+        let start = (place.start & !REWRITTEN) as usize;
+        let home = if place.start & REWRITTEN == 0 {
+            bytes
+        } else {
+            &self.rewritten
+        };
+        home.get(start..start + place.length as usize)
+    }
+
+    /// Adds a string that lies in the bytes the columns are over; its index, or `None` if it lies
+    /// beyond what a place can name.
+    pub(crate) fn push_place(&mut self, start: usize, length: usize) -> Option<u32> {
+        if start + length > MAX_BYTES {
+            return None;
+        }
+        self.strings.push(Place {
+            start: start as u32,
+            length: length as u32,
+        });
+        u32::try_from(self.strings.len() - 1).ok()
     }
 
     fn append(&mut self, text: &[u8]) -> Option<Place> {

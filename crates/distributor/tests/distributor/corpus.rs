@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use scoria_distributor::ingest::form::SampleTypeConfig;
-use scoria_distributor::{IncomingProfile, IngestOrigin, Origin, Outcome};
+use scoria_distributor::{IncomingProfile, IngestOrigin, Origin, Outcome, Payload};
 use scoria_model::{DiscardReason, Limits, Timestamp};
 
 use crate::support::{House, NOW_S};
@@ -129,7 +129,7 @@ fn from_ingest(raw: Vec<u8>, spy: &str, config: Option<&[u8]>) -> IncomingProfil
     IncomingProfile {
         series: 0,
         labels: vec![("service_name".to_owned(), "app".to_owned())],
-        raw: Bytes::from(raw),
+        payload: Payload::Pprof(Bytes::from(raw)),
         id: String::new(),
         origin: Origin::Ingest(IngestOrigin {
             spy_name: spy.to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use scoria_distributor::{Outcome, PushError, RefusalKind, Settings};
+use scoria_distributor::{IncomingProfile, Outcome, PushError, RefusalKind, Settings};
 use scoria_model::{DiscardReason, Limits};
 use tonic::Code;
 
@@ -117,13 +117,13 @@ async fn a_resend_is_stored_once() {
         [Outcome::Stored]
     );
 
-    let mut with_id = incoming(&API, good(1));
-    with_id.id = "0190c1f6-7e6d-7c3a-9f6e-0d9c1b1f6a01".to_owned();
-    assert_eq!(
-        push(with_id.clone()).await.unwrap().outcomes,
-        [Outcome::Stored]
-    );
-    assert_eq!(push(with_id).await.unwrap().outcomes, [Outcome::Duplicate]);
+    let with_id = || IncomingProfile {
+        id: "0190c1f6-7e6d-7c3a-9f6e-0d9c1b1f6a01".to_owned(),
+        ..incoming(&API, good(1))
+    };
+    for outcome in [Outcome::Stored, Outcome::Duplicate] {
+        assert_eq!(push(with_id()).await.unwrap().outcomes, [outcome]);
+    }
 }
 
 #[tokio::test]

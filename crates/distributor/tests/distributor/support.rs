@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use scoria_cluster::{Member, MemberState, Membership, Zone};
 use scoria_distributor::{
-    Components, Distributor, IncomingProfile, Origin, PushError, PushSummary, Settings,
+    Components, Distributor, IncomingProfile, Origin, Payload, PushError, PushSummary, Settings,
     TenantLimits,
 };
 use scoria_model::part::PartView;
@@ -318,7 +318,7 @@ pub(crate) fn incoming(labels: &[(&str, &str)], raw: Vec<u8>) -> IncomingProfile
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
-        raw: Bytes::from(raw),
+        payload: Payload::Pprof(Bytes::from(raw)),
         id: String::new(),
         origin: Origin::Push,
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use connectrpc::{
     ConnectError, ErrorCode, RequestContext, Response, ServiceRequest, ServiceResult,
 };
-use scoria_distributor::{IncomingProfile, Origin, RefusalKind};
+use scoria_distributor::{IncomingProfile, Origin, Payload, RefusalKind};
 use scoria_proto::public::push::v1::__buffa::view::PushRequestView;
 use scoria_proto::public::push::v1::{PushRequest, PushResponse, PusherService};
 
@@ -56,7 +56,7 @@ fn profiles(request: &PushRequestView<'_>, body: &Bytes) -> Vec<IncomingProfile>
                 labels: labels
                     .map(|label| (label.name.to_owned(), label.value.to_owned()))
                     .collect(),
-                raw: shared_slice(body, sample.raw_profile),
+                payload: Payload::Pprof(shared_slice(body, sample.raw_profile)),
                 id: sample.ID.to_owned(),
                 origin: Origin::Push,
             });

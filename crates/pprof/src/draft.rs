@@ -1,0 +1,580 @@
+//! Builds a profile's columns without its bytes: the way in for every format that is not pprof.
+//!
+//! ```text
+//! folded, speedscope, JFR, OTLP ──decoder──► Draft ──Normaliser::normalise_draft──► Part
+//! ```
+//!
+//! A decoder makes one [`Draft`] for each profile that it finds (each label set and each group of
+//! sample types) and fills it; the normaliser then treats it exactly like a decoded pprof: the same
+//! checks, limits, repairs, label groups and merging. How to fill one:
+//!
+//! 1. [`Draft::new`] with the [`DraftTerms`] that the caller was given.
+//! 2. [`set_types`](Draft::set_types), [`set_period`](Draft::set_period),
+//!    [`set_times`](Draft::set_times).
+//! 3. Frames. Where a frame is only a name, [`frame`](Draft::frame) gives the location of it. Else
+//!    [`string`](Draft::string), [`mapping`](Draft::mapping), [`function`](Draft::function) and
+//!    [`location`](Draft::location); only strings and frames are looked up, so a decoder that has
+//!    indexes of its own keeps a table from them to what these return. Equal functions and locations
+//!    are made one by the normaliser.
+//! 4. [`add_sample`](Draft::add_sample), which adds to the sample of the same stack and labels if
+//!    there is one; or [`push_sample`](Draft::push_sample) where the format has no repeated ones.
+//!
+//! Everything about who sent it (labels, `__name__` among them) travels beside the draft, in
+//! [`crate::About`].
+//!
+//! # Invariants
+//! - Memory is taken from the budget of the terms before it is filled, growth of the vectors
+//!   included, and given back when the draft is dropped.
+//! - The size in bytes, which limits and rates are charged by, is about that of the same profile
+//!   as pprof, and depends on nothing but what was added.
+//! - The same calls give the same draft, whatever the seed.
+//!
+//! # What it must not know
+//! The formats, and what the labels of the profile are.
+
+use std::hash::BuildHasher;
+use std::ops::Range;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use scoria_model::budget::BudgetExceeded;
+use scoria_model::{ByteBudget, Permit};
+
+use crate::raw::{
+    Columns, RawFunction, RawLabel, RawLine, RawLocation, RawMapping, RawProfile, SampleEnds,
+    ValueType,
+};
+use crate::tables::Fold;
+
+/// Taken from the budget at least at a time.
+const STEP_BYTES: u64 = 4096;
+/// Vectors and tables double: at most this many times of what is in them is held.
+const SLACK: u64 = 2;
+/// A table's entry: the index and a control byte, at seven eighths full.
+const TABLE_BYTES: u64 = 6;
+
+/// What a draft may take.
+#[derive(Debug, Clone)]
+pub struct DraftTerms {
+    /// Secret to the process, so that no sender can provoke hash collisions.
+    pub seed: u64,
+    /// Where its memory comes from.
+    pub memory: ByteBudget,
+    /// How large the profile may get, in bytes as pprof; 0 means no limit.
+    pub max_bytes: u64,
+}
+
+/// Why a draft takes no more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DraftError {
+    #[error("{0}; retry in a second, or give the server more memory")]
+    Memory(#[from] BudgetExceeded),
+    #[error(
+        "the profile exceeds the size limit (max_profile_size_bytes, actual: more than {limit} as pprof, limit: {limit})"
+    )]
+    TooLarge { limit: u64 },
+    #[error("the values of a stacktrace overflow 64 bits")]
+    Overflow,
+}
+
+/// A mapping as a decoder knows it; texts are what [`Draft::string`] returned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DraftMapping {
+    pub start: u64,
+    pub limit: u64,
+    pub offset: u64,
+    pub filename: u32,
+    pub build_id: u32,
+    /// See [`scoria_model::part::mapping_flags`].
+    pub flags: u32,
+}
+
+/// A function as a decoder knows it; texts are what [`Draft::string`] returned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DraftFunction {
+    pub name: u32,
+    pub system_name: u32,
+    pub filename: u32,
+    pub start_line: i64,
+}
+
+/// A profile that is being put together; see the module's page.
+#[derive(Debug)]
+pub struct Draft {
+    text: Vec<u8>,
+    columns: Columns,
+    hash: FixedState,
+    fold: Fold,
+    strings: HashTable<u32>,
+    /// With the upper half of the hash.
+    samples: HashTable<(u32, u32)>,
+    /// By string index: the location that is a frame of this name, 0 if there is none yet.
+    frames: Vec<u64>,
+    permit: Permit,
+    held: u64,
+    size: u64,
+    max_bytes: u64,
+}
+
+impl Draft {
+    /// An empty draft, without sample types.
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub fn new(terms: &DraftTerms) -> Result<Self, DraftError> {
+        let mut draft = Self {
+            text: Vec::new(),
+            columns: Columns::default(),
+            hash: FixedState::with_seed(terms.seed),
+            fold: Fold::new(terms.seed),
+            strings: HashTable::new(),
+            samples: HashTable::new(),
+            frames: Vec::new(),
+            permit: terms.memory.try_acquire(STEP_BYTES)?,
+            held: 0,
+            size: 0,
+            max_bytes: match terms.max_bytes {
+                0 => u64::MAX,
+                bytes => bytes,
+            },
+        };
+        draft.string("")?;
+        Ok(draft)
+    }
+
+    /// The index of a text, which is added if it is new. Index 0 is the empty text.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn string(&mut self, text: &str) -> Result<u32, DraftError> {
+        self.bytes_string(text.as_bytes())
+    }
+
+    /// As [`string`](Self::string) for bytes that nobody has checked to be UTF-8 yet; the
+    /// normaliser refuses the profile if they are not.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn bytes_string(&mut self, text: &[u8]) -> Result<u32, DraftError> {
+        let hash = self.hash.hash_one(text);
+        let (columns, bytes) = (&self.columns, &self.text);
+        let same = |&at: &u32| columns.string_in(bytes, at) == Some(text);
+        if let Some(&known) = self.strings.find(hash, same) {
+            return Ok(known);
+        }
+        let length = text.len() as u64;
+        self.charge(length + 16 + TABLE_BYTES, 2 + length)?;
+        let at = self.columns.push_place(self.text.len(), text.len());
+        let at = at.ok_or(DraftError::TooLarge {
+            limit: self.max_bytes,
+        })?;
+        self.text.extend_from_slice(text);
+        let (columns, bytes, state) = (&self.columns, &self.text, &self.hash);
+        self.strings.insert_unique(hash, at, |&at| {
+            state.hash_one(columns.string_in(bytes, at).unwrap_or_default())
+        });
+        Ok(at)
+    }
+
+    /// Adds a sample type.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn add_type(&mut self, kind: &str, unit: &str) -> Result<(), DraftError> {
+        let kind = self.string(kind)?;
+        let unit = self.string(unit)?;
+        self.charge(size_of::<ValueType>() as u64, 6)?;
+        self.columns.sample_types.push(ValueType { kind, unit });
+        Ok(())
+    }
+
+    /// The sample types, each as (type, unit), in the order of a sample's values.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn set_types(&mut self, types: &[(&str, &str)]) -> Result<(), DraftError> {
+        self.columns.sample_types.clear();
+        let mut types = types.iter();
+        types.try_for_each(|(kind, unit)| self.add_type(kind, unit))
+    }
+
+    /// The period and its type; both texts may be empty.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn set_period(&mut self, kind: &str, unit: &str, period: i64) -> Result<(), DraftError> {
+        self.columns.period_type = ValueType {
+            kind: self.string(kind)?,
+            unit: self.string(unit)?,
+        };
+        self.columns.period = period;
+        Ok(())
+    }
+
+    /// When the profile starts, in nanoseconds since the epoch (0: when it arrives), and how long
+    /// it lasts, in nanoseconds.
+    pub const fn set_times(&mut self, time_ns: i64, duration_ns: i64) {
+        self.columns.time_ns = time_ns;
+        self.columns.duration_ns = duration_ns;
+    }
+
+    /// Adds a mapping; the id by which locations name it.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn mapping(&mut self, mapping: DraftMapping) -> Result<u64, DraftError> {
+        self.charge(size_of::<RawMapping>() as u64, 24)?;
+        let id = self.columns.mappings.len() as u64 + 1;
+        self.columns.mappings.push(RawMapping {
+            id,
+            start: mapping.start,
+            limit: mapping.limit,
+            offset: mapping.offset,
+            filename: mapping.filename,
+            build_id: mapping.build_id,
+            flags: mapping.flags,
+        });
+        Ok(id)
+    }
+
+    /// Adds a function; the id by which lines name it.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn function(&mut self, function: DraftFunction) -> Result<u64, DraftError> {
+        self.charge(size_of::<RawFunction>() as u64, 12)?;
+        let id = self.columns.functions.len() as u64 + 1;
+        self.columns.functions.push(RawFunction {
+            id,
+            name: function.name,
+            system_name: function.system_name,
+            filename: function.filename,
+            start_line: function.start_line,
+        });
+        Ok(id)
+    }
+
+    /// Adds a location with its lines, the innermost inlined call first; the id by which samples
+    /// name it. Mapping 0 is none. A location needs lines or an address: samples that use another
+    /// are dropped and counted.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn location(
+        &mut self,
+        mapping: u64,
+        address: u64,
+        lines: &[RawLine],
+    ) -> Result<u64, DraftError> {
+        let held = size_of::<RawLocation>() + size_of_val(lines);
+        self.charge(held as u64, 6 + 8 * lines.len() as u64)?;
+        self.columns.lines.extend_from_slice(lines);
+        let id = self.columns.locations.len() as u64 + 1;
+        self.columns.locations.push(RawLocation {
+            id,
+            mapping,
+            address,
+            lines_end: self.columns.lines.len() as u32,
+        });
+        Ok(id)
+    }
+
+    /// The location of a frame of which only the name is known: one function without file, in no
+    /// mapping. The same name gives the same location.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn frame(&mut self, name: &[u8]) -> Result<u64, DraftError> {
+        let name = self.bytes_string(name)?;
+        let at = name as usize;
+        if let Some(&known) = self.frames.get(at).filter(|&&known| known != 0) {
+            return Ok(known);
+        }
+        let function = self.function(DraftFunction {
+            name,
+            system_name: name,
+            ..DraftFunction::default()
+        })?;
+        let location = self.location(0, 0, &[RawLine { function, line: 0 }])?;
+        if self.frames.len() <= at {
+            let new = (at + 1 - self.frames.len()) * size_of::<u64>();
+            self.charge(new as u64, 0)?;
+            self.frames.resize(at + 1, 0);
+        }
+        self.frames[at] = location;
+        Ok(location)
+    }
+
+    /// Adds a sample: location ids leaf first, a value for each sample type, and labels as string
+    /// indexes (name, value).
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn push_sample(
+        &mut self,
+        frames: &[u64],
+        values: &[i64],
+        labels: &[(u32, u32)],
+    ) -> Result<(), DraftError> {
+        self.charge_sample(frames, values, labels)?;
+        self.append(frames, values, labels);
+        Ok(())
+    }
+
+    /// As [`push_sample`](Self::push_sample); if there is a sample of the same frames and labels,
+    /// the values are added to it instead.
+    ///
+    /// # Errors
+    /// The draft is full, or a sum does not fit.
+    pub fn add_sample(
+        &mut self,
+        frames: &[u64],
+        values: &[i64],
+        labels: &[(u32, u32)],
+    ) -> Result<(), DraftError> {
+        let hash = sample_hash(&self.fold, frames, labels.iter().copied());
+        let (columns, check) = (&self.columns, (hash >> 32) as u32);
+        let same =
+            |&(at, known): &(u32, u32)| known == check && is_sample(columns, at, frames, labels);
+        if let Some(&(known, _)) = self.samples.find(hash, same) {
+            return self.add_values(known, values);
+        }
+        self.charge(2 * TABLE_BYTES, 0)?;
+        self.charge_sample(frames, values, labels)?;
+        let at = self.append(frames, values, labels);
+        let (columns, fold) = (&self.columns, &self.fold);
+        self.samples.insert_unique(hash, (at, check), |&(at, _)| {
+            let (frames, labels) = sample_of(columns, at);
+            let labels = labels.iter().map(|label| (label.key, label.text));
+            sample_hash(fold, frames, labels)
+        });
+        Ok(())
+    }
+
+    /// Samples so far.
+    pub const fn n_samples(&self) -> usize {
+        self.columns.samples.len()
+    }
+
+    /// Bytes of the profile as it would be as pprof, about.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes taken from the budget.
+    pub fn permitted_bytes(&self) -> u64 {
+        self.permit.bytes()
+    }
+
+    /// The columns as the normaliser sees them, moved out of the draft.
+    pub fn raw(&mut self) -> RawProfile<'_> {
+        let columns = std::mem::take(&mut self.columns);
+        RawProfile::of_columns(&self.text, columns, self.size)
+    }
+
+    fn charge_sample(
+        &mut self,
+        frames: &[u64],
+        values: &[i64],
+        labels: &[(u32, u32)],
+    ) -> Result<(), DraftError> {
+        let held = size_of::<SampleEnds>()
+            + size_of_val(frames)
+            + size_of_val(values)
+            + labels.len() * size_of::<RawLabel>();
+        let lengths = frames.iter().map(|&id| varint_length(id));
+        let lengths = lengths.chain(values.iter().map(|&value| varint_length(value as u64)));
+        let size = 6 + lengths.sum::<u64>() + 8 * labels.len() as u64;
+        self.charge(held as u64, size)
+    }
+
+    fn append(&mut self, frames: &[u64], values: &[i64], labels: &[(u32, u32)]) -> u32 {
+        let columns = &mut self.columns;
+        columns.frames.extend_from_slice(frames);
+        columns.values.extend_from_slice(values);
+        let labels = labels.iter().map(|&(key, text)| RawLabel {
+            key,
+            text,
+            ..RawLabel::default()
+        });
+        columns.labels.extend(labels);
+        columns.samples.push(SampleEnds {
+            frames: columns.frames.len() as u32,
+            values: columns.values.len() as u32,
+            labels: columns.labels.len() as u32,
+        });
+        columns.samples.len() as u32 - 1
+    }
+
+    fn add_values(&mut self, sample: u32, values: &[i64]) -> Result<(), DraftError> {
+        let start = run(&self.columns.samples, sample, |ends| ends.values).start;
+        let sums = self.columns.values[start..].iter_mut();
+        for (sum, &value) in sums.zip(values) {
+            *sum = sum.checked_add(value).ok_or(DraftError::Overflow)?;
+        }
+        Ok(())
+    }
+
+    /// Pays for `held` bytes of memory before they are filled, and for `size` bytes of the profile.
+    #[inline]
+    fn charge(&mut self, held: u64, size: u64) -> Result<(), DraftError> {
+        self.size += size;
+        if self.size > self.max_bytes {
+            return Err(DraftError::TooLarge {
+                limit: self.max_bytes,
+            });
+        }
+        self.held += held * SLACK;
+        let permitted = self.permit.bytes();
+        if self.held > permitted {
+            let step = (permitted / 4).max(STEP_BYTES);
+            self.permit.grow((self.held - permitted).max(step))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the entries of one column of a sample are.
+fn run(samples: &[SampleEnds], at: u32, end: impl Fn(&SampleEnds) -> u32) -> Range<usize> {
+    let at = at as usize;
+    let start = match at.checked_sub(1) {
+        Some(before) => end(&samples[before]),
+        None => 0,
+    };
+    start as usize..end(&samples[at]) as usize
+}
+
+fn sample_of(columns: &Columns, at: u32) -> (&[u64], &[RawLabel]) {
+    let frames = run(&columns.samples, at, |ends| ends.frames);
+    let labels = run(&columns.samples, at, |ends| ends.labels);
+    (&columns.frames[frames], &columns.labels[labels])
+}
+
+fn is_sample(columns: &Columns, at: u32, frames: &[u64], labels: &[(u32, u32)]) -> bool {
+    let (known_frames, known_labels) = sample_of(columns, at);
+    let known_labels = known_labels.iter().map(|label| (label.key, label.text));
+    known_frames == frames && known_labels.eq(labels.iter().copied())
+}
+
+fn sample_hash(fold: &Fold, frames: &[u64], labels: impl Iterator<Item = (u32, u32)>) -> u64 {
+    let hash = labels.fold(fold.start(), |hash, (key, text)| {
+        fold.add(hash, u64::from(key) << 32 | u64::from(text))
+    });
+    frames.iter().fold(hash, |hash, &id| fold.add(hash, id))
+}
+
+/// Bytes of a number in the pprof's encoding.
+const fn varint_length(value: u64) -> u64 {
+    let bits = 64 - (value | 1).leading_zeros() as u64;
+    bits.div_ceil(7)
+}
+
+#[cfg(test)]
+mod tests {
+    use scoria_model::{Limits, RetryKey, Timestamp};
+
+    use super::*;
+    use crate::{About, Normaliser, Origin};
+
+    fn terms(memory: u64, max_bytes: u64) -> DraftTerms {
+        DraftTerms {
+            seed: 7,
+            memory: ByteBudget::new("test", memory),
+            max_bytes,
+        }
+    }
+
+    fn filled(terms: &DraftTerms) -> Result<Draft, DraftError> {
+        let mut draft = Draft::new(terms)?;
+        draft.set_types(&[("cpu", "nanoseconds")])?;
+        draft.set_period("cpu", "nanoseconds", 10)?;
+        draft.set_times(1_000, 5);
+        let (main, work) = (draft.frame(b"main")?, draft.frame(b"work")?);
+        let labels = [(draft.string("thread")?, draft.string("a")?)];
+        draft.add_sample(&[work, main], &[10], &[])?;
+        draft.add_sample(&[main], &[20], &[])?;
+        draft.add_sample(&[work, main], &[30], &[])?;
+        draft.add_sample(&[work, main], &[50], &labels)?;
+        draft.add_sample(&[work, main], &[50], &labels)?;
+        Ok(draft)
+    }
+
+    #[test]
+    fn equal_stacks_with_equal_labels_are_added() {
+        let terms = terms(1 << 20, 0);
+        let mut draft = filled(&terms).unwrap();
+        assert_eq!(draft.n_samples(), 3);
+        let main = draft.frame(b"main").unwrap();
+        draft.push_sample(&[main], &[1], &[]).unwrap();
+        let raw = draft.raw();
+        assert_eq!(raw.columns.values, [40, 20, 100, 1]);
+        assert_eq!(raw.columns.functions.len(), 2);
+        drop(draft);
+        assert_eq!(terms.memory.used(), 0);
+    }
+
+    #[test]
+    fn a_draft_is_normalised_like_a_pprof() {
+        let limits = Limits {
+            reject_older_than_ms: 0,
+            ..Limits::default()
+        };
+        let about = About {
+            labels: &[("__name__", "process_cpu"), ("service_name", "shop")],
+            origin: Origin::Push,
+            key: RetryKey([1; 16]),
+            now: Timestamp(2_000),
+        };
+        let draft = filled(&terms(1 << 20, 0)).unwrap();
+        let size = draft.size();
+        let mut normaliser = Normaliser::new(3);
+        let normalised = normaliser.normalise_draft(draft, &about, &limits).unwrap();
+        assert_eq!(normalised.part.series_ends.len(), 2);
+        assert_eq!(normalised.part.sample_value.iter().sum::<i64>(), 160);
+        assert_eq!(normalised.part.profiles[0].time, Timestamp(1_000));
+        assert_eq!(normalised.stats.decompressed_bytes, size);
+    }
+
+    #[test]
+    fn the_size_is_about_that_of_a_pprof() {
+        let mut draft = Draft::new(&terms(1 << 20, 0)).unwrap();
+        draft.set_types(&[("cpu", "nanoseconds")]).unwrap();
+        for at in 0..500_u64 {
+            let name = format!("package.Class{at}.method");
+            let frame = draft.frame(name.as_bytes()).unwrap();
+            draft
+                .add_sample(&[frame, 1, 1, 1], &[1_000_000], &[])
+                .unwrap();
+        }
+        let size = draft.size();
+        // 500 x (string 27, function 8 to 12, location 8 to 12, sample 14)
+        assert!((27_000..36_000).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn memory_and_size_end_it() {
+        let fill = |terms: &DraftTerms| -> DraftError {
+            let mut draft = Draft::new(terms).unwrap();
+            for at in 0_u64.. {
+                if let Err(error) = draft.frame(at.to_string().as_bytes()) {
+                    return error;
+                }
+                assert!(terms.memory.used() >= draft.held);
+            }
+            unreachable!("the draft never filled up")
+        };
+        assert!(matches!(fill(&terms(100_000, 0)), DraftError::Memory(_)));
+        let limit = 10_000;
+        assert_eq!(fill(&terms(1 << 20, limit)), DraftError::TooLarge { limit });
+        let mut draft = Draft::new(&terms(1 << 20, 0)).unwrap();
+        draft.add_sample(&[1], &[i64::MAX], &[]).unwrap();
+        assert_eq!(draft.add_sample(&[1], &[1], &[]), Err(DraftError::Overflow));
+    }
+
+    #[test]
+    fn lengths_of_varints() {
+        for (value, length) in [(0, 1), (127, 1), (128, 2), (u64::MAX, 10)] {
+            assert_eq!(varint_length(value), length);
+        }
+    }
+}
