@@ -221,7 +221,7 @@ impl Shared {
         tenant: &TenantId,
         profiles: &mut [IncomingProfile],
     ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
-        let limits = Arc::clone(self.limits.of(tenant));
+        let limits = self.limits.of(tenant);
         self.preparation.batch(tenant, &limits).prepare(profiles)
     }
 

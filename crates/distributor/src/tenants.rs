@@ -1,30 +1,69 @@
-//! The limits of each tenant.
+//! What is in force for each tenant, replaced as a whole while requests run.
+//!
+//! # Invariants
+//! - A request sees one table from its start to its end: it holds what it looked up.
+//! - Looking up waits for nothing longer than the exchange of a pointer.
+//!
+//! # What it must not know
+//! Files, and when they change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use scoria_model::{Limits, TenantId};
 
-/// Limits by tenant; those without an entry share the default.
+/// Limits by tenant; those without an entry share the default. Clones see the same table.
 #[derive(Debug, Clone, Default)]
 pub struct TenantLimits {
     default: Arc<Limits>,
-    by_tenant: HashMap<TenantId, Arc<Limits>>,
+    by_tenant: Arc<RwLock<Arc<Table>>>,
 }
+
+type Table = HashMap<TenantId, Arc<Limits>>;
 
 impl TenantLimits {
     pub fn new(default: Limits, by_tenant: HashMap<TenantId, Limits>) -> Self {
-        let by_tenant = by_tenant
-            .into_iter()
-            .map(|(tenant, limits)| (tenant, Arc::new(limits)))
-            .collect();
-        Self {
+        let limits = Self {
             default: Arc::new(default),
-            by_tenant,
-        }
+            by_tenant: Arc::default(),
+        };
+        limits.replace(by_tenant);
+        limits
     }
 
-    pub fn of(&self, tenant: &TenantId) -> &Arc<Limits> {
-        self.by_tenant.get(tenant).unwrap_or(&self.default)
+    pub fn of(&self, tenant: &TenantId) -> Arc<Limits> {
+        let table = Arc::clone(&self.by_tenant.read());
+        Arc::clone(table.get(tenant).unwrap_or(&self.default))
+    }
+
+    /// From now on these tenants have limits of their own, and no others.
+    pub fn replace(&self, by_tenant: HashMap<TenantId, Limits>) {
+        let table = by_tenant
+            .into_iter()
+            .map(|(tenant, limits)| (tenant, Arc::new(limits)));
+        let table = Arc::new(table.collect());
+        *self.by_tenant.write() = table;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_table_is_seen_by_every_clone_and_what_was_looked_up_stays() {
+        let with = |samples| Limits {
+            max_profile_stacktrace_samples: samples,
+            ..Limits::default()
+        };
+        let tenant = |name| TenantId::parse(name).unwrap();
+        let limits = TenantLimits::new(with(1), HashMap::from([(tenant("a"), with(2))]));
+        let clone = limits.clone();
+        let held = clone.of(&tenant("a"));
+        limits.replace(HashMap::from([(tenant("b"), with(3))]));
+        let samples = |name| clone.of(&tenant(name)).max_profile_stacktrace_samples;
+        assert_eq!((samples("a"), samples("b"), samples("c")), (1, 3, 1));
+        assert_eq!(held.max_profile_stacktrace_samples, 2);
     }
 }

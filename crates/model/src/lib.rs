@@ -22,6 +22,7 @@ pub mod limits;
 pub mod part;
 pub mod profile_type;
 pub mod reason;
+pub mod regexp;
 pub mod tenant;
 pub mod time;
 pub mod varint;

@@ -25,6 +25,12 @@ pub struct Limits {
     pub max_label_value_length: u64,
     /// Counts promoted sample labels and `__name__`, not what the server derives.
     pub max_label_names_per_series: u64,
+    /// Most sample labels that become labels of one series; more are left out, the first by name
+    /// stay. As many as fit under `max_label_names_per_series` in any case.
+    pub max_promoted_labels_per_series: u64,
+    /// Most series that the sample labels of one profile make of it; if there would be more, the
+    /// labels with the most values are left out.
+    pub max_promoted_series_per_profile: u64,
     /// How far in the past a profile may start.
     pub reject_older_than_ms: u64,
     /// How far in the future a profile may start.
@@ -62,6 +68,8 @@ impl Default for Limits {
             max_label_name_length: 1024,
             max_label_value_length: 2048,
             max_label_names_per_series: 30,
+            max_promoted_labels_per_series: 0,
+            max_promoted_series_per_profile: 1024,
             reject_older_than_ms: HOUR_MS,
             reject_newer_than_ms: HOUR_MS / 6,
             max_sessions_per_series: 0,

@@ -36,6 +36,8 @@ pub enum DiscardReason {
     NumericLabel,
     /// A span or trace id that is not hexadecimal of the right length.
     MalformedSpanId,
+    /// A sample label that its policy or a limit keeps from becoming a label of the series.
+    LabelDemoted,
     /// Leaf-side frames cut at the depth limit.
     DepthTruncated,
     /// A symbol cut at the length limit.
@@ -47,7 +49,7 @@ pub enum DiscardReason {
 }
 
 impl DiscardReason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Unknown,
         Self::InvalidLabels,
         Self::MissingLabels,
@@ -73,6 +75,7 @@ impl DiscardReason {
         Self::BrokenReference,
         Self::NumericLabel,
         Self::MalformedSpanId,
+        Self::LabelDemoted,
         Self::DepthTruncated,
         Self::SymbolTruncated,
         Self::Overloaded,
@@ -106,6 +109,7 @@ impl DiscardReason {
             Self::BrokenReference => "broken_reference",
             Self::NumericLabel => "numeric_label",
             Self::MalformedSpanId => "malformed_span_id",
+            Self::LabelDemoted => "label_demoted",
             Self::DepthTruncated => "depth_truncated",
             Self::SymbolTruncated => "symbol_truncated",
             Self::Overloaded => "overloaded",

@@ -4,11 +4,14 @@
 //! - Labels that name a span or a trace stay with the sample; numeric ones are dropped and counted;
 //!   every other non-empty text label is promoted.
 //! - Groups whose final labels are equal are one series.
+//! - A label that the policy or a limit keeps out is as if the sample had never had it, but for
+//!   being counted.
 
+use std::cmp::Reverse;
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 use scoria_model::labels::names;
 use scoria_model::part::Part;
 use scoria_model::{DiscardReason, Limits};
@@ -16,9 +19,9 @@ use scoria_model::{DiscardReason, Limits};
 use crate::merge::Ids;
 use crate::normalise::Refusal;
 use crate::raw::{RawLabel, RawProfile};
-use crate::series::{SeriesLabels, hex};
+use crate::series::{Finished, SeriesLabels, hex};
 use crate::tables::{Tables, span};
-use crate::{Dropped, Rejection};
+use crate::{Dropped, Policy, Rejection};
 
 /// What a group turned out to be.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +29,25 @@ enum Outcome {
     Series(u32),
     /// Index into the refusals.
     Refused(usize),
+    /// By a rule.
+    Dropped,
+}
+
+/// A group that has been looked at.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    outcome: Outcome,
+    /// Labels of each of its samples that found no room in the series.
+    demoted: u64,
+}
+
+/// What decides about a group beside its own labels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    /// The labels of the upload.
+    pub(crate) base: &'a SeriesLabels<'a>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) policy: &'a Policy,
 }
 
 /// Scratch of one profile after the other.
@@ -34,9 +56,13 @@ pub(crate) struct Groups {
     hash: FixedState,
     /// The labels that the sample at hand has promoted, as (key, text) of the raw profile.
     current: Vec<(u32, u32)>,
-    known: HashMap<Box<[(u32, u32)]>, Outcome, FixedState>,
+    known: HashMap<Box<[(u32, u32)]>, Known, FixedState>,
     /// Of samples without promoted labels, which are nearly all.
-    plain: Option<Outcome>,
+    plain: Option<Known>,
+    /// Keys that have been looked up: whether they are promoted.
+    promoted: HashMap<u32, bool, FixedState>,
+    /// Names that made too many series of this profile.
+    widest: HashSet<Box<[u8]>, FixedState>,
     series: HashTable<u32>,
     /// String index of `__name__` of each series.
     series_names: Vec<u32>,
@@ -57,6 +83,8 @@ impl Groups {
             current: Vec::new(),
             known: HashMap::with_hasher(hash.clone()),
             plain: None,
+            promoted: HashMap::with_hasher(hash.clone()),
+            widest: HashSet::with_hasher(hash.clone()),
             series: HashTable::new(),
             series_names: Vec::new(),
             refused: Vec::new(),
@@ -64,8 +92,16 @@ impl Groups {
         }
     }
 
+    /// Begins with another profile.
     pub(crate) fn start(&mut self) {
+        self.widest.clear();
+        self.start_again();
+    }
+
+    /// Begins anew with the same profile.
+    pub(crate) fn start_again(&mut self) {
         self.known.clear();
+        self.promoted.clear();
         self.plain = None;
         self.series.clear();
         self.series_names.clear();
@@ -90,8 +126,7 @@ impl Groups {
         &'g mut self,
         raw: &'r RawProfile<'a>,
         labels: &[RawLabel],
-        ids: &mut Ids,
-        dropped: &mut Dropped,
+        (policy, ids, dropped): (&Policy, &mut Ids, &mut Dropped),
     ) -> Group<'g, 'r, 'a> {
         self.current.clear();
         let mut profile_id = 0;
@@ -110,14 +145,78 @@ impl Groups {
                 profile_id = span_id(text, dropped);
             } else if key == names::TRACE_ID.as_bytes() {
                 ids.trace = hex(text).unwrap_or_else(|| malformed(dropped));
-            } else {
+            } else if self.promotes(policy, (label.key, key)) {
                 self.current.push((label.key, label.text));
+            } else {
+                dropped.add(DiscardReason::LabelDemoted, 1);
             }
         }
         if ids.span == 0 {
             ids.span = profile_id;
         }
         Group { groups: self, raw }
+    }
+
+    fn promotes(&mut self, policy: &Policy, (at, name): (u32, &[u8])) -> bool {
+        if policy.promotion.takes_all() && self.widest.is_empty() {
+            return true;
+        }
+        let widest = &self.widest;
+        *self.promoted.entry(at).or_insert_with(|| {
+            let text = std::str::from_utf8(name).unwrap_or_default();
+            policy.promotion.takes(text) && !widest.contains(name)
+        })
+    }
+
+    /// If there are more groups than allowed: chooses the labels to leave out, those with the most
+    /// values first, until there are not. Whether it chose any; then the profile starts again.
+    pub(crate) fn narrow(&mut self, raw: &RawProfile<'_>, limits: &Limits) -> bool {
+        let most = limits.max_promoted_series_per_profile;
+        if !Limits::exceeded(self.known.len() as u64, most) {
+            return false;
+        }
+        let mut values: HashMap<&[u8], HashSet<&[u8], FixedState>, FixedState> =
+            HashMap::with_hasher(self.hash.clone());
+        let none = || HashSet::with_hasher(self.hash.clone());
+        for &(key, text) in self.known.keys().flat_map(|group| group.iter()) {
+            let of_key = values.entry(raw.text(key)).or_insert_with(none);
+            of_key.insert(raw.text(text));
+        }
+        let mut widest: Vec<(Reverse<usize>, &[u8])> = values
+            .iter()
+            .map(|(name, values)| (Reverse(values.len()), *name))
+            .collect();
+        widest.sort_unstable();
+        let names: Vec<&[u8]> = widest.into_iter().map(|(_, name)| name).collect();
+        // The more labels are left out, the fewer groups there are.
+        let fits = |n: usize| !Limits::exceeded(self.count_without(raw, &names[..n]), most);
+        let (mut too_few, mut enough) = (0, names.len());
+        while too_few + 1 < enough {
+            let middle = usize::midpoint(too_few, enough);
+            if fits(middle) {
+                enough = middle;
+            } else {
+                too_few = middle;
+            }
+        }
+        self.widest = names[..enough]
+            .iter()
+            .map(|&name| Box::from(name))
+            .collect();
+        enough > 0
+    }
+
+    /// How many groups there are if these labels are left out.
+    fn count_without(&self, raw: &RawProfile<'_>, left_out: &[&[u8]]) -> u64 {
+        let mut out: HashSet<&[u8], FixedState> = HashSet::with_hasher(self.hash.clone());
+        out.extend(left_out);
+        let mut groups: HashSet<Vec<(u32, u32)>, FixedState> =
+            HashSet::with_hasher(self.hash.clone());
+        for group in self.known.keys() {
+            let stays = |pair: &&(u32, u32)| !out.contains(raw.text(pair.0));
+            groups.insert(group.iter().filter(stays).copied().collect());
+        }
+        groups.len() as u64
     }
 
     fn refuse(&mut self, rejection: Rejection) -> Outcome {
@@ -174,48 +273,56 @@ impl Group<'_, '_, '_> {
     /// The series that the sample belongs to; `None` if its group is refused, which is counted.
     pub(crate) fn series(
         &mut self,
-        base: &SeriesLabels<'_>,
-        limits: &Limits,
+        terms: &Terms<'_>,
         into: (&mut Part, &mut Tables),
+        dropped: &mut Dropped,
     ) -> Option<u32> {
         let known = if self.groups.current.is_empty() {
             self.groups.plain
         } else {
             self.groups.known.get(&self.groups.current[..]).copied()
         };
-        let outcome = known.unwrap_or_else(|| self.resolve(base, limits, into));
-        match outcome {
-            Outcome::Series(series) => Some(series),
+        let known = known.unwrap_or_else(|| self.resolve(terms, into));
+        match known.outcome {
+            Outcome::Series(series) => {
+                if known.demoted > 0 {
+                    dropped.add(DiscardReason::LabelDemoted, known.demoted);
+                }
+                Some(series)
+            }
             Outcome::Refused(at) => {
                 self.groups.refused[at].samples += 1;
+                None
+            }
+            Outcome::Dropped => {
+                dropped.add(DiscardReason::DroppedByRelabelRules, 1);
                 None
             }
         }
     }
 
-    fn resolve(
-        &mut self,
-        base: &SeriesLabels<'_>,
-        limits: &Limits,
-        into: (&mut Part, &mut Tables),
-    ) -> Outcome {
+    fn resolve(&mut self, terms: &Terms<'_>, into: (&mut Part, &mut Tables)) -> Known {
         let raw = self.raw;
         let text = |at: u32| std::str::from_utf8(raw.text(at)).unwrap_or_default();
-        let mut labels = base.clone();
-        for &(key, value) in &self.groups.current {
-            labels.promote(text(key), text(value));
-        }
-        let outcome = match labels.finish(limits) {
-            Ok(pairs) => Outcome::Series(self.groups.add_series(into, &pairs)),
+        let mut labels = terms.base.clone();
+        let current = self.groups.current.iter();
+        let mut promoted: Vec<(&str, &str)> = current
+            .map(|&(key, value)| (text(key), text(value)))
+            .collect();
+        let demoted = labels.promote(&mut promoted, terms.limits);
+        let outcome = match labels.finish(terms.limits, terms.policy) {
+            Ok(Finished::Series(pairs)) => Outcome::Series(self.groups.add_series(into, &pairs)),
+            Ok(Finished::Dropped) => Outcome::Dropped,
             Err(rejection) => self.groups.refuse(rejection),
         };
+        let known = Known { outcome, demoted };
         if self.groups.current.is_empty() {
-            self.groups.plain = Some(outcome);
+            self.groups.plain = Some(known);
         } else {
             let key = self.groups.current.as_slice().into();
-            self.groups.known.insert(key, outcome);
+            self.groups.known.insert(key, known);
         }
-        outcome
+        known
     }
 }
 

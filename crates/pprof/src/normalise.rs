@@ -11,20 +11,23 @@
 //! - Adding up values is checked; what does not fit in 64 bits makes the profile malformed.
 //! - The seed changes no result, only how hard it is to provoke collisions.
 
+use std::sync::Arc;
+
 use scoria_model::labels::names;
 use scoria_model::part::{Part, ProfileRow};
 use scoria_model::{DiscardReason, Limits, RetryKey, Timestamp};
 
 use crate::checks::{self, Rules};
 use crate::draft::Draft;
-use crate::groups::Groups;
+use crate::groups::{Groups, Terms};
 use crate::language::Language;
 use crate::merge::{Entries, Ids};
+use crate::policy::Keep;
 use crate::raw::{Columns, RawProfile, Sample};
 use crate::rejection::LabelText;
 use crate::series::SeriesLabels;
 use crate::tables::Tables;
-use crate::{Dropped, Rejection, cut_stacks, golang, name, source};
+use crate::{Dropped, Policy, Rejection, cut_stacks, golang, name, sample_types, source};
 
 /// Scratch above this size is given back after the profile that needed it.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
@@ -112,6 +115,7 @@ pub struct Normaliser {
     tables: Tables,
     groups: Groups,
     entries: Entries,
+    policy: Arc<Policy>,
     seed: u64,
 }
 
@@ -123,8 +127,14 @@ impl Normaliser {
             tables: Tables::new(seed),
             groups: Groups::new(seed),
             entries: Entries::new(seed),
+            policy: Arc::default(),
             seed,
         }
+    }
+
+    /// From now on uploads are treated by this policy.
+    pub fn set_policy(&mut self, policy: &Arc<Policy>) {
+        self.policy = Arc::clone(policy);
     }
 
     /// Decodes, checks and normalises one upload.
@@ -187,7 +197,12 @@ impl Normaliser {
         }
         base.reduce_session(limits.max_sessions_per_series);
         checks::check(raw, &rules, &mut dropped)?;
-        base.check_count(limits)?;
+        let policy = Arc::clone(&self.policy);
+        base.check_count(limits, &policy)?;
+        if policy.keep == Keep::Totals {
+            base.set(names::SAMPLED, "true".to_owned());
+        }
+        let kinds = sample_types::select(raw, &policy, upload.labels, &mut dropped);
         let language = language_of(raw, upload);
         if language == Language::Go {
             golang::drop_type_parameters(raw);
@@ -200,16 +215,19 @@ impl Normaliser {
         };
         let mut pass = Pass {
             raw,
-            limits,
-            base: &base,
+            terms: Terms {
+                base: &base,
+                limits,
+                policy: &policy,
+            },
+            kinds: &kinds,
             part: &mut part,
             dropped: &mut dropped,
             tables: &mut self.tables,
             groups: &mut self.groups,
             entries: &mut self.entries,
         };
-        pass.start();
-        pass.samples().map_err(|Overflow| {
+        pass.run().map_err(|Overflow| {
             Rejection::malformed(&rules.labels, "the values of a stacktrace overflow 64 bits")
         })?;
         pass.profiles();
@@ -272,8 +290,9 @@ pub(crate) struct Overflow;
 /// Everything that one pass over the samples needs.
 struct Pass<'p, 'a> {
     raw: &'p RawProfile<'a>,
-    limits: &'p Limits,
-    base: &'p SeriesLabels<'p>,
+    terms: Terms<'p>,
+    /// The sample types that are kept.
+    kinds: &'p [usize],
     part: &'p mut Part,
     dropped: &'p mut Dropped,
     tables: &'p mut Tables,
@@ -282,17 +301,35 @@ struct Pass<'p, 'a> {
 }
 
 impl Pass<'_, '_> {
+    /// Goes over the samples, once more if their labels would make too many series.
+    fn run(&mut self) -> Result<(), Overflow> {
+        let before = self.dropped.clone();
+        self.groups.start();
+        self.start();
+        self.samples()?;
+        if self.groups.narrow(self.raw, self.terms.limits) {
+            self.groups.start_again();
+            *self.dropped = before;
+            *self.part = Part {
+                key: self.part.key,
+                ..Part::default()
+            };
+            self.start();
+            self.samples()?;
+        }
+        Ok(())
+    }
+
     fn start(&mut self) {
         let columns = &self.raw.columns;
         self.tables.start(columns, self.raw.n_strings());
-        self.groups.start();
         self.entries.start(columns.sample_types.len());
         self.part.frames.reserve(columns.frames.len());
         self.part.stack_ends.reserve(columns.samples.len());
     }
 
     fn samples(&mut self) -> Result<(), Overflow> {
-        let depth = match self.limits.max_profile_stacktrace_depth {
+        let depth = match self.terms.limits.max_profile_stacktrace_depth {
             0 => usize::MAX,
             depth => usize::try_from(depth).unwrap_or(usize::MAX),
         };
@@ -315,7 +352,10 @@ impl Pass<'_, '_> {
     }
 
     fn sample(&mut self, sample: Sample, depth: usize) -> Result<(), Overflow> {
-        let frames = &self.raw.columns.frames[sample.frames()];
+        let frames = match self.terms.policy.keep {
+            Keep::Whole => &self.raw.columns.frames[sample.frames()],
+            Keep::Totals => &[],
+        };
         // Leaf first: what is beyond the depth is cut at the front.
         let cut = frames.len().saturating_sub(depth);
         let Ok(stack) = self.tables.stack(self.part, self.raw, &frames[cut..]) else {
@@ -324,10 +364,16 @@ impl Pass<'_, '_> {
         };
         let mut ids = Ids::default();
         let labels = &self.raw.columns.labels[sample.labels()];
-        let mut group = self.groups.read(self.raw, labels, &mut ids, self.dropped);
-        let Some(series) = group.series(self.base, self.limits, (self.part, self.tables)) else {
+        let policy = self.terms.policy;
+        let ways = (policy, &mut ids, &mut *self.dropped);
+        let mut group = self.groups.read(self.raw, labels, ways);
+        let into = (&mut *self.part, &mut *self.tables);
+        let Some(series) = group.series(&self.terms, into, self.dropped) else {
             return Ok(());
         };
+        if policy.keep == Keep::Totals {
+            ids = Ids::default();
+        }
         if cut > 0 {
             self.dropped.add(DiscardReason::DepthTruncated, 1);
         }
@@ -338,7 +384,6 @@ impl Pass<'_, '_> {
     /// Writes a profile for each series and sample type, with the samples that have a value of it.
     fn profiles(&mut self) {
         let columns = &self.raw.columns;
-        let n_types = columns.sample_types.len();
         let period = &columns.period_type;
         let period =
             [period.kind, period.unit].map(|at| self.tables.string(self.part, self.raw, at));
@@ -349,14 +394,15 @@ impl Pass<'_, '_> {
         for run in self.entries.by_series() {
             let series = run.series;
             let first_kind = kinds.of(self.part, self.groups.name(series), |part, name| {
-                for kind in &columns.sample_types {
+                for &kind in self.kinds {
+                    let kind = &columns.sample_types[kind];
                     let sample =
                         [kind.kind, kind.unit].map(|at| self.tables.string(part, self.raw, at));
                     part.types
                         .push([name, sample[0], sample[1], period[0], period[1]]);
                 }
             });
-            for kind in 0..n_types {
+            for (at, &kind) in self.kinds.iter().enumerate() {
                 for entry in run.entries {
                     let value = self.entries.value(*entry, kind);
                     if value == 0 {
@@ -374,7 +420,7 @@ impl Pass<'_, '_> {
                 }
                 self.part.profiles.push(ProfileRow {
                     series,
-                    kind: first_kind + kind as u32,
+                    kind: first_kind + at as u32,
                     time: Timestamp(columns.time_ns),
                     duration_ns: columns.duration_ns.max(0),
                     period: columns.period,

@@ -10,15 +10,24 @@ use std::borrow::Cow;
 use scoria_model::labels::names;
 use scoria_model::{DiscardReason, Limits};
 
-use crate::Rejection;
+use crate::policy::{DefaultRules, LabelNames};
 use crate::rejection::{LabelText, Shown};
+use crate::relabel::{self, Pair, Verdict};
+use crate::{Policy, Rejection};
 
 pub(crate) const UNKNOWN_SERVICE: &str = "unknown_service";
 /// Go's own delta profiles carry the delta in their name.
 const GO_DELTA_PREFIX: &str = "godeltaprof_";
 const NAME_REPLACED: &str = "__name_replaced__";
 
-type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+/// What becomes of a label set.
+#[derive(Debug)]
+pub(crate) enum Finished<'a> {
+    /// Sorted, ready to store.
+    Series(Vec<Pair<'a>>),
+    /// A rule drops it.
+    Dropped,
+}
 
 /// Collects the labels of one series.
 #[derive(Debug, Clone, Default)]
@@ -49,19 +58,48 @@ impl<'a> SeriesLabels<'a> {
 
     /// Refuses at once what no sample could make acceptable, so that the labels which all series
     /// share are few when they are copied for each.
-    pub(crate) fn check_count(&self, limits: &Limits) -> Result<(), Rejection> {
-        let n = self.pairs.len() as u64;
-        if Limits::exceeded(n, limits.max_label_names_per_series) {
-            self.clone().finish(limits).map(drop)?;
+    pub(crate) fn check_count(&self, limits: &Limits, policy: &Policy) -> Result<(), Rejection> {
+        let n = self.pairs.len();
+        let rules_may_help = !policy.relabelling.is_empty() && n <= relabel::LABELS_MAX;
+        if Limits::exceeded(n as u64, limits.max_label_names_per_series) && !rules_may_help {
+            check(&self.pairs, limits)?;
         }
         Ok(())
     }
 
-    /// Adds a label of a sample unless the series has one of that name.
-    pub(crate) fn promote(&mut self, name: &'a str, value: &'a str) {
-        if !value.is_empty() && self.get(name).is_none() {
-            self.pairs.push((Cow::from(name), Cow::from(value)));
+    /// Adds labels of a sample, by name, unless the series has one of that name; how many found no
+    /// room.
+    pub(crate) fn promote(&mut self, labels: &mut [(&'a str, &'a str)], limits: &Limits) -> u64 {
+        let room = self.room(limits);
+        labels.sort_unstable();
+        let (mut added, mut demoted) = (0, 0);
+        for &(name, value) in &*labels {
+            if value.is_empty() || self.get(name).is_some() {
+                continue;
+            }
+            if added < room {
+                self.pairs.push((Cow::from(name), Cow::from(value)));
+                added += 1;
+            } else {
+                demoted += 1;
+            }
         }
+        demoted
+    }
+
+    /// How many sample labels may be added.
+    fn room(&self, limits: &Limits) -> u64 {
+        let unlimited = |limit| if limit == 0 { u64::MAX } else { limit };
+        // What the server adds is not to push the series over.
+        let go_delta = self
+            .get(names::NAME)
+            .is_some_and(|name| name.starts_with(GO_DELTA_PREFIX));
+        let own = self.pairs.len()
+            + usize::from(self.get(names::SERVICE_NAME).is_none())
+            + usize::from(go_delta)
+            + usize::from(go_delta && self.get(names::DELTA).is_none());
+        let left = unlimited(limits.max_label_names_per_series).saturating_sub(own as u64);
+        left.min(unlimited(limits.max_promoted_labels_per_series))
     }
 
     /// Session ids are without number; they are reduced to a few, or to none.
@@ -77,9 +115,32 @@ impl<'a> SeriesLabels<'a> {
         }
     }
 
-    /// Applies what holds for every series, then the checks; sorted, ready to store.
-    pub(crate) fn finish(mut self, limits: &Limits) -> Result<Vec<Pair<'a>>, Rejection> {
-        self.rename_go_delta();
+    /// Applies what holds for every series, the policy's rules, then the checks.
+    pub(crate) fn finish(
+        mut self,
+        limits: &Limits,
+        policy: &Policy,
+    ) -> Result<Finished<'a>, Rejection> {
+        self.name_service();
+        if policy.default_rules == DefaultRules::First {
+            self.rename_go_delta();
+        }
+        if relabel::apply(&policy.relabelling, &mut self.pairs) == Verdict::Drop {
+            return Ok(Finished::Dropped);
+        }
+        if policy.default_rules == DefaultRules::Last {
+            self.rename_go_delta();
+        }
+        if policy.label_names == LabelNames::Plain {
+            self.make_names_plain()?;
+        }
+        self.pairs.sort();
+        check(&self.pairs, limits)?;
+        self.pairs.retain(|(name, _)| is_stored(name));
+        Ok(Finished::Series(self.pairs))
+    }
+
+    fn name_service(&mut self) {
         match self.pairs.iter_mut().find(|p| p.0 == names::SERVICE_NAME) {
             Some(pair) if pair.1.is_empty() => pair.1 = Cow::from(UNKNOWN_SERVICE),
             Some(_) => {}
@@ -88,10 +149,27 @@ impl<'a> SeriesLabels<'a> {
                 self.pairs.push(service);
             }
         }
+    }
+
+    /// Dots become underscores; what is no plain name then is refused. A name that is made and was
+    /// there already is one of two of that name, which the checks refuse unless they are equal.
+    fn make_names_plain(&mut self) -> Result<(), Rejection> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        for (name, _) in &mut self.pairs {
+            if name.contains('.') {
+                *name = Cow::from(name.replace('.', "_"));
+            }
+            if !name.bytes().all(plain) {
+                let message = format!(
+                    "invalid labels with error: the label name '{}' holds more than letters, digits, '_' and '.' (disable_label_sanitization is false)",
+                    Shown(name)
+                );
+                return Err(Rejection::new(DiscardReason::InvalidLabels, message));
+            }
+        }
         self.pairs.sort();
-        check(&self.pairs, limits)?;
-        self.pairs.retain(|(name, _)| is_stored(name));
-        Ok(self.pairs)
+        self.pairs.dedup();
+        Ok(())
     }
 
     fn rename_go_delta(&mut self) {

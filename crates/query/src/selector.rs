@@ -21,14 +21,13 @@
 //! variables send and which is read as a matcher of the profile type.
 
 mod lexer;
-mod regexp;
 
 use std::fmt;
 use std::sync::Arc;
 
 use regex::Regex;
-use scoria_model::ProfileType;
 use scoria_model::labels::names;
+use scoria_model::{ProfileType, regexp};
 
 use lexer::{Lexer, Token};
 

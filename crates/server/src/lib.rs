@@ -23,6 +23,7 @@ mod listener;
 pub mod memory;
 pub mod readiness;
 mod roles;
+pub mod runtime_config;
 mod self_profile;
 pub mod serve;
 pub mod targets;

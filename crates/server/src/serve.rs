@@ -9,19 +9,22 @@
 //! - Roles go down after the last request that may use them, so that what is acknowledged is
 //!   flushed or in the log.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use scoria_distributor::TenantLimits;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::http::{App, routes};
+use crate::http::{App, Policies, routes};
 use crate::listener::Listener;
 use crate::memory::{Memory, MemoryError};
 use crate::readiness::Readiness;
 use crate::roles::{self, RunningRoles};
+use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::{self_profile, telemetry};
 
 /// Why a server did not start.
@@ -34,6 +37,8 @@ pub enum StartError {
     },
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    #[error(transparent)]
+    RuntimeConfig(#[from] RuntimeConfigError),
     #[error("{0:#}")]
     Role(anyhow::Error),
 }
@@ -45,6 +50,7 @@ pub struct Server {
     readiness: Arc<Readiness>,
     stop: CancellationToken,
     listening: JoinHandle<()>,
+    watching: JoinHandle<()>,
     profiling: Option<self_profile::SelfProfiler>,
     roles: RunningRoles,
 }
@@ -68,10 +74,12 @@ impl Server {
         telemetry::register_process(&mut registry);
         memory.register(&mut registry);
         let readiness = Arc::new(Readiness::default());
+        let policies = policies(&config, &mut registry).await?;
         let app = App::new(
             Arc::clone(&config),
             memory.clone(),
             Arc::clone(&readiness),
+            policies.clone(),
             &mut registry,
         );
         memory
@@ -90,6 +98,7 @@ impl Server {
             config: &config,
             memory: &memory,
             readiness: &readiness,
+            limits: &policies.limits,
             registry: &mut registry,
         };
         let (roles, running) = match roles::start(parts).await {
@@ -99,6 +108,7 @@ impl Server {
                 return Err(StartError::Role(error));
             }
         };
+        let watching = tokio::spawn(policies.runtime.watch(stop.clone()));
         app.started(roles, registry);
         tracing::info!(%address, target = %config.server.target, "ready");
         Ok(Self {
@@ -106,6 +116,7 @@ impl Server {
             readiness,
             stop,
             listening,
+            watching,
             profiling,
             roles: running,
         })
@@ -124,7 +135,26 @@ impl Server {
         if let Err(error) = self.listening.await {
             tracing::error!(%error, "the listener did not stop as it should");
         }
+        if let Err(error) = self.watching.await {
+            tracing::error!(%error, "the runtime file's watch did not end as it should");
+        }
         self.roles.stop().await;
         tracing::info!("stopped");
     }
+}
+
+/// The limits of all tenants as the configuration and the runtime file give them.
+async fn policies(
+    config: &Config,
+    registry: &mut Registry,
+) -> Result<Policies, RuntimeConfigError> {
+    let limits = TenantLimits::new(config.limits.to_limits(), HashMap::new());
+    let runtime = RuntimeConfig::start(
+        config.runtime_config.clone(),
+        config.limits.clone(),
+        limits.clone(),
+        registry,
+    )
+    .await?;
+    Ok(Policies { limits, runtime })
 }

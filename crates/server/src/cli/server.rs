@@ -42,6 +42,9 @@ pub(super) struct ServerArgs {
     /// Where blocks are kept: file:///path or memory:
     #[arg(long, value_name = "URL")]
     store_url: Option<String>,
+    /// YAML file with limits by tenant; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    runtime_config: Option<String>,
     /// One setting; may be given several times.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
@@ -68,6 +71,11 @@ impl ServerArgs {
             ("--listen", "server.listen", &self.listen),
             ("--data-dir", "storage.data_dir", &self.data_dir),
             ("--store-url", "storage.url", &self.store_url),
+            (
+                "--runtime-config",
+                "runtime_config.file",
+                &self.runtime_config,
+            ),
         ];
         let flags = given
             .into_iter()
@@ -126,7 +134,7 @@ async fn serve(config: Config) -> Exit {
             tracing::error!("{error}");
             return match error {
                 StartError::Bind { .. } => Exit::Address,
-                StartError::Memory(_) => Exit::Usage,
+                StartError::Memory(_) | StartError::RuntimeConfig(_) => Exit::Usage,
                 StartError::Role(_) => Exit::Failed,
             };
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Config;
 use super::distance::nearest;
+use super::limit_names;
 
 /// What each layer says, lowest first.
 #[derive(Debug, Clone, Default)]
@@ -160,6 +161,15 @@ impl Merged {
         key: &str,
         given: Given,
     ) -> Result<(), ConfigError> {
+        let resolved = resolve(section, key, given).map_err(|reason| ConfigError::Value {
+            origin: origin.to_owned(),
+            key: format!("{section}.{key}"),
+            reason,
+        })?;
+        let Some((key, given)) = resolved else {
+            return Ok(());
+        };
+        let key = key.as_str();
         let default = self
             .section(origin, section)?
             .get(key)
@@ -235,6 +245,22 @@ impl Merged {
             reason: e.to_string(),
         })
     }
+}
+
+/// A limit may be given under other names than its key; `None` says that there is nothing to set.
+fn resolve(section: &str, key: &str, given: Given) -> Result<Option<(String, Given)>, String> {
+    if section != "limits" {
+        return Ok(Some((key.to_owned(), given)));
+    }
+    Ok(match given {
+        Given::Text(text) => match limit_names::resolve(key, Value::String(text))? {
+            Some((key, Value::String(text))) => Some((key, Given::Text(text))),
+            other => other.map(|(key, value)| (key, Given::Yaml(value))),
+        },
+        Given::Yaml(value) => {
+            limit_names::resolve(key, value)?.map(|(key, value)| (key, Given::Yaml(value)))
+        }
+    })
 }
 
 /// A text as a value of the default's kind. One that does not fit stays a text, and reading it as

@@ -3,7 +3,10 @@
 
 use scoria_model::Limits;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::distance::nearest;
+use super::limit_names;
 use super::units::{ByteSize, Millis};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,12 @@ pub struct LimitsConfig {
     pub max_label_value_length: u64,
     /// Most labels of one series, promoted sample labels included.
     pub max_label_names_per_series: u64,
+    /// Most sample labels that become labels of one series; more are left out of the profile,
+    /// whose samples stay, and counted as label_demoted.
+    pub max_promoted_labels_per_series: u64,
+    /// Most series that the sample labels of one profile make of it; if there would be more, the
+    /// labels with the most values are left out.
+    pub max_promoted_series_per_profile: u64,
     /// How far in the past a profile may start.
     pub reject_older_than_ms: Millis,
     /// How far in the future a profile may start.
@@ -67,6 +76,8 @@ impl Default for LimitsConfig {
             max_label_name_length: l.max_label_name_length,
             max_label_value_length: l.max_label_value_length,
             max_label_names_per_series: l.max_label_names_per_series,
+            max_promoted_labels_per_series: l.max_promoted_labels_per_series,
+            max_promoted_series_per_profile: l.max_promoted_series_per_profile,
             reject_older_than_ms: Millis(l.reject_older_than_ms),
             reject_newer_than_ms: Millis(l.reject_newer_than_ms),
             max_sessions_per_series: l.max_sessions_per_series,
@@ -81,7 +92,59 @@ impl Default for LimitsConfig {
     }
 }
 
+/// A limit that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {reason}")]
+pub struct LimitError {
+    /// As it was given.
+    pub name: String,
+    pub reason: String,
+}
+
 impl LimitsConfig {
+    /// These limits with some of them replaced, under any name that is known for them.
+    ///
+    /// # Errors
+    /// Names the limit that does not exist, cannot be read, or is given twice under two names.
+    pub fn with(&self, given: &Map<String, Value>) -> Result<Self, LimitError> {
+        let mut keys = self.keys();
+        let mut named: Map<String, Value> = Map::new();
+        for (name, value) in given {
+            let refuse = |reason: String| LimitError {
+                name: name.clone(),
+                reason,
+            };
+            let resolved = limit_names::resolve(name, value.clone()).map_err(refuse)?;
+            let Some((key, value)) = resolved else {
+                continue;
+            };
+            if !keys.contains_key(&key) {
+                let hint = nearest(&key, keys.keys().map(String::as_str))
+                    .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+                return Err(refuse(format!("there is no such limit{hint}")));
+            }
+            if let Some(other) = named.insert(key.clone(), Value::String(name.clone())) {
+                return Err(refuse(format!("is the same limit as {other}")));
+            }
+            let alone = Map::from_iter([(key.clone(), value.clone())]);
+            serde_json::from_value::<Self>(Value::Object(alone))
+                .map_err(|error| refuse(error.to_string()))?;
+            keys.insert(key, value);
+        }
+        serde_json::from_value(Value::Object(keys)).map_err(|error| LimitError {
+            name: "limits".to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Every limit by its key, as it is written in a file.
+    pub fn keys(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(keys)) => keys,
+            _ => Map::new(),
+        }
+    }
+
     /// As the roles take them.
     pub fn to_limits(&self) -> Limits {
         Limits {
@@ -100,6 +163,8 @@ impl LimitsConfig {
             max_label_name_length: self.max_label_name_length,
             max_label_value_length: self.max_label_value_length,
             max_label_names_per_series: self.max_label_names_per_series,
+            max_promoted_labels_per_series: self.max_promoted_labels_per_series,
+            max_promoted_series_per_profile: self.max_promoted_series_per_profile,
             reject_older_than_ms: self.reject_older_than_ms.0,
             reject_newer_than_ms: self.reject_newer_than_ms.0,
             max_sessions_per_series: self.max_sessions_per_series,

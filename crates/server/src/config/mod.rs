@@ -16,9 +16,11 @@ mod auth;
 mod distance;
 mod ingester;
 mod layers;
+mod limit_names;
 mod limits;
 mod log;
 mod memory;
+mod runtime_config;
 mod self_profiling;
 mod server;
 mod storage;
@@ -29,9 +31,10 @@ use serde::{Deserialize, Serialize};
 pub use auth::AuthConfig;
 pub use ingester::IngesterConfig;
 pub use layers::{ConfigError, Layers};
-pub use limits::LimitsConfig;
+pub use limits::{LimitError, LimitsConfig};
 pub use log::{LogConfig, LogFormat};
 pub use memory::{MemoryConfig, MemoryLimit};
+pub use runtime_config::RuntimeFileConfig;
 pub use self_profiling::SelfProfilingConfig;
 pub use server::ServerConfig;
 pub use storage::StorageConfig;
@@ -47,6 +50,7 @@ pub struct Config {
     pub storage: StorageConfig,
     pub ingester: IngesterConfig,
     pub limits: LimitsConfig,
+    pub runtime_config: RuntimeFileConfig,
     pub self_profiling: SelfProfilingConfig,
 }
 

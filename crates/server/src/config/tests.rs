@@ -161,3 +161,25 @@ fn the_store_lies_in_the_data_directory_unless_told_otherwise() {
     config.storage.url = "memory:".into();
     assert_eq!(config.store_url().unwrap(), "memory:");
 }
+
+#[test]
+fn limits_go_by_their_names_from_elsewhere_in_every_layer() {
+    let config = load(|l| {
+        l.file =
+            file("limits:\n  ingestion_rate_mb: 4\n  reject_older_than: 2h\n  write_path: ''\n");
+        l.environment = vec![env("SCORIA_LIMITS__INGESTION_BURST_SIZE_MB", "2")];
+        l.sets = vec!["limits.max_query_lookback=1w".to_owned()];
+    });
+    let limits = config.unwrap().limits;
+    assert_eq!(limits.ingestion_rate_bytes.0, 4 << 20);
+    assert_eq!(limits.ingestion_burst_bytes.0, 2 << 20);
+    assert_eq!(limits.reject_older_than_ms.0, 7_200_000);
+    assert_eq!(limits.max_query_lookback_ms.0, 604_800_000);
+    let refused = load(|l| l.file = file("limits:\n  write_path: combined\n")).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("limits.write_path: not available: "),
+        "{refused}"
+    );
+}

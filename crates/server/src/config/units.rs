@@ -33,7 +33,7 @@ pub enum UnitError {
     )]
     Size(String),
     #[error(
-        "{0:?} is not a length of time; write numbers with ms, s, m, h or d, such as 15m or 1h30m"
+        "{0:?} is not a length of time; write numbers with ms, s, m, h, d or w, such as 15m or 1h30m"
     )]
     Time(String),
 }
@@ -52,7 +52,7 @@ const SIZES: [(&str, u64); 10] = [
 ];
 
 /// Unit and nanoseconds, longest first; `ms` stands before `m` and `s`, which it contains.
-const TIMES: [(&str, u128); 7] = [
+const TIMES: [(&str, u128); 9] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
     ("ms", 1_000_000),
@@ -60,6 +60,8 @@ const TIMES: [(&str, u128); 7] = [
     ("ns", 1),
     ("m", 60_000_000_000),
     ("s", 1_000_000_000),
+    ("w", 604_800_000_000_000),
+    ("y", 31_536_000_000_000_000),
 ];
 
 impl FromStr for ByteSize {
@@ -247,6 +249,7 @@ mod tests {
             ("90m", 5_400_000, "1h30m"),
             ("1h30m", 5_400_000, "1h30m"),
             ("7d", 604_800_000, "7d"),
+            ("1w", 604_800_000, "7d"),
             ("1m1s1ms", 61_001, "1m1s1ms"),
         ];
         for (text, ms, written) in cases {
@@ -258,7 +261,7 @@ mod tests {
             );
             assert_eq!(span.to_string().parse(), Ok(span));
         }
-        for text in ["", "15", "m", "1 h", "-1s", "1w", "99999999999d"] {
+        for text in ["", "15", "m", "1 h", "-1s", "1x", "99999999999d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         assert_eq!("1500".parse(), Ok(Millis(1500)));

@@ -102,6 +102,7 @@ fn refuse_method(route: Route, method: &Method) -> Option<Response> {
 async fn admit(app: &App, route: Route, request: Request) -> Result<(Request, Permit), Fault> {
     let (mut parts, body) = request.into_parts();
     let scope = TenantScope::of(&app.config.auth, route, &parts.headers)?;
+    let limit = app.body_bytes_max(scope.tenants());
     parts.extensions.insert(scope);
     if route.writes() && app.memory.shedding() {
         return Err(Fault::unavailable(
@@ -113,7 +114,6 @@ async fn admit(app: &App, route: Route, request: Request) -> Result<(Request, Pe
             RETRY_AFTER,
         ));
     }
-    let limit = app.body_bytes_max;
     let mut paid = body::read(&parts.headers, body, limit, &app.memory.bodies).await?;
     // gRPC compresses each message inside its own framing.
     let enveloped = matches!(

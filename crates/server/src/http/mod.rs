@@ -10,6 +10,7 @@ mod edge;
 mod fault;
 mod ingest;
 mod label_values;
+mod limits;
 mod push;
 mod query;
 mod render;
@@ -32,6 +33,8 @@ use axum::routing::{get, post};
 use connectrpc::ErrorCode;
 use http::Extensions;
 use prometheus_client::registry::Registry;
+use scoria_distributor::TenantLimits;
+use scoria_model::TenantId;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -39,6 +42,7 @@ use crate::config::Config;
 use crate::memory::Memory;
 use crate::readiness::Readiness;
 use crate::roles::Roles;
+use crate::runtime_config::RuntimeConfig;
 
 pub use fault::Fault;
 pub use requests::Requests;
@@ -52,12 +56,20 @@ pub struct App {
     config: Arc<Config>,
     memory: Memory,
     readiness: Arc<Readiness>,
+    policies: Policies,
     requests: Requests,
     /// Complete once the roles have registered theirs.
     registry: OnceLock<Registry>,
     /// There once they are up.
     roles: OnceLock<Roles>,
     body_bytes_max: u64,
+}
+
+/// What is in force for each tenant, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    pub limits: TenantLimits,
+    pub runtime: RuntimeConfig,
 }
 
 impl fmt::Debug for App {
@@ -73,16 +85,15 @@ impl App {
         config: Arc<Config>,
         memory: Memory,
         readiness: Arc<Readiness>,
+        policies: Policies,
         registry: &mut Registry,
     ) -> Arc<Self> {
-        let body_bytes_max = match config.limits.ingestion_body_limit_bytes.0 {
-            0 => u64::MAX,
-            limit => limit,
-        };
+        let body_bytes_max = unlimited_if_0(config.limits.ingestion_body_limit_bytes.0);
         Arc::new(Self {
             config,
             memory,
             readiness,
+            policies,
             requests: Requests::register(registry),
             registry: OnceLock::new(),
             roles: OnceLock::new(),
@@ -107,10 +118,25 @@ impl App {
         })
     }
 
+    /// Largest body of a request for these tenants: the smallest of their limits.
+    fn body_bytes_max(&self, tenants: &[TenantId]) -> u64 {
+        let limits = tenants.iter().map(|tenant| self.policies.limits.of(tenant));
+        limits
+            .map(|limits| unlimited_if_0(limits.ingestion_body_limit_bytes))
+            .fold(self.body_bytes_max, u64::min)
+    }
+
     fn scope<'a>(&self, extensions: &'a Extensions) -> Result<&'a TenantScope, Fault> {
         extensions
             .get::<TenantScope>()
             .ok_or_else(|| Fault::new(ErrorCode::Internal, "the request came without a tenant"))
+    }
+}
+
+const fn unlimited_if_0(limit: u64) -> u64 {
+    match limit {
+        0 => u64::MAX,
+        limit => limit,
     }
 }
 
@@ -126,6 +152,9 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))
         .route("/api/v1/status/config", get(status::config))
+        .route("/api/v1/status/runtime_config", get(limits::status))
+        .route("/runtime_config", get(limits::runtime_config))
+        .route("/api/v1/tenant_limits", get(limits::tenant_limits))
         .route("/", get(crate::ui::page))
         .layer(CompressionLayer::new());
     plain

@@ -16,6 +16,10 @@ pub(super) enum Route {
     Legacy {
         label: &'static str,
     },
+    /// What a tenant is told about itself.
+    TenantStatus {
+        label: &'static str,
+    },
     /// Pages about the server itself, which belong to no tenant.
     Own {
         label: &'static str,
@@ -93,6 +97,11 @@ impl Route {
             "/metrics" => own("metrics"),
             "/api/v1/status/buildinfo" => own("api_v1_status_buildinfo"),
             "/api/v1/status/config" => own("api_v1_status_config"),
+            "/api/v1/status/runtime_config" => own("api_v1_status_runtime_config"),
+            "/runtime_config" => own("runtime_config"),
+            "/api/v1/tenant_limits" => Self::TenantStatus {
+                label: "api_v1_tenant_limits",
+            },
             _ => match RPCS.iter().find(|(rpc, _)| *rpc == path) {
                 Some((path, label)) => Self::Rpc {
                     path,
@@ -109,6 +118,7 @@ impl Route {
             Self::Rpc { label, .. }
             | Self::Ingest { label }
             | Self::Legacy { label }
+            | Self::TenantStatus { label }
             | Self::Own { label } => label,
             Self::Unknown => "other",
         }
@@ -127,19 +137,17 @@ impl Route {
         matches!(self, Self::Ingest { .. } | Self::Rpc { writes: true, .. })
     }
 
-    /// Whether it belongs to a tenant.
+    /// Whether it belongs to a tenant: everything but the pages about the server itself. A path that
+    /// nobody has put in the table is no exception.
     pub(super) const fn has_tenant(self) -> bool {
-        matches!(
-            self,
-            Self::Rpc { .. } | Self::Ingest { .. } | Self::Legacy { .. }
-        )
+        !matches!(self, Self::Own { .. })
     }
 
     /// The one method that the route takes, if it takes one only.
     pub(super) const fn method(self) -> Option<&'static str> {
         match self {
             Self::Rpc { .. } | Self::Ingest { .. } => Some("POST"),
-            Self::Legacy { .. } | Self::Own { .. } => Some("GET"),
+            Self::Legacy { .. } | Self::TenantStatus { .. } | Self::Own { .. } => Some("GET"),
             Self::Unknown => None,
         }
     }

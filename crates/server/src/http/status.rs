@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::App;
 
-const TEXT: [(http::HeaderName, &str); 1] = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+pub(super) const TEXT: [(http::HeaderName, &str); 1] =
+    [(CONTENT_TYPE, "text/plain; charset=utf-8")];
 
 /// 200 `ready`, or 503 with a line for everything that is red.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {

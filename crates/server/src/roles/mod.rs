@@ -51,6 +51,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     pub(crate) memory: &'a Memory,
     pub(crate) readiness: &'a Arc<Readiness>,
+    pub(crate) limits: &'a TenantLimits,
     pub(crate) registry: &'a mut Registry,
 }
 
@@ -86,7 +87,7 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Roles, Runnin
         }]),
         ingesters: HashMap::from([(node, channel)]),
         clock,
-        limits: TenantLimits::new(parts.config.limits.to_limits(), HashMap::new()),
+        limits: parts.limits.clone(),
     };
     let roles = Roles {
         distributor: distributor::start(&mut parts, &cluster),

@@ -19,7 +19,7 @@ pub(super) fn start(parts: &mut Parts<'_>, cluster: &Cluster, storage: Storage) 
             .map(|(node, channel)| (node.clone(), channel.clone()))
             .collect(),
         memory: parts.memory.queries.clone(),
-        limits: LimitsOf::new(move |tenant| Arc::clone(limits.of(tenant))),
+        limits: LimitsOf::new(move |tenant| limits.of(tenant)),
         clock: Arc::clone(&cluster.clock),
     };
     Querier::new(settings, components, parts.registry)

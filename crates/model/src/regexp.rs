@@ -2,6 +2,12 @@
 //!
 //! Both engines share their grammar but for a few corners, which are rewritten here: `\Q…\E`, a
 //! literal `{`, `[`, `&` and `~` inside a class, and the Perl classes, which are ASCII in RE2.
+//!
+//! # Invariants
+//! - The compiled size and the nesting are bounded, and matching takes time linear in the text.
+//!
+//! # What it must not know
+//! Selectors and rules, which expressions are parts of.
 
 use regex::{Regex, RegexBuilder};
 
@@ -10,7 +16,11 @@ const COMPILED_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of groups.
 const NEST_MAX: u32 = 100;
 
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+/// The expression anchored at both ends; `.` takes line ends, too.
+///
+/// # Errors
+/// Says what is wrong with the expression, or that it is too large.
+pub fn compile(pattern: &str) -> Result<Regex, String> {
     // The expression must stand on its own, lest `a)|(b` slip out of the anchors.
     build(&translate(pattern))?;
     build(&format!("^(?s:{})$", translate(pattern)))

@@ -1,0 +1,56 @@
+//! What is in force for tenants: the runtime file's content for operators, and a tenant's own
+//! limits.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use form_urlencoded::parse;
+use serde_json::{Value, json};
+
+use super::App;
+use super::fault::Fault;
+use super::status::TEXT;
+use crate::runtime_config::Shown;
+
+/// Limits by tenant in YAML; with `mode=diff` only those that differ from the defaults.
+pub(super) async fn runtime_config(State(app): State<Arc<App>>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    let shown = match parse(query).find(|(name, _)| name == "mode") {
+        None => Shown::All,
+        Some((_, mode)) if mode == "diff" => Shown::Differences,
+        Some((_, mode)) => {
+            let told = format!("mode is {mode:?}; the only one is diff");
+            return Fault::invalid(told).into_response();
+        }
+    };
+    let overrides = app.policies.runtime.overrides(shown);
+    let yaml = serde_saphyr::to_string(&overrides);
+    (TEXT, yaml.unwrap_or_else(|error| format!("# {error}\n"))).into_response()
+}
+
+/// How the runtime file fares.
+pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({"status": "success", "data": app.policies.runtime.status()}))
+}
+
+/// The limits of the request's tenant: those that existing readers of this page look for by their
+/// old names, and all of them by ours.
+pub(super) async fn tenant_limits(State(app): State<Arc<App>>, request: Request) -> Response {
+    let tenant = app.scope(request.extensions()).and_then(|s| s.single());
+    let tenant = match tenant {
+        Ok(tenant) => tenant,
+        Err(fault) => return fault.into_response(),
+    };
+    let limits = app.policies.runtime.limits(tenant);
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Json(json!({
+        "ingestion_rate": mebibytes(limits.ingestion_rate_bytes.0),
+        "ingestion_burst_size": mebibytes(limits.ingestion_burst_bytes.0),
+        "max_global_series_per_user": 0,
+        "tenant": tenant.as_str(),
+        "limits": limits.keys(),
+    }))
+    .into_response()
+}
