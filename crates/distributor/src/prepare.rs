@@ -162,7 +162,9 @@ impl Batch<'_> {
                 let took = self.preparation.clock.monotonic().saturating_sub(started);
                 self.observe(profile, &normalised, charged, took);
                 let refused = self.partly_refused(&normalised);
-                if normalised.part.profiles.is_empty() {
+                let is_empty = normalised.part.profiles.is_empty();
+                worker.normaliser.take_back(normalised.part);
+                if is_empty {
                     self.discarded(DiscardReason::EmptyProfile, charged);
                     return Err(Stop::Empty);
                 }
@@ -207,7 +209,7 @@ impl Batch<'_> {
             };
             normaliser.normalise(&upload, limits)
         })?;
-        let part = encode(&normalised.part, plain.len());
+        let part = encode(&normalised.part);
         cover(&mut permit, &part)?;
         Ok((normalised, part, permit))
     }
@@ -228,7 +230,7 @@ impl Batch<'_> {
         let normalised = self.normalised(profile, labels, |about, limits| {
             normaliser.normalise_draft(draft, about, limits)
         })?;
-        let part = encode(&normalised.part, size as usize);
+        let part = encode(&normalised.part);
         cover(&mut permit, &part)?;
         Ok((normalised, part, permit))
     }
@@ -447,9 +449,8 @@ fn label_bytes(labels: &[(&str, &str)]) -> u64 {
     bytes.sum::<usize>() as u64
 }
 
-/// The columns of a part take about half as much again as the profile did.
-fn encode(part: &Part, plain_bytes: usize) -> Bytes {
-    let mut out = Vec::with_capacity(plain_bytes + plain_bytes / 2 + 1024);
+fn encode(part: &Part) -> Bytes {
+    let mut out = Vec::with_capacity(part.encoded_bytes());
     part.encode(&mut out);
     Bytes::from(out)
 }

@@ -116,6 +116,8 @@ pub struct Normaliser {
     groups: Groups,
     entries: Entries,
     policy: Arc<Policy>,
+    /// An emptied part, for its memory.
+    spare: Part,
     seed: u64,
 }
 
@@ -128,6 +130,7 @@ impl Normaliser {
             groups: Groups::new(seed),
             entries: Entries::new(seed),
             policy: Arc::default(),
+            spare: Part::default(),
             seed,
         }
     }
@@ -135,6 +138,15 @@ impl Normaliser {
     /// From now on uploads are treated by this policy.
     pub fn set_policy(&mut self, policy: &Arc<Policy>) {
         self.policy = Arc::clone(policy);
+    }
+
+    /// Takes a part back whose content is no longer needed, so that the next one needs no memory of
+    /// its own.
+    pub fn take_back(&mut self, mut part: Part) {
+        if part.held_bytes() <= KEPT_BYTES {
+            part.clear();
+            self.spare = part;
+        }
     }
 
     /// Decodes, checks and normalises one upload.
@@ -209,10 +221,8 @@ impl Normaliser {
             cut_stacks::reattach_roots(raw, self.seed);
         }
         source::note_source(raw, upload.labels);
-        let mut part = Part {
-            key: upload.key,
-            ..Part::default()
-        };
+        let mut part = std::mem::take(&mut self.spare);
+        part.key = upload.key;
         let mut pass = Pass {
             raw,
             terms: Terms {

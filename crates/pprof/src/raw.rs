@@ -373,10 +373,10 @@ impl Columns {
                     self.functions.push(function);
                 }
                 6 => {
-                    let length = cursor.sub(tag, WHAT)?.len();
+                    let text = cursor.sub(tag, WHAT)?;
                     self.strings.push(Place {
-                        start: (bytes.len() - cursor.n_left() - length) as u32,
-                        length: length as u32,
+                        start: text.at() as u32,
+                        length: text.n_left() as u32,
                     });
                 }
                 7 | 8 | 14 | 15 => drop(cursor.int(tag, WHAT)?),
@@ -391,9 +391,8 @@ impl Columns {
         Ok(())
     }
 
-    fn read_sample(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+    fn read_sample(&mut self, mut cursor: Cursor<'_>) -> Result<(), DecodeError> {
         const WHAT: &str = "sample";
-        let mut cursor = Cursor::new(bytes);
         while let Some(tag) = cursor.tag()? {
             match tag.number {
                 1 => {
@@ -419,9 +418,8 @@ impl Columns {
         Ok(())
     }
 
-    fn read_location(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+    fn read_location(&mut self, mut cursor: Cursor<'_>) -> Result<(), DecodeError> {
         const WHAT: &str = "location";
-        let mut cursor = Cursor::new(bytes);
         let mut row = RawLocation::default();
         while let Some(tag) = cursor.tag()? {
             match tag.number {
@@ -446,9 +444,8 @@ fn index(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(BAD_INDEX)
 }
 
-fn value_type(bytes: &[u8]) -> Result<ValueType, DecodeError> {
+fn value_type(mut cursor: Cursor<'_>) -> Result<ValueType, DecodeError> {
     const WHAT: &str = "value type";
-    let mut cursor = Cursor::new(bytes);
     let mut row = ValueType::default();
     while let Some(tag) = cursor.tag()? {
         match tag.number {
@@ -460,9 +457,8 @@ fn value_type(bytes: &[u8]) -> Result<ValueType, DecodeError> {
     Ok(row)
 }
 
-fn label(bytes: &[u8]) -> Result<RawLabel, DecodeError> {
+fn label(mut cursor: Cursor<'_>) -> Result<RawLabel, DecodeError> {
     const WHAT: &str = "label";
-    let mut cursor = Cursor::new(bytes);
     let mut row = RawLabel::default();
     while let Some(tag) = cursor.tag()? {
         match tag.number {
@@ -476,9 +472,8 @@ fn label(bytes: &[u8]) -> Result<RawLabel, DecodeError> {
     Ok(row)
 }
 
-fn line(bytes: &[u8]) -> Result<RawLine, DecodeError> {
+fn line(mut cursor: Cursor<'_>) -> Result<RawLine, DecodeError> {
     const WHAT: &str = "line";
-    let mut cursor = Cursor::new(bytes);
     let mut row = RawLine::default();
     while let Some(tag) = cursor.tag()? {
         match tag.number {
@@ -491,9 +486,8 @@ fn line(bytes: &[u8]) -> Result<RawLine, DecodeError> {
     Ok(row)
 }
 
-fn function(bytes: &[u8]) -> Result<RawFunction, DecodeError> {
+fn function(mut cursor: Cursor<'_>) -> Result<RawFunction, DecodeError> {
     const WHAT: &str = "function";
-    let mut cursor = Cursor::new(bytes);
     let mut row = RawFunction::default();
     while let Some(tag) = cursor.tag()? {
         match tag.number {
@@ -508,9 +502,8 @@ fn function(bytes: &[u8]) -> Result<RawFunction, DecodeError> {
     Ok(row)
 }
 
-fn mapping(bytes: &[u8]) -> Result<RawMapping, DecodeError> {
+fn mapping(mut cursor: Cursor<'_>) -> Result<RawMapping, DecodeError> {
     const WHAT: &str = "mapping";
-    let mut cursor = Cursor::new(bytes);
     let mut row = RawMapping::default();
     while let Some(tag) = cursor.tag()? {
         match tag.number {

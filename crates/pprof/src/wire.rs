@@ -11,10 +11,14 @@ pub(crate) const FIXED64: u8 = 1;
 pub(crate) const BYTES: u8 = 2;
 pub(crate) const FIXED32: u8 = 5;
 
-/// What is left of a message.
+/// What is left of a message inside a buffer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor<'a> {
-    left: &'a [u8],
+    /// Reaches beyond the message, so that eight bytes can be looked at near its end.
+    buffer: &'a [u8],
+    at: usize,
+    /// Where the message ends; never beyond the buffer.
+    end: usize,
 }
 
 /// Number and wire type of a field.
@@ -26,21 +30,36 @@ pub(crate) struct Tag {
 
 impl<'a> Cursor<'a> {
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { left: bytes }
+        Self {
+            buffer: bytes,
+            at: 0,
+            end: bytes.len(),
+        }
     }
 
-    /// Bytes that have not been read yet.
-    pub(crate) const fn n_left(&self) -> usize {
-        self.left.len()
+    /// Where in the outermost message the next byte is.
+    pub(crate) const fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.at == self.end
     }
 
     /// The next field, `None` at the end of the message.
     #[inline]
     pub(crate) fn tag(&mut self) -> Result<Option<Tag>, DecodeError> {
-        if self.left.is_empty() {
+        if self.is_at_end() {
             return Ok(None);
         }
-        let raw = self.varint()?;
+        // Every field of a profile has a tag of one byte.
+        let raw = match self.buffer.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                u64::from(byte)
+            }
+            _ => self.long_varint()?,
+        };
         let number = u32::try_from(raw >> 3).unwrap_or_default();
         if number == 0 {
             return Err(DecodeError::Tag { tag: raw });
@@ -53,54 +72,61 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
-        match *self.left {
-            [a, ref rest @ ..] if a < 0x80 => {
-                self.left = rest;
-                Ok(u64::from(a))
-            }
-            [a, b, ref rest @ ..] if b < 0x80 => {
-                self.left = rest;
-                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
-            }
-            _ => self.long_varint(),
+        let rest = self.buffer.get(self.at..).unwrap_or_default();
+        if let Some((word, _)) = rest.split_first_chunk::<8>()
+            && let Some((value, length)) = of_word(u64::from_le_bytes(*word))
+            && length <= self.end - self.at
+        {
+            self.at += length;
+            return Ok(value);
         }
+        self.long_varint()
     }
 
+    /// A varint at the end of the buffer, or a long or broken one.
+    #[cold]
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, DecodeError> {
+        let left = self.buffer.get(self.at..self.end).unwrap_or_default();
         let mut value = 0u64;
-        for (at, &byte) in self.left.iter().enumerate().take(10) {
+        for (at, &byte) in left.iter().enumerate().take(10) {
             if at == 9 && byte > 1 {
                 return Err(DecodeError::Varint);
             }
             value |= u64::from(byte & 0x7f) << (7 * at);
             if byte < 0x80 {
-                self.left = &self.left[at + 1..];
+                self.at += at + 1;
                 return Ok(value);
             }
         }
-        Err(if self.left.len() < 10 {
+        Err(if left.len() < 10 {
             DecodeError::Truncated
         } else {
             DecodeError::Varint
         })
     }
 
-    /// A length and that many bytes.
+    /// A length and that many bytes, as a message of their own.
     #[inline]
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+    fn message(&mut self) -> Result<Self, DecodeError> {
         let length = self.varint()?;
         let length = usize::try_from(length).map_err(|_| DecodeError::Truncated)?;
-        self.take(length)
+        let at = self.at;
+        self.pass(length)?;
+        Ok(Self {
+            buffer: self.buffer,
+            at,
+            end: self.at,
+        })
     }
 
     #[inline]
-    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self
-            .left
-            .split_at_checked(length)
-            .ok_or(DecodeError::Truncated)?;
-        self.left = rest;
-        Ok(head)
+    fn pass(&mut self, length: usize) -> Result<(), DecodeError> {
+        if length > self.end - self.at {
+            return Err(DecodeError::Truncated);
+        }
+        self.at += length;
+        Ok(())
     }
 
     /// A varint field of the message `what`.
@@ -112,18 +138,23 @@ impl<'a> Cursor<'a> {
 
     /// A field of the message `what` that has a length.
     #[inline]
-    pub(crate) fn sub(&mut self, tag: Tag, what: &'static str) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn sub(&mut self, tag: Tag, what: &'static str) -> Result<Self, DecodeError> {
         expect(tag, BYTES, what)?;
-        self.bytes()
+        self.message()
+    }
+
+    /// Bytes that have not been read yet.
+    pub(crate) const fn n_left(&self) -> usize {
+        self.end - self.at
     }
 
     /// Passes over a field that means nothing to us.
     pub(crate) fn skip(&mut self, tag: Tag) -> Result<(), DecodeError> {
         match tag.wire {
             VARINT => self.varint().map(drop),
-            FIXED64 => self.take(8).map(drop),
-            BYTES => self.bytes().map(drop),
-            FIXED32 => self.take(4).map(drop),
+            FIXED64 => self.pass(8),
+            BYTES => self.message().map(drop),
+            FIXED32 => self.pass(4),
             wire => Err(DecodeError::UnknownWireType {
                 field: tag.number,
                 wire,
@@ -144,10 +175,27 @@ fn expect(tag: Tag, wire: u8, what: &'static str) -> Result<(), DecodeError> {
     })
 }
 
+/// The varint at the start of eight bytes and its length, if it ends in them. Ids of one and of two
+/// bytes come mixed, so that a branch for each length would be guessed wrong every third time.
+#[inline]
+fn of_word(word: u64) -> Option<(u64, usize)> {
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    // Bits up to the end of the first byte without a continuation bit.
+    let bits = ends.trailing_zeros() + 1;
+    let groups = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (groups & 0x007f_007f_007f_007f) | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    let value = (fours & 0x0000_0000_0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4;
+    Some((value, bits as usize / 8))
+}
+
 /// Hands each element of a repeated integer field, packed or not, to `each`.
 #[inline]
-pub(crate) fn repeated<'a>(
-    cursor: &mut Cursor<'a>,
+pub(crate) fn repeated(
+    cursor: &mut Cursor<'_>,
     tag: Tag,
     what: &'static str,
     mut each: impl FnMut(u64),
@@ -156,9 +204,47 @@ pub(crate) fn repeated<'a>(
         each(cursor.varint()?);
         return Ok(());
     }
-    let mut packed: Cursor<'a> = Cursor::new(cursor.sub(tag, what)?);
-    while !packed.left.is_empty() {
+    let mut packed = cursor.sub(tag, what)?;
+    while !packed.is_at_end() {
         each(packed.varint()?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn varint_of(mut value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+        out
+    }
+
+    #[test]
+    fn integers_of_every_length_read_the_same_with_and_without_room_behind() {
+        for bit in 0..64 {
+            for value in [1u64 << bit, (1u64 << bit) - 1, u64::MAX >> (63 - bit)] {
+                let tight = varint_of(value);
+                let roomy = [&tight[..], &[0xff; 9]].concat();
+                for bytes in [&tight, &roomy] {
+                    let mut cursor = Cursor::new(bytes);
+                    assert_eq!(cursor.varint().ok(), Some(value));
+                    assert_eq!(cursor.at(), tight.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_integer_that_reaches_beyond_its_message_is_cut_off() {
+        // A message of one byte whose integer would go on in the bytes behind it.
+        let bytes = [1, 0x80, 0x01, 0, 0, 0, 0, 0, 0, 0];
+        let mut message = Cursor::new(&bytes).message().unwrap();
+        assert_eq!(message.varint(), Err(DecodeError::Truncated));
+    }
 }

@@ -180,7 +180,7 @@ impl Dictionary {
     }
 
     pub(crate) fn function_id(&mut self, function: Function) -> u32 {
-        let hash = hash_function(&self.seed, &function);
+        let hash = hash_function(self.stack_seed, &function);
         let functions = &self.functions;
         if let Some(&id) = self
             .function_ids
@@ -189,14 +189,14 @@ impl Dictionary {
             return id;
         }
         let id = self.functions.push(function);
-        let (functions, seed) = (&self.functions, &self.seed);
+        let (functions, seed) = (&self.functions, self.stack_seed);
         self.function_ids
             .insert_unique(hash, id, |&id| hash_function(seed, &functions.get(id)));
         id
     }
 
     pub(crate) fn location_id(&mut self, mapping: u32, address: u64, lines: &[Line]) -> u32 {
-        let hash = hash_location(&self.seed, mapping, address, lines);
+        let hash = hash_location(self.stack_seed, mapping, address, lines);
         let (locations, arena) = (&self.locations, &self.lines);
         if let Some(&id) = self.location_ids.find(hash, |&id| {
             let row = locations.get(id);
@@ -210,7 +210,7 @@ impl Dictionary {
             lines: self.lines.push(lines),
         };
         let id = self.locations.push(row);
-        let (locations, arena, seed) = (&self.locations, &self.lines, &self.seed);
+        let (locations, arena, seed) = (&self.locations, &self.lines, self.stack_seed);
         self.location_ids.insert_unique(hash, id, |&id| {
             let row = locations.get(id);
             hash_location(seed, row.mapping, row.address, arena.get(row.lines))
@@ -312,22 +312,17 @@ fn hash_mapping(seed: &RandomState, mapping: &Mapping) -> u64 {
     hash.finish()
 }
 
-fn hash_function(seed: &RandomState, function: &Function) -> u64 {
-    let mut hash = seed.build_hasher();
-    hash.write_u32(function.name);
-    hash.write_u32(function.system_name);
-    hash.write_u32(function.filename);
-    hash.write_i64(function.start_line);
-    hash.finish()
+fn hash_function(seed: u64, function: &Function) -> u64 {
+    let names = u64::from(function.name) << 32 | u64::from(function.system_name);
+    let place = u64::from(function.filename) ^ (function.start_line as u64).rotate_left(32);
+    fold(fold(names ^ seed, STACK_FACTOR) ^ place, STACK_FACTOR)
 }
 
-fn hash_location(seed: &RandomState, mapping: u32, address: u64, lines: &[Line]) -> u64 {
-    let mut hash = seed.build_hasher();
-    hash.write_u32(mapping);
-    hash.write_u64(address);
+fn hash_location(seed: u64, mapping: u32, address: u64, lines: &[Line]) -> u64 {
+    let mut hash = fold(address ^ seed, STACK_FACTOR) ^ u64::from(mapping);
     for line in lines {
-        hash.write_u32(line.function);
-        hash.write_i64(line.line);
+        let line = u64::from(line.function) ^ (line.line as u64).rotate_left(32);
+        hash = fold(hash ^ line, STACK_FACTOR);
     }
-    hash.finish()
+    hash
 }
