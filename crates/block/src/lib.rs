@@ -48,7 +48,7 @@ pub use decode::{
 };
 pub use error::BlockError;
 pub use fetched::Fetched;
-pub use meta::{BlockMeta, DatasetMeta, FORMAT_VERSION, StreamRange, TableMeta};
+pub use meta::{BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, StreamRange, TableMeta};
 pub use open::{Columns, OpenTable};
 pub use rows::{ProfileRow, ProfileRows, SampleBatch};
 pub use table::{Table, TableNameError};

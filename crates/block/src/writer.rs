@@ -17,8 +17,8 @@ use crate::dataset_rows::DatasetRows;
 use crate::sample_writer::SampleWriter;
 use crate::table_writer::TableWriter;
 use crate::{
-    BlockError, BlockMeta, DatasetMeta, FORMAT_VERSION, ProfileRows, SampleBatch, StreamRange,
-    Table,
+    BlockError, BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, ProfileRows, SampleBatch,
+    StreamRange, Table,
 };
 
 /// What a block is, apart from its rows.
@@ -28,6 +28,8 @@ pub struct BlockSpec {
     pub level: u8,
     pub streams: Vec<StreamRange>,
     pub inputs: Vec<BlockId>,
+    /// What a merge took of its inputs.
+    pub merge: Option<MergeScope>,
 }
 
 /// Everything one service of one tenant puts into a block.
@@ -181,6 +183,7 @@ impl BlockWriter {
             datasets: self.datasets,
             streams: self.spec.streams,
             inputs: self.spec.inputs,
+            merge: self.spec.merge,
         };
         let manifest = meta.to_manifest()?;
         Ok(EncodedBlock {

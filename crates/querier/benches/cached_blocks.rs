@@ -146,6 +146,7 @@ fn block(stream: &StreamId) -> EncodedBlock {
             to: Seq(PROFILES as u64),
         }],
         inputs: Vec::new(),
+        merge: None,
     })
     .unwrap();
     writer

@@ -74,6 +74,7 @@ pub(crate) fn units(state: &CatalogueState, tenants: &[TenantId], scan: &Scan) -
             let first = block.datasets.partition_point(|d| d.tenant < *tenant);
             for (at, dataset) in block.datasets_of(tenant).iter().enumerate() {
                 if in_time(dataset.min_time, dataset.max_time)
+                    && state.is_live(block, dataset)
                     && service_matches(&scan.matchers, &dataset.service)
                     && matching_kinds(&scan.matchers, &dataset.kinds).contains(&true)
                 {

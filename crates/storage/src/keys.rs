@@ -3,6 +3,7 @@
 //! ```text
 //! catalogue/log/{version:020}         one commit
 //! catalogue/snapshot/{version:020}    the fold of the log up to there
+//! catalogue/tombstone/{id}            a deletion, as a rebuilt catalogue needs it
 //! catalogue/probe-{nonce}             the start-up check for conditional writes; deleted again
 //! blocks/{block}/{table}.parquet      the tables of a block
 //! blocks/{block}/manifest.json        written last: what the tables are
@@ -13,6 +14,8 @@
 use object_store::path::Path;
 use scoria_block::Table;
 use scoria_model::{BlockId, CatalogueVersion};
+
+use crate::catalogue::TombstoneId;
 
 /// Folder of the log.
 pub const LOG: &str = "catalogue/log";
@@ -34,6 +37,21 @@ pub fn snapshot(version: CatalogueVersion) -> Path {
 /// The object of one start-up probe.
 pub fn probe(nonce: u128) -> Path {
     Path::from(format!("catalogue/probe-{nonce:032x}"))
+}
+
+/// Folder of the tombstones.
+pub const TOMBSTONE: &str = "catalogue/tombstone";
+
+/// One deletion.
+pub fn tombstone(id: TombstoneId) -> Path {
+    Path::from(format!("{TOMBSTONE}/{id}"))
+}
+
+/// The block that a key below [`BLOCKS`] belongs to, if it is one of ours.
+pub fn block_of(key: &Path) -> Option<BlockId> {
+    let mut parts = key.parts();
+    let folder = parts.next()?;
+    (folder.as_ref() == BLOCKS).then(|| parts.next()?.as_ref().parse().ok())?
 }
 
 /// One table of a block.

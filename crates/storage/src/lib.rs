@@ -23,7 +23,8 @@ pub mod testing;
 
 pub use block_store::{BlockStore, BlockStoreOptions, FetchStats, Purpose};
 pub use catalogue::{
-    Catalogue, CatalogueOptions, CatalogueState, CommitError, Op, Precondition, Txn,
+    Catalogue, CatalogueOptions, CatalogueState, CommitError, Deletion, Op, Precondition,
+    Tombstone, TombstoneId, Txn,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use metrics::Metrics;

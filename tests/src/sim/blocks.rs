@@ -92,6 +92,7 @@ fn write_tables(
             to,
         }],
         inputs: Vec::new(),
+        merge: None,
     })?;
     for head in heads.iter() {
         let snapshot = head.snapshot();

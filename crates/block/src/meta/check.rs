@@ -37,6 +37,19 @@ impl BlockMeta {
         if !self.datasets.is_sorted_by(ordered) {
             return Err(BlockError::meta("its datasets are not in order"));
         }
+        if let Some(scope) = &self.merge {
+            let ordered = scope.slices.is_sorted_by(|(a, _), (b, _)| a < b);
+            let inside = |d: &DatasetMeta| {
+                let of_tenant = scope.slices.binary_search_by(|(t, _)| t.cmp(&d.tenant));
+                of_tenant.is_ok_and(|at| scope.slices[at].1.contains(d.shard()))
+            };
+            if !ordered || scope.part >= scope.parts || !self.datasets.iter().all(inside) {
+                return Err(BlockError::meta(format!(
+                    "its merge's scope is out of order or does not hold its datasets (part {} of {})",
+                    scope.part, scope.parts
+                )));
+            }
+        }
         self.datasets
             .iter()
             .try_for_each(|dataset| self.check_dataset(dataset))?;

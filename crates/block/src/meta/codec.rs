@@ -1,8 +1,9 @@
 //! The compact form of a block's meta, as entries of the catalogue carry it.
 //!
 //! ```text
-//! u8 version | id 16 | u8 level | format | min time | max time - min time
-//! inputs: n, ids | streams: n, (node, incarnation 8, n, from, to - from)
+//! u8 version (2 where a merge's scope follows the inputs, else 1) | id 16 | u8 level | format | min time | max time - min time
+//! inputs: n, ids | scope (version 2): part, parts, n, (tenant, shards 2)
+//! streams: n, (node, incarnation 8, n, from, to - from)
 //! tables: n, (u8 table, bytes, rows, checksum 8, n, page checksums 4 each, size of the tail)
 //! all tails after each other, compressed with zstd if that makes them smaller
 //! tenants: n, texts | profile types: n, 5 texts each
@@ -19,12 +20,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use scoria_model::varint::{Reader, VarintError, put_bytes, put_i64, put_u64};
-use scoria_model::{BlockId, Incarnation, NodeId, ProfileType, Seq, StreamId, TenantId, Timestamp};
+use scoria_model::{
+    BlockId, Incarnation, NodeId, ProfileType, Seq, ShardSet, StreamId, TenantId, Timestamp,
+};
 
-use super::{BlockMeta, DatasetMeta, StreamRange, TableMeta};
+use super::{BlockMeta, DatasetMeta, MergeScope, StreamRange, TableMeta};
 use crate::{BlockError, FORMAT_VERSION, Table};
 
-const CODEC_VERSION: u8 = 1;
+const PLAIN_VERSION: u8 = 1;
+/// With the scope of a merge.
+const MERGED_VERSION: u8 = 2;
 /// Footers name columns over and over: compressed they take a third.
 const TAIL_LEVEL: i32 = 9;
 /// Footers and page indexes of one block beyond this are damage.
@@ -40,7 +45,10 @@ impl BlockMeta {
     /// Appends the compact form; see the module page of `meta/codec.rs` and `docs/FORMATS.md`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        out.push(CODEC_VERSION);
+        out.push(match self.merge {
+            None => PLAIN_VERSION,
+            Some(_) => MERGED_VERSION,
+        });
         out.extend_from_slice(&self.id.0.to_le_bytes());
         out.push(self.level);
         put_u64(out, u64::from(self.version));
@@ -49,6 +57,9 @@ impl BlockMeta {
         put_u64(out, self.inputs.len() as u64);
         for input in &self.inputs {
             out.extend_from_slice(&input.0.to_le_bytes());
+        }
+        if let Some(scope) = &self.merge {
+            put_scope(out, scope);
         }
         put_u64(out, self.streams.len() as u64);
         for range in &self.streams {
@@ -123,13 +134,13 @@ impl BlockMeta {
         }
         let mut reader = Reader::new(body);
         let codec = reader.u8()?;
-        if codec != CODEC_VERSION {
+        if !(PLAIN_VERSION..=MERGED_VERSION).contains(&codec) {
             return Err(BlockError::Version {
                 version: u64::from(codec),
-                supported: u32::from(CODEC_VERSION),
+                supported: u32::from(MERGED_VERSION),
             });
         }
-        let meta = decode_body(&mut reader)?;
+        let meta = decode_body(&mut reader, codec)?;
         if !reader.is_empty() {
             return Err(BlockError::meta(format!(
                 "{} bytes are left over",
@@ -175,7 +186,7 @@ fn distance(from: Timestamp, to: Timestamp) -> u64 {
     to.0.wrapping_sub(from.0) as u64
 }
 
-fn decode_body(reader: &mut Reader<'_>) -> Result<BlockMeta, BlockError> {
+fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockError> {
     let id = block_id(reader)?;
     let level = reader.u8()?;
     let version = reader.u64()?;
@@ -188,6 +199,9 @@ fn decode_body(reader: &mut Reader<'_>) -> Result<BlockMeta, BlockError> {
     let min_time = Timestamp(reader.i64()?);
     let max_time = later(min_time, reader.u64()?)?;
     let inputs = list(reader, block_id)?;
+    let merge = (codec == MERGED_VERSION)
+        .then(|| read_scope(reader))
+        .transpose()?;
     let streams = list(reader, stream_range)?;
     let (mut tables, tail_sizes): (Vec<_>, Vec<_>) = list(reader, table_meta)?.into_iter().unzip();
     take_tails(reader, &mut tables, &tail_sizes)?;
@@ -236,6 +250,34 @@ fn decode_body(reader: &mut Reader<'_>) -> Result<BlockMeta, BlockError> {
         datasets,
         streams,
         inputs,
+        merge,
+    })
+}
+
+fn put_scope(out: &mut Vec<u8>, scope: &MergeScope) {
+    put_u64(out, u64::from(scope.part));
+    put_u64(out, u64::from(scope.parts));
+    put_u64(out, scope.slices.len() as u64);
+    for (tenant, shards) in &scope.slices {
+        put_bytes(out, tenant.as_str().as_bytes());
+        out.extend_from_slice(&shards.bits().to_le_bytes());
+    }
+}
+
+fn read_scope(reader: &mut Reader<'_>) -> Result<MergeScope, BlockError> {
+    let part = reader.u32()?;
+    let parts = reader.u32()?;
+    let slices = list(reader, |reader| {
+        let tenant = TenantId::parse(text(reader)?).map_err(|e| BlockError::meta(e.to_string()))?;
+        Ok((
+            tenant,
+            ShardSet::from_bits(u16::from_le_bytes(fixed(reader)?)),
+        ))
+    })?;
+    Ok(MergeScope {
+        slices,
+        part,
+        parts,
     })
 }
 

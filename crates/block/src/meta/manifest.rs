@@ -9,12 +9,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use scoria_model::{BlockId, ProfileType, Seq, TenantId, Timestamp};
+use scoria_model::{BlockId, ProfileType, Seq, ShardSet, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{BlockMeta, DatasetMeta, StreamRange, TableMeta};
+use super::{BlockMeta, DatasetMeta, MergeScope, StreamRange, TableMeta};
 use crate::{BlockError, FORMAT_VERSION, Table};
 
 #[derive(Serialize, Deserialize)]
@@ -37,6 +37,8 @@ struct BlockDoc {
     datasets: Vec<DatasetDoc>,
     streams: Vec<StreamDoc>,
     inputs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    merge: Option<MergeDoc>,
 }
 
 /// Only the version, which must be known before the rest can be understood.
@@ -76,6 +78,22 @@ struct StreamDoc {
     stream: String,
     from_seq: u64,
     to_seq: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergeDoc {
+    part: u32,
+    parts: u32,
+    slices: Vec<SliceDoc>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SliceDoc {
+    tenant: String,
+    /// One bit per shard.
+    shards: u16,
 }
 
 impl BlockMeta {
@@ -142,6 +160,7 @@ impl BlockMeta {
                 })
                 .collect(),
             inputs: self.inputs.iter().map(BlockId::to_string).collect(),
+            merge: self.merge.as_ref().map(MergeDoc::from_scope),
         }
     }
 }
@@ -202,6 +221,38 @@ impl BlockDoc {
                 .iter()
                 .map(|text| block_id(text))
                 .collect::<Result<_, _>>()?,
+            merge: self.merge.map(MergeDoc::into_scope).transpose()?,
+        })
+    }
+}
+
+impl MergeDoc {
+    fn from_scope(scope: &MergeScope) -> Self {
+        let slices = scope.slices.iter().map(|(tenant, shards)| SliceDoc {
+            tenant: tenant.to_string(),
+            shards: shards.bits(),
+        });
+        Self {
+            part: scope.part,
+            parts: scope.parts,
+            slices: slices.collect(),
+        }
+    }
+
+    fn into_scope(self) -> Result<MergeScope, BlockError> {
+        let slice = |doc: SliceDoc| {
+            let tenant =
+                TenantId::parse(&doc.tenant).map_err(|e| BlockError::meta(e.to_string()))?;
+            Ok((tenant, ShardSet::from_bits(doc.shards)))
+        };
+        Ok(MergeScope {
+            slices: self
+                .slices
+                .into_iter()
+                .map(slice)
+                .collect::<Result<_, BlockError>>()?,
+            part: self.part,
+            parts: self.parts,
         })
     }
 }

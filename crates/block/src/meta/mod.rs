@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use scoria_model::{BlockId, ProfileType, Seq, StreamId, TenantId, Timestamp};
+use scoria_model::{BlockId, ProfileType, Seq, ShardSet, StreamId, TenantId, Timestamp};
 
 use crate::Table;
 
@@ -68,6 +68,11 @@ impl DatasetMeta {
         self.rows[table.index()].clone()
     }
 
+    /// The shard of its service.
+    pub fn shard(&self) -> ShardSet {
+        ShardSet::of_service(&self.service)
+    }
+
     fn n(&self, table: Table) -> u64 {
         let rows = &self.rows[table.index()];
         rows.end - rows.start
@@ -86,6 +91,19 @@ impl DatasetMeta {
     pub fn n_samples(&self) -> u64 {
         self.n(Table::Samples) + self.n(Table::Snapshots)
     }
+}
+
+/// What a merge took of each of its inputs, so that the catalogue can be rebuilt from manifests: the
+/// output stands for these shards of these tenants of every input that has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeScope {
+    /// Sorted by tenant, each once.
+    pub slices: Vec<(TenantId, ShardSet)>,
+    /// Which output of the merge this block is, from 0. Inputs are stood for only by all outputs
+    /// together.
+    pub part: u32,
+    /// How many outputs the merge has.
+    pub parts: u32,
 }
 
 /// A block's entry in the catalogue and the content of its manifest.
@@ -110,6 +128,8 @@ pub struct BlockMeta {
     pub streams: Vec<StreamRange>,
     /// The blocks it was merged from; empty at level 0.
     pub inputs: Vec<BlockId>,
+    /// What it took of them; `None` at level 0.
+    pub merge: Option<MergeScope>,
 }
 
 impl BlockMeta {
@@ -123,6 +143,26 @@ impl BlockMeta {
         let start = self.datasets.partition_point(|d| d.tenant < *tenant);
         let end = self.datasets.partition_point(|d| d.tenant <= *tenant);
         &self.datasets[start..end]
+    }
+
+    /// The shards of a tenant that have datasets here.
+    pub fn shards_of(&self, tenant: &TenantId) -> ShardSet {
+        let services = self.datasets_of(tenant).iter();
+        services.fold(ShardSet::EMPTY, |set, dataset| set.union(dataset.shard()))
+    }
+
+    /// The slices of the block: each tenant with the shards that it has here, in order.
+    pub fn slices(&self) -> Vec<(TenantId, ShardSet)> {
+        let mut slices: Vec<(TenantId, ShardSet)> = Vec::new();
+        for dataset in &self.datasets {
+            match slices.last_mut() {
+                Some((tenant, shards)) if *tenant == dataset.tenant => {
+                    *shards = shards.union(dataset.shard());
+                }
+                _ => slices.push((dataset.tenant.clone(), dataset.shard())),
+            }
+        }
+        slices
     }
 
     pub fn dataset(&self, tenant: &TenantId, service: &str) -> Option<&DatasetMeta> {

@@ -402,5 +402,6 @@ pub fn spec() -> BlockSpec {
             to: Seq(1_000_000),
         }],
         inputs: Vec::new(),
+        merge: None,
     }
 }

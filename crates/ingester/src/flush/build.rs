@@ -60,6 +60,7 @@ pub(super) fn blocks(
                 to,
             }],
             inputs: Vec::new(),
+            merge: None,
         })?;
         for head in heads {
             add(&mut writer, head, &window)?;

@@ -362,6 +362,7 @@ impl World {
                 to: Seq(to),
             }],
             inputs: Vec::new(),
+            merge: None,
         })
         .unwrap();
         for data in datasets {

@@ -25,9 +25,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use scoria_block::{BlockError, BlockMeta};
 use scoria_model::varint::{self, Reader, VarintError};
-use scoria_model::{CatalogueVersion, Epoch, Incarnation, NodeId, Seq, StreamId};
+use scoria_model::{
+    BlockId, CatalogueVersion, Epoch, Incarnation, NodeId, Seq, ShardSet, StreamId, TenantId,
+};
 
 use super::state::MEMBERS_MAX;
+use super::tombstone::{TombstoneId, read_id, read_tenant, read_tombstone};
 use super::txn::Op;
 
 /// Largest body of an entry, decoded, in bytes.
@@ -50,6 +53,11 @@ mod tag {
     pub(super) const ADVANCE: u8 = 3;
     pub(super) const SEAL_STREAM: u8 = 4;
     pub(super) const CLOSE_STREAM: u8 = 5;
+    pub(super) const REMOVE_SLICES: u8 = 6;
+    pub(super) const CONDEMN: u8 = 7;
+    pub(super) const FORGET: u8 = 8;
+    pub(super) const DELETE: u8 = 9;
+    pub(super) const RETIRE: u8 = 10;
 }
 
 /// One commit as it stands in the log.
@@ -341,7 +349,74 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
             varint::put_u64(out, at.0);
             tag::CLOSE_STREAM
         }
+        Op::RemoveSlices { block, slices } => {
+            out.extend_from_slice(&block.0.to_le_bytes());
+            put_slices(out, slices);
+            tag::REMOVE_SLICES
+        }
+        Op::Condemn(block) => {
+            out.extend_from_slice(&block.0.to_le_bytes());
+            tag::CONDEMN
+        }
+        Op::Forget(block) => {
+            out.extend_from_slice(&block.0.to_le_bytes());
+            tag::FORGET
+        }
+        Op::Delete(tombstone) => {
+            tombstone.encode(out);
+            tag::DELETE
+        }
+        Op::Retire(id) => {
+            out.extend_from_slice(&id.0.to_le_bytes());
+            tag::RETIRE
+        }
     }
+}
+
+pub(super) fn put_slices<'a>(
+    out: &mut Vec<u8>,
+    slices: impl IntoIterator<Item = &'a (TenantId, ShardSet), IntoIter: ExactSizeIterator>,
+) {
+    let slices = slices.into_iter();
+    varint::put_u64(out, slices.len() as u64);
+    for (tenant, shards) in slices {
+        varint::put_bytes(out, tenant.as_str().as_bytes());
+        varint::put_u64(out, u64::from(shards.bits()));
+    }
+}
+
+pub(super) fn read_slices(
+    reader: &mut Reader<'_>,
+) -> Result<Vec<(TenantId, ShardSet)>, EntryError> {
+    let count = reader.count().map_err(field("the count of slices"))?;
+    let slice = |reader: &mut Reader<'_>| {
+        let tenant = read_tenant(reader)?;
+        let bits = reader.u32().map_err(field("shards"))?;
+        let bits = u16::try_from(bits).map_err(|_| EntryError::Value {
+            what: "a set of shards",
+            found: bits.to_string(),
+        })?;
+        Ok((tenant, ShardSet::from_bits(bits)))
+    };
+    (0..count).map(|_| slice(reader)).collect()
+}
+
+/// The operations of compaction and deletion.
+fn read_later_op(tag: u8, payload: &[u8]) -> Result<Op, EntryError> {
+    let mut reader = Reader::new(payload);
+    let op = match tag {
+        tag::DELETE => Op::Delete(Arc::new(read_tombstone(&mut reader)?)),
+        tag::RETIRE => Op::Retire(TombstoneId(read_id(&mut reader)?)),
+        tag::CONDEMN => Op::Condemn(BlockId(read_id(&mut reader)?)),
+        tag::FORGET => Op::Forget(BlockId(read_id(&mut reader)?)),
+        tag::REMOVE_SLICES => Op::RemoveSlices {
+            block: BlockId(read_id(&mut reader)?),
+            slices: read_slices(&mut reader)?,
+        },
+        _ => return Err(EntryError::Tag { tag }),
+    };
+    nothing_left(&reader, "an operation")?;
+    Ok(op)
 }
 
 fn read_op(tag: u8, payload: &[u8]) -> Result<Op, EntryError> {
@@ -350,7 +425,7 @@ fn read_op(tag: u8, payload: &[u8]) -> Result<Op, EntryError> {
     }
     let known = tag::OPEN_STREAM..=tag::CLOSE_STREAM;
     if !known.contains(&tag) {
-        return Err(EntryError::Tag { tag });
+        return read_later_op(tag, payload);
     }
     let mut reader = Reader::new(payload);
     let stream = read_stream(&mut reader)?;

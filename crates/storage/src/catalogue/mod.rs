@@ -16,18 +16,24 @@
 //!   all. **C4** a commit whose reply was lost is recognised by its nonce.
 //! - **S1** what a stream's blocks cover is disjoint and contiguous from 0 to its committed number.
 //!   **S2** epochs and committed numbers only grow. **S5** a stream has one owner in one version.
+//! - The unit of liveness is the slice (block, tenant, shard): a commit that adds what a merge made
+//!   removes what it was made of, so that each profile is live once in every version.
 //! - Nobody commits on a view that was last seen to be current more than
 //!   [`committer::VIEW_AGE_MAX`] ago: entries are kept for days, so a free number means that
 //!   nobody took it, never that it was taken and cleared away.
 
 pub mod committer;
+mod draft;
 pub mod entry;
 mod handle;
+mod slices;
 pub mod snapshot;
 pub mod state;
+pub mod tombstone;
 pub mod txn;
 
 pub use entry::{Entry, EntryError};
 pub use handle::{Catalogue, CatalogueError, CatalogueOptions, CommitError};
 pub use state::{CatalogueState, StreamState, Violation};
+pub use tombstone::{Deletion, Tombstone, TombstoneId};
 pub use txn::{Op, Precondition, Txn, Unmet};

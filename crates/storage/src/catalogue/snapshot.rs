@@ -2,7 +2,9 @@
 //! from its beginning.
 //!
 //! The frame is the one of [`super::entry`]; the body is the streams, then the blocks, each list a
-//! count and its items, sorted by id.
+//! count and its items, sorted by id. Where there is more to say than version 1 of the program
+//! could, four lists follow: removed slices by block, the versions that added merged blocks, garbage
+//! with the version since which it is, deletions with theirs.
 //!
 //! # Invariants
 //! A snapshot of version n equals the fold of the entries 1 to n (C1). It is an optimisation: the
@@ -14,13 +16,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use scoria_block::BlockMeta;
 use scoria_model::varint::{self, Reader};
-use scoria_model::{CatalogueVersion, Epoch, StreamId};
+use scoria_model::{BlockId, CatalogueVersion, Epoch, StreamId};
 
 use super::entry::{
-    EntryError, Frame, field, nothing_left, put_members, put_stream, read_members, read_seq,
-    read_stream,
+    EntryError, Frame, field, nothing_left, put_members, put_slices, put_stream, read_members,
+    read_seq, read_slices, read_stream,
 };
-use super::state::{CatalogueState, StreamState};
+use super::slices::Removed;
+use super::state::{CatalogueState, Parts, StreamState};
+use super::tombstone::{Deletion, read_id, read_tombstone};
 
 /// Largest body of a snapshot, decoded, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 30;
@@ -54,7 +58,60 @@ pub fn encode(state: &CatalogueState) -> Result<Bytes, EntryError> {
         meta.encode(&mut payload);
         varint::put_bytes(&mut body, &payload);
     }
+    if !state.parts().is_empty() {
+        put_parts(&mut body, state.parts());
+    }
     FRAME.wrap(state.version(), 0, &body)
+}
+
+fn put_parts(body: &mut Vec<u8>, parts: &Parts) {
+    varint::put_u64(body, parts.removed.len() as u64);
+    for (block, removed) in &parts.removed {
+        body.extend_from_slice(&block.0.to_le_bytes());
+        let slices: Vec<_> = removed.iter().map(|(t, s)| (t.clone(), *s)).collect();
+        put_slices(body, &slices);
+    }
+    for versions in [&parts.merged, &parts.garbage] {
+        varint::put_u64(body, versions.len() as u64);
+        for (block, version) in versions {
+            body.extend_from_slice(&block.0.to_le_bytes());
+            varint::put_u64(body, version.0);
+        }
+    }
+    varint::put_u64(body, parts.deletions.len() as u64);
+    for deletion in parts.deletions.values() {
+        deletion.tombstone.encode(body);
+        varint::put_u64(body, deletion.since.0);
+    }
+}
+
+fn read_parts(reader: &mut Reader<'_>) -> Result<Parts, EntryError> {
+    let mut parts = Parts::default();
+    for _ in 0..reader.count().map_err(field("the count of blocks"))? {
+        let block = BlockId(read_id(reader)?);
+        let removed: Removed = read_slices(reader)?.into_iter().collect();
+        parts.removed.insert(block, Arc::new(removed));
+    }
+    for versions in [&mut parts.merged, &mut parts.garbage] {
+        for _ in 0..reader.count().map_err(field("the count of blocks"))? {
+            let block = BlockId(read_id(reader)?);
+            versions.insert(block, read_version(reader)?);
+        }
+    }
+    for _ in 0..reader.count().map_err(field("the count of deletions"))? {
+        let tombstone = Arc::new(read_tombstone(reader)?);
+        let since = read_version(reader)?;
+        let deletion = Deletion { tombstone, since };
+        parts.deletions.insert(deletion.tombstone.id, deletion);
+    }
+    Ok(parts)
+}
+
+fn read_version(reader: &mut Reader<'_>) -> Result<CatalogueVersion, EntryError> {
+    reader
+        .u64()
+        .map(CatalogueVersion)
+        .map_err(field("a version"))
 }
 
 /// Reads the snapshot stored for `version`.
@@ -85,8 +142,12 @@ pub fn decode(version: CatalogueVersion, bytes: &[u8]) -> Result<CatalogueState,
             });
         }
     }
-    nothing_left(&reader, "the blocks")?;
-    Ok(CatalogueState::from_parts(version, blocks, streams))
+    let parts = match reader.is_empty() {
+        true => Parts::default(),
+        false => read_parts(&mut reader)?,
+    };
+    nothing_left(&reader, "the deletions")?;
+    Ok(CatalogueState::from_parts(version, blocks, streams, parts))
 }
 
 fn read_stream_state(reader: &mut Reader<'_>) -> Result<(StreamId, StreamState), EntryError> {

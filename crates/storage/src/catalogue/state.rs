@@ -5,16 +5,21 @@
 //!   not at all (C3).
 //! - Block ids are unique. A level-0 block covers exactly ranges that its own entry advances, so
 //!   that what the blocks cover is contiguous from 0 to the committed number and disjoint (S1).
+//! - A block is live as long as one of its slices (tenant, shard) is; a slice is removed once. When
+//!   the last one goes the block is garbage in that version, and no block of that id can be added
+//!   until it is forgotten, which is after its objects are gone.
 //! - Epochs and committed numbers only grow (S2); whoever raises the epoch is the one owner (S5).
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
-use scoria_block::BlockMeta;
-use scoria_model::{BlockId, CatalogueVersion, Epoch, NodeId, Seq, StreamId};
+use scoria_block::{BlockMeta, DatasetMeta};
+use scoria_model::{BlockId, CatalogueVersion, Epoch, NodeId, Seq, ShardSet, StreamId, TenantId};
 
+use super::draft::Draft;
 use super::entry::Entry;
+use super::slices::{Removed, subtract};
+use super::tombstone::{Deletion, TombstoneId};
 use super::txn::Op;
 
 /// Most members a stream may have.
@@ -58,6 +63,27 @@ pub enum Violation {
         from: u64,
         to: u64,
     },
+    #[error("block {block} is added, but it was condemned or removed before")]
+    BlockCondemned { block: BlockId },
+    #[error("slices of block {block} are removed, but it is not live")]
+    BlockNotLive { block: BlockId },
+    #[error(
+        "the shards {shards} of {tenant} in block {block} are removed, but only {live} are live"
+    )]
+    SliceNotLive {
+        block: BlockId,
+        tenant: TenantId,
+        shards: ShardSet,
+        live: ShardSet,
+    },
+    #[error("block {block} is condemned, but it is live")]
+    CondemnedLive { block: BlockId },
+    #[error("block {block} is forgotten, but it is not garbage")]
+    NotGarbage { block: BlockId },
+    #[error("deletion {id} is committed a second time")]
+    TombstoneTwice { id: TombstoneId },
+    #[error("deletion {id} is unknown")]
+    TombstoneUnknown { id: TombstoneId },
     #[error("S1: block {block} of level 0 covers no stream")]
     BlockWithoutStream { block: BlockId },
     #[error("S1: block {block} covers {stream} up to {to}, but only {committed} is committed")]
@@ -123,6 +149,28 @@ pub struct CatalogueState {
     version: CatalogueVersion,
     blocks: BTreeMap<BlockId, Arc<BlockMeta>>,
     streams: BTreeMap<StreamId, StreamState>,
+    parts: Parts,
+}
+
+/// What a state holds beside blocks and streams.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Parts {
+    /// What is no longer live of live blocks.
+    pub(super) removed: BTreeMap<BlockId, Arc<Removed>>,
+    /// The version that added each live block of level 1 or more.
+    pub(super) merged: BTreeMap<BlockId, CatalogueVersion>,
+    /// Blocks whose objects may go, and the version since which.
+    pub(super) garbage: BTreeMap<BlockId, CatalogueVersion>,
+    pub(super) deletions: BTreeMap<TombstoneId, Deletion>,
+}
+
+impl Parts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.removed.is_empty()
+            && self.merged.is_empty()
+            && self.garbage.is_empty()
+            && self.deletions.is_empty()
+    }
 }
 
 impl CatalogueState {
@@ -131,12 +179,18 @@ impl CatalogueState {
         version: CatalogueVersion,
         blocks: BTreeMap<BlockId, Arc<BlockMeta>>,
         streams: BTreeMap<StreamId, StreamState>,
+        parts: Parts,
     ) -> Self {
         Self {
             version,
             blocks,
             streams,
+            parts,
         }
+    }
+
+    pub(super) const fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// The number of the last entry folded in.
@@ -144,13 +198,99 @@ impl CatalogueState {
         self.version
     }
 
-    /// The live blocks by id, which is by time of creation.
+    /// The blocks with a live slice, by id. Not all of their datasets are live: see
+    /// [`Self::live_datasets`].
     pub fn blocks(&self) -> impl ExactSizeIterator<Item = &Arc<BlockMeta>> {
         self.blocks.values()
     }
 
     pub fn block(&self, id: BlockId) -> Option<&Arc<BlockMeta>> {
         self.blocks.get(&id)
+    }
+
+    /// The shards of a tenant that are live in a block.
+    pub fn live_shards(&self, block: BlockId, tenant: &TenantId) -> ShardSet {
+        self.block(block).map_or(ShardSet::EMPTY, |meta| {
+            let removed = self.parts.removed.get(&block);
+            subtract(
+                meta.shards_of(tenant),
+                removed.and_then(|removed| removed.get(tenant)),
+            )
+        })
+    }
+
+    /// The live slices of a block: each tenant with its live shards, in order.
+    pub fn live_slices(&self, meta: &BlockMeta) -> Vec<(TenantId, ShardSet)> {
+        let removed = self.parts.removed.get(&meta.id);
+        let live = |(tenant, shards): (TenantId, ShardSet)| {
+            let gone = removed.and_then(|removed| removed.get(&tenant));
+            let left = subtract(shards, gone);
+            (!left.is_empty()).then_some((tenant, left))
+        };
+        meta.slices().into_iter().filter_map(live).collect()
+    }
+
+    /// Whether a dataset of a live block counts: whether its slice is live.
+    pub fn is_live(&self, meta: &BlockMeta, dataset: &DatasetMeta) -> bool {
+        let Some(removed) = self.parts.removed.get(&meta.id) else {
+            return true;
+        };
+        removed
+            .get(&dataset.tenant)
+            .is_none_or(|gone| !gone.overlaps(dataset.shard()))
+    }
+
+    /// The live datasets of a block, with their places in it.
+    pub fn live_datasets<'a>(
+        &'a self,
+        meta: &'a BlockMeta,
+    ) -> impl Iterator<Item = (usize, &'a DatasetMeta)> {
+        let datasets = meta.datasets.iter().enumerate();
+        datasets.filter(|(_, dataset)| self.is_live(meta, dataset))
+    }
+
+    /// Blocks whose objects nothing in this version refers to, with the version since which.
+    pub fn garbage(&self) -> impl ExactSizeIterator<Item = (BlockId, CatalogueVersion)> {
+        self.parts.garbage.iter().map(|(id, since)| (*id, *since))
+    }
+
+    pub fn is_garbage(&self, block: BlockId) -> bool {
+        self.parts.garbage.contains_key(&block)
+    }
+
+    /// Every deletion in force.
+    pub fn deletions(&self) -> impl ExactSizeIterator<Item = &Deletion> {
+        self.parts.deletions.values()
+    }
+
+    pub fn deletion(&self, id: TombstoneId) -> Option<&Deletion> {
+        self.parts.deletions.get(&id)
+    }
+
+    /// The deletions of a tenant that a block may still hold profiles of: a merge leaves out what
+    /// was deleted before it.
+    pub fn deletions_in<'a>(
+        &'a self,
+        meta: &'a BlockMeta,
+        tenant: &'a TenantId,
+    ) -> impl Iterator<Item = &'a Deletion> {
+        let merged = self.parts.merged.get(&meta.id).copied();
+        self.parts.deletions.values().filter(move |deletion| {
+            deletion.tombstone.tenant == *tenant
+                && merged.is_none_or(|merged| merged < deletion.since)
+                && meta.min_time < deletion.tombstone.before
+        })
+    }
+
+    /// The version of the tenant's newest deletion; 0 if there is none.
+    pub fn newest_deletion(&self, tenant: &TenantId) -> CatalogueVersion {
+        let of_tenant = |d: &&Deletion| d.tombstone.tenant == *tenant;
+        let deletions = self.parts.deletions.values().filter(of_tenant);
+        deletions.map(|d| d.since).max().unwrap_or_default()
+    }
+
+    pub(super) fn removed_of(&self, block: BlockId) -> Option<&Arc<Removed>> {
+        self.parts.removed.get(&block)
     }
 
     /// Every stream there ever was, by id.
@@ -181,12 +321,35 @@ impl CatalogueState {
                 found: entry.version.0,
             });
         }
-        let draft = Draft::of(self, &entry.ops)?;
         let Draft {
-            streams, blocks, ..
-        } = draft;
+            streams,
+            blocks,
+            removed,
+            garbage,
+            forgotten,
+            deletions,
+            retired,
+            ..
+        } = Draft::of(self, &entry.ops)?;
         self.streams.extend(streams);
+        let merged = blocks.values().filter(|meta| meta.level > 0);
+        let merged = merged.map(|meta| (meta.id, entry.version));
+        self.parts.merged.extend(merged);
         self.blocks.extend(blocks);
+        self.parts.removed.extend(removed);
+        for block in garbage.keys() {
+            self.blocks.remove(block);
+            self.parts.removed.remove(block);
+            self.parts.merged.remove(block);
+        }
+        self.parts.garbage.extend(garbage);
+        for block in forgotten {
+            self.parts.garbage.remove(&block);
+        }
+        self.parts.deletions.extend(deletions);
+        for id in retired {
+            self.parts.deletions.remove(&id);
+        }
         self.version = entry.version;
         Ok(())
     }
@@ -200,247 +363,7 @@ impl CatalogueState {
     }
 }
 
-/// The changes of one entry, checked one after the other, before any of them is made.
-struct Draft<'a> {
-    base: &'a CatalogueState,
-    streams: BTreeMap<StreamId, StreamState>,
-    blocks: BTreeMap<BlockId, Arc<BlockMeta>>,
-    advanced: BTreeMap<StreamId, (Seq, Seq)>,
-}
-
-impl<'a> Draft<'a> {
-    fn of(base: &'a CatalogueState, ops: &[Op]) -> Result<Self, Violation> {
-        let mut draft = Self {
-            base,
-            streams: BTreeMap::new(),
-            blocks: BTreeMap::new(),
-            advanced: BTreeMap::new(),
-        };
-        for op in ops {
-            draft.apply(op)?;
-        }
-        for block in draft.blocks.values() {
-            draft.check_cover(block)?;
-        }
-        Ok(draft)
-    }
-
-    fn apply(&mut self, op: &Op) -> Result<(), Violation> {
-        match op {
-            Op::AddBlock(meta) => self.add_block(meta),
-            Op::OpenStream {
-                stream,
-                epoch,
-                owner,
-                members,
-                quorum,
-            } => {
-                let state = StreamState {
-                    epoch: *epoch,
-                    owner: owner.clone(),
-                    members: members.clone(),
-                    quorum: *quorum,
-                    committed: Seq(0),
-                    sealed_at: None,
-                };
-                self.open(stream, state)
-            }
-            Op::Advance {
-                stream,
-                epoch,
-                from,
-                to,
-            } => self.advance(stream, *epoch, (*from, *to)),
-            Op::SealStream {
-                stream,
-                epoch,
-                owner,
-            } => self.seal(stream, *epoch, owner),
-            Op::CloseStream { stream, epoch, at } => self.close(stream, *epoch, *at),
-        }
-    }
-
-    fn add_block(&mut self, meta: &Arc<BlockMeta>) -> Result<(), Violation> {
-        let block = meta.id;
-        if self.base.blocks.contains_key(&block) {
-            return Err(Violation::BlockTwice { block });
-        }
-        match self.blocks.entry(block) {
-            Slot::Occupied(_) => Err(Violation::BlockTwice { block }),
-            Slot::Vacant(slot) => {
-                slot.insert(Arc::clone(meta));
-                Ok(())
-            }
-        }
-    }
-
-    /// What a new block says it covers against what its entry commits.
-    fn check_cover(&self, meta: &BlockMeta) -> Result<(), Violation> {
-        let block = meta.id;
-        if meta.level == 0 && meta.streams.is_empty() {
-            return Err(Violation::BlockWithoutStream { block });
-        }
-        for range in &meta.streams {
-            if meta.level == 0 {
-                if self.advanced.get(&range.stream) != Some(&(range.from, range.to)) {
-                    return Err(Violation::BlockWithoutAdvance {
-                        block,
-                        stream: range.stream.clone(),
-                        from: range.from.0,
-                        to: range.to.0,
-                    });
-                }
-            } else {
-                let committed = self.look(&range.stream)?.committed;
-                if range.to > committed {
-                    return Err(Violation::BlockBeyondCommitted {
-                        block,
-                        stream: range.stream.clone(),
-                        to: range.to.0,
-                        committed: committed.0,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, stream: &StreamId, state: StreamState) -> Result<(), Violation> {
-        let stream = stream.clone();
-        if self.base.streams.contains_key(&stream) || self.streams.contains_key(&stream) {
-            return Err(Violation::StreamTwice { stream });
-        }
-        let members = state.members.len();
-        let distinct = (0..members).all(|at| !state.members[..at].contains(&state.members[at]));
-        let quorum_among = 1 <= state.quorum && state.quorum as usize <= members;
-        if members > MEMBERS_MAX || !distinct || !quorum_among {
-            return Err(Violation::Quorum {
-                stream,
-                members,
-                quorum: state.quorum,
-            });
-        }
-        if !state.members.contains(&state.owner) {
-            return Err(Violation::OwnerNotMember {
-                stream,
-                owner: state.owner.0.to_string(),
-            });
-        }
-        self.streams.insert(stream, state);
-        Ok(())
-    }
-
-    fn advance(
-        &mut self,
-        stream: &StreamId,
-        epoch: Epoch,
-        (from, to): (Seq, Seq),
-    ) -> Result<(), Violation> {
-        if self.advanced.contains_key(stream) {
-            return Err(Violation::AdvanceTwice {
-                stream: stream.clone(),
-            });
-        }
-        let state = self.at_epoch(stream, epoch)?;
-        if from != state.committed {
-            return Err(Violation::AdvanceNotContiguous {
-                stream: stream.clone(),
-                from: from.0,
-                committed: state.committed.0,
-            });
-        }
-        if to <= from {
-            return Err(Violation::AdvanceNotForward {
-                stream: stream.clone(),
-                from: from.0,
-                to: to.0,
-            });
-        }
-        if let Some(end) = state.sealed_at.filter(|&end| to > end) {
-            return Err(Violation::AdvanceBeyondEnd {
-                stream: stream.clone(),
-                to: to.0,
-                end: end.0,
-            });
-        }
-        state.committed = to;
-        self.advanced.insert(stream.clone(), (from, to));
-        Ok(())
-    }
-
-    fn seal(&mut self, stream: &StreamId, epoch: Epoch, owner: &NodeId) -> Result<(), Violation> {
-        let state = self.edit(stream)?;
-        if epoch <= state.epoch {
-            return Err(Violation::Epoch {
-                stream: stream.clone(),
-                epoch: state.epoch.0,
-                found: epoch.0,
-            });
-        }
-        if !state.members.contains(owner) {
-            return Err(Violation::OwnerNotMember {
-                stream: stream.clone(),
-                owner: owner.0.to_string(),
-            });
-        }
-        state.epoch = epoch;
-        state.owner = owner.clone();
-        Ok(())
-    }
-
-    fn close(&mut self, stream: &StreamId, epoch: Epoch, at: Seq) -> Result<(), Violation> {
-        let state = self.at_epoch(stream, epoch)?;
-        if let Some(end) = state.sealed_at.filter(|&end| end != at) {
-            return Err(Violation::EndMoved {
-                stream: stream.clone(),
-                end: end.0,
-                found: at.0,
-            });
-        }
-        if at < state.committed {
-            return Err(Violation::EndBeforeCommitted {
-                stream: stream.clone(),
-                end: at.0,
-                committed: state.committed.0,
-            });
-        }
-        state.sealed_at = Some(at);
-        Ok(())
-    }
-
-    fn look(&self, stream: &StreamId) -> Result<&StreamState, Violation> {
-        self.streams
-            .get(stream)
-            .or_else(|| self.base.streams.get(stream))
-            .ok_or_else(|| Violation::StreamUnknown {
-                stream: stream.clone(),
-            })
-    }
-
-    fn edit(&mut self, stream: &StreamId) -> Result<&mut StreamState, Violation> {
-        if !self.streams.contains_key(stream) {
-            let state = self.look(stream)?.clone();
-            self.streams.insert(stream.clone(), state);
-        }
-        self.streams
-            .get_mut(stream)
-            .ok_or_else(|| Violation::StreamUnknown {
-                stream: stream.clone(),
-            })
-    }
-
-    fn at_epoch(&mut self, stream: &StreamId, epoch: Epoch) -> Result<&mut StreamState, Violation> {
-        let state = self.edit(stream)?;
-        if state.epoch != epoch {
-            return Err(Violation::Epoch {
-                stream: stream.clone(),
-                epoch: state.epoch.0,
-                found: epoch.0,
-            });
-        }
-        Ok(state)
-    }
-}
-
+#[cfg(test)]
+mod slice_tests;
 #[cfg(test)]
 mod tests;

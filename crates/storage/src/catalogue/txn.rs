@@ -7,9 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use scoria_block::BlockMeta;
-use scoria_model::{BlockId, Epoch, NodeId, Seq, StreamId};
+use scoria_model::{BlockId, CatalogueVersion, Epoch, NodeId, Seq, ShardSet, StreamId, TenantId};
 
 use super::state::CatalogueState;
+use super::tombstone::{Tombstone, TombstoneId};
 
 /// One change of the catalogue.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +46,19 @@ pub enum Op {
         epoch: Epoch,
         at: Seq,
     },
+    /// Slices of a live block are no longer live; with the last one the block becomes garbage.
+    RemoveSlices {
+        block: BlockId,
+        slices: Vec<(TenantId, ShardSet)>,
+    },
+    /// A block that lies in the store and was never added never will be: its objects may go.
+    Condemn(BlockId),
+    /// The objects of a garbage block are gone.
+    Forget(BlockId),
+    /// Profiles are deleted on demand.
+    Delete(Arc<Tombstone>),
+    /// No live block holds profiles of a deletion any more, and none will come.
+    Retire(TombstoneId),
 }
 
 /// What must be true of the version that a commit follows.
@@ -64,6 +78,18 @@ pub enum Precondition {
     BlockLive(BlockId),
     /// The block is not live.
     BlockAbsent(BlockId),
+    /// These slices of the block are live.
+    SlicesLive {
+        block: BlockId,
+        slices: Vec<(TenantId, ShardSet)>,
+    },
+    /// Nothing of the tenant was deleted after this version.
+    NoDeletionSince {
+        tenant: TenantId,
+        version: CatalogueVersion,
+    },
+    /// The block's objects have not been given up.
+    NotGarbage(BlockId),
 }
 
 /// A precondition that does not hold.
@@ -122,6 +148,39 @@ impl Txn {
         })
     }
 
+    /// The commit of a merge on the version that it was planned from: `outputs` take the place of
+    /// slices of other blocks, and nothing of these tenants was deleted in between. No outputs are
+    /// fine: then everything in the slices was deleted.
+    pub fn replace(
+        inputs: impl IntoIterator<Item = (BlockId, Vec<(TenantId, ShardSet)>)>,
+        outputs: impl IntoIterator<Item = Arc<BlockMeta>>,
+        planned_on: CatalogueVersion,
+    ) -> Self {
+        let mut txn = Self::new();
+        let mut tenants = std::collections::BTreeSet::new();
+        for (block, slices) in inputs {
+            tenants.extend(slices.iter().map(|(tenant, _)| tenant.clone()));
+            txn.preconditions.push(Precondition::SlicesLive {
+                block,
+                slices: slices.clone(),
+            });
+            txn.ops.push(Op::RemoveSlices { block, slices });
+        }
+        let undeleted = tenants
+            .into_iter()
+            .map(|tenant| Precondition::NoDeletionSince {
+                tenant,
+                version: planned_on,
+            });
+        txn.preconditions.extend(undeleted);
+        for meta in outputs {
+            txn.preconditions.push(Precondition::NotGarbage(meta.id));
+            txn.preconditions.push(Precondition::BlockAbsent(meta.id));
+            txn.ops.push(Op::AddBlock(meta));
+        }
+        txn
+    }
+
     /// The blocks that this makes live.
     pub fn blocks(&self) -> impl Iterator<Item = &Arc<BlockMeta>> {
         self.ops.iter().filter_map(|op| match op {
@@ -177,6 +236,26 @@ impl Precondition {
                 None => Ok(()),
                 Some(_) => Err(unmet("it is live".into())),
             },
+            Self::SlicesLive { block, slices } => {
+                let gone = slices
+                    .iter()
+                    .find(|(tenant, shards)| !state.live_shards(*block, tenant).contains(*shards));
+                gone.map_or(Ok(()), |(tenant, _)| {
+                    let live = state.live_shards(*block, tenant);
+                    Err(unmet(format!("of {tenant} the shards {live} are live")))
+                })
+            }
+            Self::NoDeletionSince { tenant, version } => {
+                let newest = state.newest_deletion(tenant);
+                match newest > *version {
+                    true => Err(unmet(format!("version {} deletes some", newest.0))),
+                    false => Ok(()),
+                }
+            }
+            Self::NotGarbage(block) => match state.is_garbage(*block) {
+                true => Err(unmet("it was condemned".into())),
+                false => Ok(()),
+            },
         }
     }
 }
@@ -199,6 +278,21 @@ impl fmt::Display for Precondition {
             }
             Self::BlockLive(block) => write!(f, "\"block {block} is live\""),
             Self::BlockAbsent(block) => write!(f, "\"block {block} is not live\""),
+            Self::SlicesLive { block, slices } => {
+                let texts: Vec<String> = slices
+                    .iter()
+                    .map(|(tenant, shards)| format!("{tenant} {shards}"))
+                    .collect();
+                write!(f, "\"in block {block} are live {}\"", texts.join("; "))
+            }
+            Self::NoDeletionSince { tenant, version } => {
+                write!(
+                    f,
+                    "\"nothing of {tenant} was deleted after version {}\"",
+                    version.0
+                )
+            }
+            Self::NotGarbage(block) => write!(f, "\"block {block} is not condemned\""),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Metas of blocks without rows.
 
-use scoria_block::{BlockMeta, FORMAT_VERSION, StreamRange};
-use scoria_model::{BlockId, Incarnation, NodeId, Seq, StreamId, Timestamp};
+use scoria_block::{BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, StreamRange, Table};
+use scoria_model::{
+    BlockId, Incarnation, NodeId, ProfileType, Seq, ShardSet, StreamId, TenantId, Timestamp,
+};
 
 /// A stream of node `n` by number.
 pub fn stream_id(n: u32) -> StreamId {
@@ -29,5 +31,45 @@ pub fn bare_meta(id: u128, stream: &StreamId, (from, to): (u64, u64)) -> BlockMe
             to: Seq(to),
         }],
         inputs: Vec::new(),
+        merge: None,
+    }
+}
+
+/// The meta of a block of level 0 with datasets, given as `tenant/service`, in order, that have no
+/// rows.
+pub fn meta_of(id: u128, stream: &StreamId, range: (u64, u64), datasets: &[&str]) -> BlockMeta {
+    let dataset = |name: &&str| {
+        let (tenant, service) = name.split_once('/').unwrap_or((name, ""));
+        DatasetMeta {
+            tenant: TenantId::parse(tenant).unwrap_or_else(|_| TenantId::anonymous()),
+            service: service.into(),
+            min_time: Timestamp(0),
+            max_time: Timestamp(0),
+            rows: Table::ALL.map(|_| 0..0),
+            kinds: vec![ProfileType::new("cpu", ("cpu", "ns"), ("cpu", "ns"))],
+            n_stacks: 0,
+        }
+    };
+    BlockMeta {
+        datasets: datasets.iter().map(dataset).collect(),
+        ..bare_meta(id, stream, range)
+    }
+}
+
+/// `meta` as a merge of these slices of `inputs` makes it.
+pub fn merged_meta(
+    meta: BlockMeta,
+    inputs: &[u128],
+    slices: Vec<(TenantId, ShardSet)>,
+) -> BlockMeta {
+    BlockMeta {
+        level: 1,
+        inputs: inputs.iter().map(|&id| BlockId(id)).collect(),
+        merge: Some(MergeScope {
+            slices,
+            part: 0,
+            parts: 1,
+        }),
+        ..meta
     }
 }

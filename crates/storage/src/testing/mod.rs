@@ -9,5 +9,5 @@ mod overwriting_store;
 pub use clock::{HeldClock, TokioClock};
 pub use fault_plan::{Fault, FaultPlan, FaultRates, Seeded};
 pub use faulty_store::FaultyStore;
-pub use metas::{bare_meta, stream_id};
+pub use metas::{bare_meta, merged_meta, meta_of, stream_id};
 pub use overwriting_store::OverwritingStore;

@@ -90,6 +90,32 @@ fn the_bytes_are_those_of_the_format() {
     assert_eq!(hex, expected);
 }
 
+/// A snapshot as it was before there were slices: nothing follows its blocks.
+#[test]
+fn a_state_without_merges_has_the_bytes_it_always_had() {
+    let mut state = CatalogueState::default();
+    state.apply(&sample(0)).unwrap();
+    let bytes = snapshot::encode(&state).unwrap();
+    let hex: String = bytes[HEAD_BYTES..bytes.len() - CRC_BYTES]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let expected = concat!(
+        "01",
+        "066e6f64652d30",
+        "07",
+        "03",
+        "02",
+        "066e6f64652d31",
+        "02066e6f64652d30066e6f64652d31",
+        "02",
+        "808080808020",
+        "01808080808020", // a stream with its end
+        "00"              // blocks
+    );
+    assert_eq!(hex, expected);
+}
+
 #[test]
 fn any_changed_missing_or_added_byte_is_an_error() {
     for blocks in [1, 20] {
