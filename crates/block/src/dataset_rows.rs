@@ -8,18 +8,58 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Int32Type;
-use scoria_model::{Labels, ProfileType, Timestamp};
+use scoria_model::{Labels, ProfileType, TenantId, Timestamp};
 use scoria_symbols::{NONE, PreOrder};
 
 use crate::kind_text::kind_text;
 use crate::layout;
 use crate::rank::nodes_by_rank;
-use crate::sample_writer::{Sample, SampleWriter};
+use crate::sample_writer::{RankedSamples, Sample, SampleWriter};
 use crate::symbol_columns::{
     function_columns, location_columns, mapping_columns, stack_columns, string_columns,
 };
 use crate::table_writer::encode_error;
 use crate::{BlockError, DatasetInput, Table};
+
+/// The order that the profiles of an input take in the block.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Those that profiles have, sorted.
+    kinds: Vec<ProfileType>,
+    /// New kind of each profile of the input.
+    pub(crate) kind_of: Vec<u32>,
+    series: Vec<Labels>,
+    /// New series of each profile of the input.
+    pub(crate) series_of: Vec<u32>,
+    /// Profiles of the input in the order of the file.
+    pub(crate) order: Vec<u32>,
+}
+
+impl Order {
+    pub(crate) fn of(input: &DatasetInput<'_>) -> Self {
+        let profiles = input.profiles;
+        let (kinds, kind_of) = renumber(input.kinds, &profiles.kind);
+        let (series, series_of) = renumber(input.series, &profiles.series);
+        let mut order: Vec<u32> = (0..profiles.len() as u32).collect();
+        order.sort_unstable_by_key(|&at| {
+            let at = at as usize;
+            (
+                kind_of[at],
+                series_of[at],
+                profiles.time_ns[at],
+                (profiles.stream[at], profiles.seq[at], profiles.place[at]),
+                at,
+            )
+        });
+        Self {
+            kinds,
+            kind_of,
+            series,
+            series_of,
+            order,
+        }
+    }
+}
 
 /// What of the input goes into the block, and in which order.
 pub(crate) struct DatasetRows {
@@ -62,24 +102,22 @@ impl DatasetRows {
     /// Checks the input and finds its order. `n_streams` is how many streams the block covers.
     pub(crate) fn new(input: &DatasetInput<'_>, n_streams: usize) -> Result<Self, BlockError> {
         check(input, n_streams)?;
+        Ok(Self::arrange(input, Order::of(input), &count_stacks(input)))
+    }
+
+    /// Arranges an input whose order is known; `hits` are the samples of each of its stacks.
+    pub(crate) fn arrange(input: &DatasetInput<'_>, order: Order, hits: &[u32]) -> Self {
         let profiles = input.profiles;
-        let (kinds, kind_of) = renumber(input.kinds, &profiles.kind);
-        let (series, series_of) = renumber(input.series, &profiles.series);
-        let mut order: Vec<u32> = (0..profiles.len() as u32).collect();
-        order.sort_unstable_by_key(|&at| {
-            let at = at as usize;
-            (
-                kind_of[at],
-                series_of[at],
-                profiles.time_ns[at],
-                (profiles.stream[at], profiles.seq[at], profiles.place[at]),
-                at,
-            )
-        });
-        let hits = count_stacks(input);
+        let Order {
+            kinds,
+            kind_of,
+            series,
+            series_of,
+            order,
+        } = order;
         let used: Vec<bool> = hits.iter().map(|&n| n > 0).collect();
         let symbols = input.symbols.pre_order(&used);
-        let stacks = Stacks::new(&hits, &symbols);
+        let stacks = Stacks::new(hits, &symbols);
         let ordered = |column: &[i64]| order.iter().map(|&at| column[at as usize]).collect();
         let ordered32 = |column: &[u32]| order.iter().map(|&at| column[at as usize]).collect();
         let columns = ProfileColumns {
@@ -92,7 +130,7 @@ impl DatasetRows {
             seq: order.iter().map(|&at| profiles.seq[at as usize]).collect(),
             place: ordered32(&profiles.place),
         };
-        Ok(Self {
+        Self {
             kind_table: kinds.iter().map(Table::of_kind).collect(),
             kinds,
             series,
@@ -102,7 +140,15 @@ impl DatasetRows {
             symbols,
             stacks,
             columns,
-        })
+        }
+    }
+
+    /// The rank of each node of the input's symbols; [`NONE`] for those without samples.
+    pub(crate) fn rank_of(&self, node: u32) -> u32 {
+        match self.symbols.node_map.get(node as usize) {
+            Some(&new) if new != NONE => self.stacks.rank[new as usize],
+            _ => NONE,
+        }
     }
 
     pub(crate) fn kinds(&self) -> &[ProfileType] {
@@ -136,35 +182,29 @@ impl DatasetRows {
     }
 
     /// The samples that belong to the writer's table, profile by profile; `first_profile` is the
-    /// row of the dataset's first profile.
+    /// row of the dataset's first profile. `fill` appends the samples of a profile of the input.
     pub(crate) fn write_samples(
         &self,
-        input: &DatasetInput<'_>,
+        (tenant, service): (&TenantId, &str),
         first_profile: u64,
         writer: &mut SampleWriter,
+        fill: &mut dyn FnMut(usize, &mut RankedSamples) -> Result<(), BlockError>,
     ) -> Result<(), BlockError> {
-        let mut samples: Vec<(u32, u64, [u8; 16], i64)> = Vec::new();
+        let mut samples = RankedSamples::default();
         for (row, &at) in (first_profile..).zip(&self.order) {
-            let profile =
-                u32::try_from(row).map_err(|_| input.refuse("the block has too many profiles"))?;
+            let profile = u32::try_from(row).map_err(|_| BlockError::Input {
+                tenant: tenant.to_string(),
+                service: service.to_owned(),
+                what: "the block has too many profiles".to_owned(),
+            })?;
             let at = at as usize;
             if self.kind_table[self.kind_of[at] as usize] != writer.table() {
                 continue;
             }
-            let range = sample_range(input, at);
             samples.clear();
-            samples.extend(range.map(|at| {
-                let node = self.symbols.node_map[input.samples.stack[at] as usize];
-                (
-                    self.stacks.rank[node as usize],
-                    input.samples.span_of(at),
-                    input.samples.trace_of(at),
-                    input.samples.value[at],
-                )
-            }));
-            samples.sort_unstable();
+            fill(at, &mut samples)?;
             let mut last = 0;
-            for &(rank, span, trace, value) in &samples {
+            samples.sorted(|rank, value, (span, trace)| {
                 writer.push(Sample {
                     rank_delta: rank - last,
                     value,
@@ -173,10 +213,19 @@ impl DatasetRows {
                     trace,
                 });
                 last = rank;
-            }
+            });
             writer.encode_full()?;
         }
         Ok(())
+    }
+
+    /// Appends the samples of profile `at` of an input that holds them.
+    pub(crate) fn fill_from(&self, input: &DatasetInput<'_>, at: usize, out: &mut RankedSamples) {
+        for at in sample_range(input, at) {
+            let rank = self.rank_of(input.samples.stack[at]);
+            let origin = (input.samples.span_of(at), input.samples.trace_of(at));
+            out.push(rank, input.samples.value[at], origin);
+        }
     }
 
     /// The columns of all tables but the sample tables; `dataset` is the dataset's number.

@@ -3,7 +3,7 @@
 //! without us; this crate writes them, plans reads of parts of them, and decodes those.
 //!
 //! ```text
-//! heads, merges ──DatasetInput──► BlockWriter ──► EncodedBlock { tables, meta, manifest }
+//! heads ──DatasetInput, merges ──MergeInput──► BlockWriter ──► EncodedBlock { tables, meta, manifest }
 //!
 //! BlockMeta ──OpenTable::new──► ranges(rows, columns) ──► (the store fetches) ──► Fetched
 //!                                                                                   │
@@ -31,6 +31,7 @@ mod fetched;
 mod guard;
 mod kind_text;
 mod layout;
+mod merge;
 mod meta;
 mod open;
 mod pages;
@@ -48,6 +49,7 @@ pub use decode::{
 };
 pub use error::BlockError;
 pub use fetched::Fetched;
+pub use merge::{Keep, MergeError, MergeInput, MergeRules, Merged, merged_id, merged_streams};
 pub use meta::{BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, StreamRange, TableMeta};
 pub use open::{Columns, OpenTable};
 pub use rows::{ProfileRow, ProfileRows, SampleBatch};

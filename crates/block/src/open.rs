@@ -17,8 +17,8 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-    RowSelectionPolicy,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
@@ -232,9 +232,30 @@ impl OpenTable {
         fetched: &Fetched,
         visit: &mut dyn FnMut(RecordBatch) -> Result<(), BlockError>,
     ) -> Result<(), BlockError> {
+        let mut batches = self.batches((rows, columns), fetched, BATCH_ROWS)?;
+        while let Some(batch) = batches.next()? {
+            visit(batch)?;
+        }
+        Ok(())
+    }
+
+    /// The same as [`OpenTable::read`], for a reader that goes at its own pace.
+    pub(crate) fn batches(
+        &self,
+        (rows, columns): (&[Range<u64>], Columns),
+        fetched: &Fetched,
+        batch_rows: usize,
+    ) -> Result<Batches, BlockError> {
         self.check_rows(rows)?;
-        if rows.iter().all(Range::is_empty) {
-            return Ok(());
+        let asked = rows.iter().map(|rows| rows.end - rows.start).sum();
+        let mut batches = Batches {
+            table: self.table,
+            asked,
+            decoded: 0,
+            reader: None,
+        };
+        if asked == 0 {
+            return Ok(batches);
         }
         let planned = self.verified_pages(rows, columns, fetched)?;
         let (groups, selection) = self.selection(rows);
@@ -249,21 +270,9 @@ impl OpenTable {
                 .with_row_selection(selection)
                 .with_row_selection_policy(RowSelectionPolicy::Selectors)
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS);
-        let mut reader = guarded(self.table, || builder.build())?;
-        let mut decoded = 0;
-        while let Some(batch) = guarded(self.table, || reader.next().transpose())? {
-            decoded += batch.num_rows() as u64;
-            visit(batch)?;
-        }
-        let asked: u64 = rows.iter().map(|rows| rows.end - rows.start).sum();
-        if decoded == asked {
-            return Ok(());
-        }
-        Err(BlockError::damaged(
-            self.table,
-            format!("{decoded} rows came out where {asked} were asked for"),
-        ))
+                .with_batch_size(batch_rows);
+        batches.reader = Some(guarded(self.table, || builder.build())?);
+        Ok(batches)
     }
 
     /// Finds the pages of a read in `fetched` and compares their checksums.
@@ -320,6 +329,47 @@ impl OpenTable {
         }
         let selection = RowSelection::from_consecutive_ranges(chosen.into_iter(), before as usize);
         (groups, selection)
+    }
+}
+
+/// The rows of one read, batch by batch.
+pub(crate) struct Batches {
+    table: Table,
+    asked: u64,
+    decoded: u64,
+    reader: Option<ParquetRecordBatchReader>,
+}
+
+impl std::fmt::Debug for Batches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batches")
+            .field("table", &self.table)
+            .field("asked", &self.asked)
+            .field("decoded", &self.decoded)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Batches {
+    /// The next rows; `None` once all that were asked for came.
+    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, BlockError> {
+        if let Some(reader) = &mut self.reader
+            && let Some(batch) = guarded(self.table, || reader.next().transpose())?
+        {
+            self.decoded += batch.num_rows() as u64;
+            return Ok(Some(batch));
+        }
+        self.reader = None;
+        if self.decoded == self.asked {
+            return Ok(None);
+        }
+        Err(BlockError::damaged(
+            self.table,
+            format!(
+                "{} rows came out where {} were asked for",
+                self.decoded, self.asked
+            ),
+        ))
     }
 }
 

@@ -38,6 +38,57 @@ pub(crate) struct Sample {
     pub(crate) trace: [u8; 16],
 }
 
+/// The samples of one profile on their way into the order of the format.
+///
+/// Most have neither span nor trace: those are sorted as plain numbers.
+#[derive(Debug, Default)]
+pub(crate) struct RankedSamples {
+    /// Rank, then the value with its sign turned round so that it sorts.
+    plain: Vec<u128>,
+    /// All of the profile's samples as soon as one has a span or a trace.
+    spanned: Vec<(u32, u64, [u8; 16], i64)>,
+}
+
+const SIGN: u64 = 1 << 63;
+
+impl RankedSamples {
+    pub(crate) fn clear(&mut self) {
+        self.plain.clear();
+        self.spanned.clear();
+    }
+
+    pub(crate) fn push(&mut self, rank: u32, value: i64, (span, trace): (u64, [u8; 16])) {
+        if span == 0 && trace == [0; 16] && self.spanned.is_empty() {
+            let value = value as u64 ^ SIGN;
+            self.plain.push(u128::from(rank) << 64 | u128::from(value));
+            return;
+        }
+        let plain = self.plain.drain(..);
+        self.spanned.extend(plain.map(|packed| {
+            let (rank, value) = unpack(packed);
+            (rank, 0, [0; 16], value)
+        }));
+        self.spanned.push((rank, span, trace, value));
+    }
+
+    /// Hands out (rank, value, (span, trace)), sorted by rank, span, trace and value.
+    pub(crate) fn sorted(&mut self, mut visit: impl FnMut(u32, i64, (u64, [u8; 16]))) {
+        self.plain.sort_unstable();
+        for &packed in &self.plain {
+            let (rank, value) = unpack(packed);
+            visit(rank, value, (0, [0; 16]));
+        }
+        self.spanned.sort_unstable();
+        for &(rank, span, trace, value) in &self.spanned {
+            visit(rank, value, (span, trace));
+        }
+    }
+}
+
+fn unpack(packed: u128) -> (u32, i64) {
+    ((packed >> 64) as u32, (packed as u64 ^ SIGN) as i64)
+}
+
 #[derive(Debug)]
 pub(crate) struct SampleWriter {
     table: Table,
@@ -67,6 +118,12 @@ impl SampleWriter {
 
     pub(crate) const fn table(&self) -> Table {
         self.table
+    }
+
+    /// Bytes that are encoded already, roughly.
+    pub(crate) fn encoded_bytes(&self) -> u64 {
+        let writer = self.writer.as_ref();
+        writer.map_or(0, |(writer, _)| writer.encoded_bytes())
     }
 
     /// Rows pushed so far.

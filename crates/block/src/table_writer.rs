@@ -76,6 +76,11 @@ impl TableWriter {
         self.rows
     }
 
+    /// Bytes of finished row groups and of what waits to become one.
+    pub(crate) fn encoded_bytes(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
     /// The file and its meta; nothing for a table without rows.
     pub(crate) fn finish(self) -> Result<Option<(TableMeta, Bytes)>, BlockError> {
         if self.rows == 0 {

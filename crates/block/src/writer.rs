@@ -14,7 +14,7 @@ use scoria_model::{BlockId, Labels, ProfileType, TenantId, Timestamp};
 use scoria_symbols::Symbols;
 
 use crate::dataset_rows::DatasetRows;
-use crate::sample_writer::SampleWriter;
+use crate::sample_writer::{RankedSamples, SampleWriter};
 use crate::table_writer::TableWriter;
 use crate::{
     BlockError, BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, ProfileRows, SampleBatch,
@@ -107,31 +107,41 @@ impl BlockWriter {
     /// [`BlockError::Input`] if it does not sort after the dataset before it, or if a row names a
     /// series, type, stream, sample or stack that is not there.
     pub fn add(&mut self, input: DatasetInput<'_>) -> Result<(), BlockError> {
-        if let Some(last) = self.datasets.last()
-            && (&last.tenant, last.service.as_ref()) >= (input.tenant, input.service)
-        {
-            return Err(input.refuse(format!(
-                "it comes after {}/{}; datasets go in order of tenant and service, each once",
-                last.tenant, last.service
-            )));
-        }
+        self.check_order(input.tenant, input.service)?;
         if input.profiles.is_empty() {
             return Ok(());
         }
         let rows = DatasetRows::new(&input, self.spec.streams.len())?;
+        let of = (input.tenant, input.service);
+        let mut fill = |at: usize, out: &mut RankedSamples| {
+            rows.fill_from(&input, at, out);
+            Ok(())
+        };
+        self.append(of, &rows, &mut fill)
+    }
+
+    /// Appends the rows of a dataset; `fill` hands out the samples of a profile of the input, in
+    /// the order of the file and once for each sample table.
+    pub(crate) fn append(
+        &mut self,
+        (tenant, service): (&TenantId, &str),
+        rows: &DatasetRows,
+        fill: &mut dyn FnMut(usize, &mut RankedSamples) -> Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
         let before = self.rows();
         for (table, columns) in rows.tables(self.datasets.len() as u32)? {
             if let Some(writer) = &mut self.plain[table.index()] {
                 writer.write(columns)?;
             }
         }
+        let first_profile = before[Table::Profiles.index()];
         for writer in &mut self.samples {
-            rows.write_samples(&input, before[Table::Profiles.index()], writer)?;
+            rows.write_samples((tenant, service), first_profile, writer, fill)?;
         }
         let after = self.rows();
         self.datasets.push(DatasetMeta {
-            tenant: input.tenant.clone(),
-            service: Arc::from(input.service),
+            tenant: tenant.clone(),
+            service: Arc::from(service),
             min_time: rows.min_time(),
             max_time: rows.max_time(),
             rows: Table::ALL.map(|table| before[table.index()]..after[table.index()]),
@@ -139,6 +149,42 @@ impl BlockWriter {
             n_stacks: rows.n_stacks(),
         });
         Ok(())
+    }
+
+    /// Refuses a dataset that does not sort after the one before it.
+    pub(crate) fn check_order(&self, tenant: &TenantId, service: &str) -> Result<(), BlockError> {
+        match self.datasets.last() {
+            Some(last) if (&last.tenant, last.service.as_ref()) >= (tenant, service) => {
+                Err(BlockError::Input {
+                    tenant: tenant.to_string(),
+                    service: service.to_owned(),
+                    what: format!(
+                        "it comes after {}/{}; datasets go in order of tenant and service, each once",
+                        last.tenant, last.service
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the block is, apart from its rows.
+    pub const fn spec(&self) -> &BlockSpec {
+        &self.spec
+    }
+
+    /// Says that no other output of the same merge follows.
+    pub fn ends_merge(&mut self) {
+        if let Some(merge) = &mut self.spec.merge {
+            merge.last = true;
+        }
+    }
+
+    /// Size of what is encoded so far, roughly; some rows wait beside it.
+    pub fn encoded_bytes(&self) -> u64 {
+        let plain = self.plain.iter().flatten();
+        let samples = self.samples.iter().map(SampleWriter::encoded_bytes);
+        plain.map(TableWriter::encoded_bytes).chain(samples).sum()
     }
 
     /// Rows of each table so far.

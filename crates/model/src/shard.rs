@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn the_shard_of_a_service_never_changes() {
         let shards = ["", "api", "checkout", "frontend"].map(ShardSet::of_service);
-        assert_eq!(shards.map(|shard| shard.to_string()), ["9", "15", "13", "4"]);
+        assert_eq!(
+            shards.map(|shard| shard.to_string()),
+            ["9", "15", "13", "4"]
+        );
     }
 
     #[test]

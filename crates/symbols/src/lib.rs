@@ -23,6 +23,7 @@
 //! # What it must not know
 //! Time, tenants, how tables are stored, and what a sample's value means.
 
+mod absorb;
 mod chunked;
 mod delta;
 mod dictionary;

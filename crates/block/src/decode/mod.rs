@@ -16,8 +16,10 @@ use arrow::array::RecordBatch;
 use crate::{BlockError, Columns, DatasetMeta, Fetched, OpenTable, Table};
 
 pub use profiles::decode_profiles;
+pub(crate) use samples::sample_columns;
 pub use samples::{RunPiece, SampleRead, SampleRun, decode_samples};
 pub use series::decode_series;
+pub(crate) use symbols::decode_counted_symbols;
 pub use symbols::{DatasetSymbols, decode_symbols};
 
 /// What has been fetched of the tables of one block.

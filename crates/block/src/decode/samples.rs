@@ -83,7 +83,7 @@ pub fn decode_samples(
     let mut pieces = Vec::new();
     let table = open.table();
     open.read((&read.rows(), read.columns), fetched, &mut |batch| {
-        let mut samples = columns(table, batch)?;
+        let mut samples = sample_columns(table, batch)?;
         cursor.cut(samples.len(), &mut pieces);
         for piece in &pieces {
             cursor.resolve(table, &mut samples.stack, piece, read.n_stacks)?;
@@ -162,7 +162,8 @@ impl RunCursor<'_> {
     }
 }
 
-fn columns(table: Table, batch: RecordBatch) -> Result<SampleBatch, BlockError> {
+/// The decoded columns; `stack` holds the differences as they are stored.
+pub(crate) fn sample_columns(table: Table, batch: RecordBatch) -> Result<SampleBatch, BlockError> {
     let schema = batch.schema();
     let mut samples = SampleBatch::default();
     let (mut stack, mut value) = (false, false);

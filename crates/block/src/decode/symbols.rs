@@ -25,6 +25,14 @@ pub fn decode_symbols(
     sources: &Sources,
     dataset: &DatasetMeta,
 ) -> Result<DatasetSymbols, BlockError> {
+    decode_counted_symbols(sources, dataset).map(|(symbols, _)| symbols)
+}
+
+/// The symbols, and how many samples each stack has, by rank.
+pub(crate) fn decode_counted_symbols(
+    sources: &Sources,
+    dataset: &DatasetMeta,
+) -> Result<(DatasetSymbols, Vec<u32>), BlockError> {
     let mut tables = SymbolTables {
         strings: Strings::default(),
         mappings: Vec::new(),
@@ -40,7 +48,8 @@ pub fn decode_symbols(
     read_mappings(sources, dataset, &mut tables)?;
     read_functions(sources, dataset, &mut tables)?;
     read_locations(sources, dataset, &mut tables)?;
-    let nodes = nodes_by_rank(&read_stacks(sources, dataset, &mut tables)?);
+    let n_samples = read_stacks(sources, dataset, &mut tables)?;
+    let nodes = nodes_by_rank(&n_samples);
     if nodes.len() != dataset.n_stacks as usize {
         return Err(BlockError::damaged(
             Table::Stacks,
@@ -53,7 +62,8 @@ pub fn decode_symbols(
     }
     let symbols = Symbols::from_tables(tables)
         .map_err(|e| BlockError::damaged(Table::Stacks, e.to_string()))?;
-    Ok(DatasetSymbols { symbols, nodes })
+    let counts = nodes.iter().map(|&node| n_samples[node as usize]).collect();
+    Ok((DatasetSymbols { symbols, nodes }, counts))
 }
 
 fn read_strings(

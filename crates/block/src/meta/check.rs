@@ -43,10 +43,10 @@ impl BlockMeta {
                 let of_tenant = scope.slices.binary_search_by(|(t, _)| t.cmp(&d.tenant));
                 of_tenant.is_ok_and(|at| scope.slices[at].1.contains(d.shard()))
             };
-            if !ordered || scope.part >= scope.parts || !self.datasets.iter().all(inside) {
+            if !ordered || !self.datasets.iter().all(inside) {
                 return Err(BlockError::meta(format!(
-                    "its merge's scope is out of order or does not hold its datasets (part {} of {})",
-                    scope.part, scope.parts
+                    "the scope of its merge is out of order or does not hold its datasets (part {})",
+                    scope.part
                 )));
             }
         }

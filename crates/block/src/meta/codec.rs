@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! u8 version (2 where a merge's scope follows the inputs, else 1) | id 16 | u8 level | format | min time | max time - min time
-//! inputs: n, ids | scope (version 2): part, parts, n, (tenant, shards 2)
+//! inputs: n, ids | scope (version 2): part, u8 1 if it is the last, n, (tenant, shards 2)
 //! streams: n, (node, incarnation 8, n, from, to - from)
 //! tables: n, (u8 table, bytes, rows, checksum 8, n, page checksums 4 each, size of the tail)
 //! all tails after each other, compressed with zstd if that makes them smaller
@@ -256,7 +256,7 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
 
 fn put_scope(out: &mut Vec<u8>, scope: &MergeScope) {
     put_u64(out, u64::from(scope.part));
-    put_u64(out, u64::from(scope.parts));
+    out.push(u8::from(scope.last));
     put_u64(out, scope.slices.len() as u64);
     for (tenant, shards) in &scope.slices {
         put_bytes(out, tenant.as_str().as_bytes());
@@ -266,7 +266,11 @@ fn put_scope(out: &mut Vec<u8>, scope: &MergeScope) {
 
 fn read_scope(reader: &mut Reader<'_>) -> Result<MergeScope, BlockError> {
     let part = reader.u32()?;
-    let parts = reader.u32()?;
+    let last = match reader.u8()? {
+        0 => false,
+        1 => true,
+        found => return Err(BlockError::meta(format!("a part ends with {found}"))),
+    };
     let slices = list(reader, |reader| {
         let tenant = TenantId::parse(text(reader)?).map_err(|e| BlockError::meta(e.to_string()))?;
         Ok((
@@ -274,11 +278,7 @@ fn read_scope(reader: &mut Reader<'_>) -> Result<MergeScope, BlockError> {
             ShardSet::from_bits(u16::from_le_bytes(fixed(reader)?)),
         ))
     })?;
-    Ok(MergeScope {
-        slices,
-        part,
-        parts,
-    })
+    Ok(MergeScope { slices, part, last })
 }
 
 fn list<T>(

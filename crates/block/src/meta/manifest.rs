@@ -84,7 +84,7 @@ struct StreamDoc {
 #[serde(deny_unknown_fields)]
 struct MergeDoc {
     part: u32,
-    parts: u32,
+    last: bool,
     slices: Vec<SliceDoc>,
 }
 
@@ -234,7 +234,7 @@ impl MergeDoc {
         });
         Self {
             part: scope.part,
-            parts: scope.parts,
+            last: scope.last,
             slices: slices.collect(),
         }
     }
@@ -252,7 +252,7 @@ impl MergeDoc {
                 .map(slice)
                 .collect::<Result<_, BlockError>>()?,
             part: self.part,
-            parts: self.parts,
+            last: self.last,
         })
     }
 }

@@ -102,8 +102,8 @@ pub struct MergeScope {
     /// Which output of the merge this block is, from 0. Inputs are stood for only by all outputs
     /// together.
     pub part: u32,
-    /// How many outputs the merge has.
-    pub parts: u32,
+    /// Whether it is the last output.
+    pub last: bool,
 }
 
 /// A block's entry in the catalogue and the content of its manifest.

@@ -68,7 +68,7 @@ pub fn merged_meta(
         merge: Some(MergeScope {
             slices,
             part: 0,
-            parts: 1,
+            last: true,
         }),
         ..meta
     }

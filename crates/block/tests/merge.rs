@@ -1,0 +1,179 @@
+//! M1 and M4: a merge holds what its inputs held, once, and always the same bytes.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use scoria_block::{
+    BlockMeta, BlockSpec, BlockWriter, EncodedBlock, Keep, MergeError, MergeInput, MergeRules,
+    MergeScope, Merged, Sources, merged_id, merged_streams,
+};
+use scoria_model::{BlockId, TenantId};
+use support::made::{Made, datasets, fixed};
+use support::reading::{Row, fetch_dataset, object, open_all, read_block};
+
+const ROOMY: u64 = 1 << 30;
+
+/// The block of the stream with this number.
+fn write(made: &[Made], n: u32) -> EncodedBlock {
+    let mut spec = support::spec();
+    spec.id = BlockId(spec.id.0 + u128::from(n));
+    spec.streams[0].stream.n = n;
+    let mut writer = BlockWriter::new(spec).unwrap();
+    made.iter()
+        .for_each(|made| writer.add(made.input()).unwrap());
+    writer.finish().unwrap()
+}
+
+fn merge_with(
+    blocks: &[EncodedBlock],
+    keep: Keep<'_>,
+    bytes_max: u64,
+) -> Result<(EncodedBlock, Merged), MergeError> {
+    let names: BTreeSet<(TenantId, String)> = blocks
+        .iter()
+        .flat_map(|block| &block.meta.datasets)
+        .map(|dataset| (dataset.tenant.clone(), dataset.service.to_string()))
+        .collect();
+    let mut slices: Vec<_> = Vec::new();
+    for (tenant, _) in &names {
+        if slices.last().is_none_or(|(last, _)| last != tenant) {
+            slices.push((tenant.clone(), scoria_model::ShardSet::ALL));
+        }
+    }
+    let scope = MergeScope {
+        slices,
+        part: 0,
+        last: false,
+    };
+    let inputs: Vec<BlockId> = blocks.iter().map(|block| block.meta.id).collect();
+    let mut writer = BlockWriter::new(BlockSpec {
+        id: merged_id(1, &inputs, &scope, &[]),
+        level: 1,
+        streams: merged_streams(blocks.iter().map(|block| &block.meta)),
+        inputs,
+        merge: Some(scope),
+    })?;
+    let mut all = Merged::default();
+    for (tenant, service) in &names {
+        let sources: Vec<(&BlockMeta, usize, Sources)> = blocks
+            .iter()
+            .filter_map(|block| {
+                let at = block.meta.datasets.iter().position(|dataset| {
+                    dataset.tenant == *tenant && dataset.service.as_ref() == service
+                })?;
+                let opened = open_all(&block.meta).unwrap();
+                let dataset = &block.meta.datasets[at];
+                let bytes = |table| object(block, table).unwrap().clone();
+                let sources = fetch_dataset(&opened, dataset, &bytes).unwrap();
+                Some((&block.meta, at, sources))
+            })
+            .collect();
+        let inputs: Vec<MergeInput<'_>> = sources
+            .iter()
+            .map(|(block, at, sources)| MergeInput {
+                block,
+                dataset: &block.datasets[*at],
+                sources,
+            })
+            .collect();
+        let rules = MergeRules { keep, bytes_max };
+        let merged = writer.add_merged((tenant, service), &inputs, rules)?;
+        all.inputs += merged.inputs;
+        all.profiles += merged.profiles;
+        all.samples += merged.samples;
+        all.doubles += merged.doubles;
+        all.dropped += merged.dropped;
+    }
+    writer.ends_merge();
+    Ok((writer.finish()?, all))
+}
+
+fn merge(blocks: &[EncodedBlock]) -> EncodedBlock {
+    merge_with(blocks, &|_, _, _| Vec::new(), ROOMY).unwrap().0
+}
+
+/// What reading all the blocks gives; the n-th covers the n-th stream.
+fn rows(blocks: &[EncodedBlock]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (stream, block) in (0..).zip(blocks) {
+        rows.extend(read_block(block).unwrap().into_iter().map(|row| Row {
+            record: (stream, row.record.1, row.record.2),
+            ..row
+        }));
+    }
+    rows.sort();
+    rows
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_merge_holds_what_its_inputs_held(made in prop::collection::vec(datasets(), 1..4)) {
+        let blocks: Vec<_> = made.iter().zip(0..).map(|(made, n)| write(made, n)).collect();
+        let merged = merge(&blocks);
+        prop_assert_eq!(read_block(&merged).unwrap(), rows(&blocks));
+        let again = merge(&blocks);
+        prop_assert_eq!(&again.manifest, &merged.manifest);
+        prop_assert_eq!(&again.tables, &merged.tables);
+        prop_assert_eq!(&BlockMeta::from_manifest(&merged.manifest).unwrap(), &merged.meta);
+        let mut entry = Vec::new();
+        merged.meta.encode(&mut entry);
+        prop_assert_eq!(&BlockMeta::decode(&entry).unwrap(), &merged.meta);
+        // In two steps as in one.
+        if let Some((last, first)) = blocks.split_last() && !first.is_empty() {
+            let steps = merge(&[merge(first), last.clone()]);
+            prop_assert_eq!(read_block(&steps).unwrap(), rows(&blocks));
+        }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_gone_and_nothing_else(made in datasets(), other in datasets()) {
+        let blocks = [write(&made, 0), write(&other, 1)];
+        let keep: Keep<'_> = &|_, _, rows| rows.time_ns.iter().map(|time| time % 3 != 0).collect();
+        let (merged, _) = merge_with(&blocks, keep, ROOMY).unwrap();
+        let mut expected = rows(&blocks);
+        expected.retain(|row| row.profile.0 % 3 != 0);
+        prop_assert_eq!(read_block(&merged).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_stands_in_two_inputs_counts_once() {
+    let block = write(&fixed(), 0);
+    let twice = [block.clone(), block.clone()];
+    let (merged, what) = merge_with(&twice, &|_, _, _| Vec::new(), ROOMY).unwrap();
+    assert_eq!(read_block(&merged).unwrap(), read_block(&block).unwrap());
+    assert_eq!(what.doubles, what.profiles);
+    assert_eq!(what.inputs, 6);
+}
+
+#[test]
+fn what_does_not_fit_is_left_and_what_can_never_fit_is_named() {
+    let blocks = [write(&fixed(), 0), write(&fixed(), 1)];
+    let keep: Keep<'_> = &|_, _, _| Vec::new();
+    let refused = merge_with(&blocks, keep, 1).unwrap_err();
+    assert!(matches!(refused, MergeError::TooLarge { .. }), "{refused}");
+    // Somewhere between nothing and everything a first input fits, and the second does not.
+    let taken = |limit| merge_with(&blocks, keep, limit).map(|(_, what)| what.inputs);
+    let partly = (10..30).find_map(|bits| taken(1 << bits).ok());
+    assert!(partly.is_some_and(|inputs| (3..=6).contains(&inputs)));
+}
+
+#[test]
+fn a_damaged_input_is_named() {
+    let mut blocks = [write(&fixed(), 0), write(&fixed(), 1)];
+    for (_, bytes) in &mut blocks[1].tables {
+        let mut damaged = bytes.to_vec();
+        damaged[8] ^= 1;
+        *bytes = damaged.into();
+    }
+    let refused = merge_with(&blocks, &|_, _, _| Vec::new(), ROOMY).unwrap_err();
+    let MergeError::Input { block, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(block, blocks[1].meta.id);
+}
