@@ -31,6 +31,7 @@ pub mod encode;
 mod golang;
 mod groups;
 pub mod gunzip;
+pub mod jfr;
 pub mod language;
 mod merge;
 pub mod name;

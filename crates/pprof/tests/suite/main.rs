@@ -3,6 +3,9 @@
 mod corpus;
 mod encode;
 mod ingest;
+mod jfr;
+mod jfr_corpus;
+mod jfr_writer;
 mod malformed;
 mod normalise;
 mod round_trip;
