@@ -148,6 +148,11 @@ impl<'a> Cursor<'a> {
         self.end - self.at
     }
 
+    /// Those bytes.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.buffer[self.at..self.end]
+    }
+
     /// Passes over a field that means nothing to us.
     pub(crate) fn skip(&mut self, tag: Tag) -> Result<(), DecodeError> {
         match tag.wire {

@@ -63,12 +63,12 @@ impl<'a> Snapshot<'a> {
                     continue;
                 }
             };
-            let mut entry = Cursor::new(cursor.sub(tag, "labels snapshot")?);
+            let mut entry = cursor.sub(tag, "labels snapshot")?;
             let (mut key, mut value) = (0, &b""[..]);
             while let Some(tag) = entry.tag()? {
                 match tag.number {
                     1 => key = entry.int(tag, "labels snapshot entry")?,
-                    2 => value = entry.sub(tag, "labels snapshot entry")?,
+                    2 => value = entry.sub(tag, "labels snapshot entry")?.rest(),
                     _ => entry.skip(tag)?,
                 }
             }
@@ -120,7 +120,7 @@ fn pairs(context: &[u8]) -> Result<Vec<(u64, u64)>, DecodeError> {
             cursor.skip(tag)?;
             continue;
         }
-        let mut entry = Cursor::new(cursor.sub(tag, "context")?);
+        let mut entry = cursor.sub(tag, "context")?;
         let (mut name, mut value) = (0, 0);
         while let Some(tag) = entry.tag()? {
             match tag.number {

@@ -40,7 +40,7 @@ fn lines_of(recording: &Recording, conversion: Conversion<'_>, max_bytes: u64) -
     };
     let mut profiles = recording.profiles(conversion, terms);
     let mut lines = Vec::new();
-    while let Some(mut profile) = profiles.next_profile().unwrap() {
+    while let Some(mut profile) = profiles.next_profile().expect("it is well-formed") {
         let raw = profile.draft.raw();
         let columns = &raw.columns;
         assert_eq!((columns.time_ns, columns.duration_ns), (1_000, 50));
@@ -74,9 +74,9 @@ fn lines_of(recording: &Recording, conversion: Conversion<'_>, max_bytes: u64) -
 }
 
 fn lines(bytes: &[u8]) -> Vec<String> {
-    let recording = read(bytes).unwrap();
+    let recording = read(bytes).expect("it is well-formed");
     let memory = ByteBudget::new("test", MEMORY);
-    let snapshot = Snapshot::read(LABELS, 1, &memory).unwrap();
+    let snapshot = Snapshot::read(LABELS, 1, &memory).expect("it is well-formed");
     lines_of(&recording, conversion(&snapshot), 0)
 }
 
@@ -115,7 +115,7 @@ const SMALL: [&str; 6] = [
 fn events_become_profiles_of_their_kinds() {
     let bytes = small().finish();
     assert_eq!(lines(&bytes), SMALL);
-    let recording = read(&bytes).unwrap();
+    let recording = read(&bytes).expect("it is well-formed");
     assert_eq!(recording.event(), "itimer");
     assert_eq!(recording.n_events(), 8);
     assert_eq!(recording.dropped().iter().count(), 0);
@@ -248,9 +248,9 @@ fn fields_are_found_by_name_whatever_stands_between_them() {
 
 #[test]
 fn a_rate_of_zero_makes_times_zero_and_nothing_else() {
-    let recording = read(&small().finish()).unwrap();
+    let recording = read(&small().finish()).expect("it is well-formed");
     let memory = ByteBudget::new("test", MEMORY);
-    let snapshot = Snapshot::read(b"", 1, &memory).unwrap();
+    let snapshot = Snapshot::read(b"", 1, &memory).expect("it is well-formed");
     let conversion = Conversion {
         sample_rate: 0,
         ..conversion(&snapshot)
@@ -267,9 +267,9 @@ fn what_is_beyond_the_limits_of_a_profile_goes_into_the_next() {
         let stack = chunk.stack(&[("shop/Cart", &format!("method{n}"), n)]);
         chunk.sample(class::EXECUTION_SAMPLE, stack, RUNNABLE, [3, 0, 0], None);
     }
-    let recording = read(&chunk.finish()).unwrap();
+    let recording = read(&chunk.finish()).expect("it is well-formed");
     let memory = ByteBudget::new("test", MEMORY);
-    let snapshot = Snapshot::read(LABELS, 1, &memory).unwrap();
+    let snapshot = Snapshot::read(LABELS, 1, &memory).expect("it is well-formed");
     let all = lines_of(&recording, conversion(&snapshot), 0);
     assert_eq!(all.len(), 100);
     assert_eq!(lines_of(&recording, conversion(&snapshot), 800), all);
@@ -286,7 +286,7 @@ fn what_is_not_in_the_recording_is_left_out_and_counted() {
     chunk.sample(class::EXECUTION_SAMPLE, 99, RUNNABLE, NO_TAG, None);
     chunk.sample(class::EXECUTION_SAMPLE, 0, RUNNABLE, NO_TAG, None);
     chunk.event(class::MONITOR_ENTER, &[1, u64::MAX, 1].map(Value::Integer));
-    let recording = read(&chunk.finish()).unwrap();
+    let recording = read(&chunk.finish()).expect("it is well-formed");
     let dropped: BTreeMap<String, u64> = recording
         .dropped()
         .iter()
@@ -389,7 +389,7 @@ fn memory_is_bounded_by_the_budget_and_given_back() {
     assert!(matches!(refused, Err(JfrError::Memory(_))));
     assert_eq!(memory.used(), 0);
     let memory = ByteBudget::new("test", MEMORY);
-    let recording = Recording::read(&bytes, 1, &memory).unwrap();
+    let recording = Recording::read(&bytes, 1, &memory).expect("it is well-formed");
     assert!(memory.used() > 0);
     drop(recording);
     assert_eq!(memory.used(), 0);
@@ -403,15 +403,15 @@ fn write_the_seed_of_the_fuzzer() {
     seed.extend_from_slice(LABELS);
     seed.extend(small().finish());
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/jfr");
-    std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(format!("{folder}/small"), seed).unwrap();
+    std::fs::create_dir_all(folder).expect("it is well-formed");
+    std::fs::write(format!("{folder}/small"), seed).expect("it is well-formed");
 }
 
 /// A recording either is read or is not; both end, since every step is counted.
 fn survives(bytes: &[u8]) {
     if let Ok(recording) = read(bytes) {
         let memory = ByteBudget::new("test", MEMORY);
-        let snapshot = Snapshot::read(LABELS, 1, &memory).unwrap();
+        let snapshot = Snapshot::read(LABELS, 1, &memory).expect("it is well-formed");
         let terms = DraftTerms {
             seed: 1,
             memory,

@@ -28,7 +28,10 @@ fn folder() -> Option<PathBuf> {
 fn plain(path: &Path) -> Vec<u8> {
     let body = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut decompressor = Decompressor::new();
-    decompressor.decompress(&body, 64 << 20).unwrap().to_vec()
+    decompressor
+        .decompress(&body, 64 << 20)
+        .expect("it is well-formed")
+        .to_vec()
 }
 
 fn stacks_of(raw: &RawProfile<'_>, kind: usize) -> BTreeMap<String, Stacks> {
@@ -62,7 +65,7 @@ fn read(folder: &Path, name: &str) -> BTreeMap<String, Series> {
     let labels = folder.join(format!("{name}.labels.pb.gz"));
     let labels = labels.is_file().then(|| plain(&labels)).unwrap_or_default();
     let memory = ByteBudget::new("test", 1 << 40);
-    let recording = Recording::read(&bytes, 7, &memory).unwrap();
+    let recording = Recording::read(&bytes, 7, &memory).expect("it is well-formed");
     assert_eq!(recording.dropped().iter().count(), 0, "{name}");
     let steps_max = 2 * bytes.len() as u64;
     assert!(
@@ -70,7 +73,7 @@ fn read(folder: &Path, name: &str) -> BTreeMap<String, Series> {
         "{name}: {} steps",
         recording.steps()
     );
-    let snapshot = Snapshot::read(&labels, 7, &memory).unwrap();
+    let snapshot = Snapshot::read(&labels, 7, &memory).expect("it is well-formed");
     let conversion = Conversion {
         time_ns: 1,
         duration_ns: 2,
@@ -85,7 +88,7 @@ fn read(folder: &Path, name: &str) -> BTreeMap<String, Series> {
     };
     let mut profiles = recording.profiles(conversion, terms);
     let mut out = BTreeMap::new();
-    while let Some(mut profile) = profiles.next_profile().unwrap() {
+    while let Some(mut profile) = profiles.next_profile().expect("it is well-formed") {
         let raw = profile.draft.raw();
         let text = |at: u32| String::from_utf8_lossy(raw.text(at)).into_owned();
         let period = raw.columns.period_type;
@@ -99,7 +102,9 @@ fn read(folder: &Path, name: &str) -> BTreeMap<String, Series> {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let files = std::fs::read_dir(folder).unwrap().flatten();
+    let files = std::fs::read_dir(folder)
+        .expect("it is well-formed")
+        .flatten();
     let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
     names
         .filter_map(|name| name.strip_suffix(".jfr.gz").map(str::to_owned))
@@ -112,12 +117,14 @@ const ALL_SERIES: &str = "17241709254077376921";
 /// Ticks of the clock of a recording's first chunk.
 fn ticks_per_second(folder: &Path, name: &str) -> i64 {
     let bytes = plain(&folder.join(format!("{name}.jfr.gz")));
-    i64::from_be_bytes(bytes[56..64].try_into().unwrap())
+    i64::from_be_bytes(bytes[56..64].try_into().expect("it is well-formed"))
 }
 
 /// What Pyroscope made of a recording: (type id, hash of the selector, stacktraces).
 fn goldens(folder: &Path, name: &str) -> Vec<(String, String, Stacks)> {
-    let files = std::fs::read_dir(folder).unwrap().flatten();
+    let files = std::fs::read_dir(folder)
+        .expect("it is well-formed")
+        .flatten();
     files
         .filter_map(|file| {
             let file_name = file.file_name().to_string_lossy().into_owned();
@@ -125,7 +132,7 @@ fn goldens(folder: &Path, name: &str) -> Vec<(String, String, Stacks)> {
             let mut words = rest.split('.');
             let (id, selector) = (words.next()?.to_owned(), words.next()?.to_owned());
             let bytes = plain(&file.path());
-            let raw = RawProfile::decode(&bytes).unwrap();
+            let raw = RawProfile::decode(&bytes).expect("it is well-formed");
             let mut stacks = stacks_of(&raw, 0).into_values().next()?;
             if id.contains("_delay_") {
                 let ticks = ticks_per_second(folder, name);
