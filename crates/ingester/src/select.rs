@@ -132,8 +132,8 @@ fn add(
         .wants_samples()
         .then(|| FunctionTree::of(head.symbols()));
     let samples = |at: usize, batch: &mut SampleBatch| {
-        // What cannot be decoded is missed when the samples are counted.
-        let _ = head.samples(&rows.row(at), batch);
+        head.samples(&rows.row(at), batch)
+            .map_err(|error| error.to_string())
     };
     executor.add_rows(&DatasetRows {
         symbols: head.symbols(),

@@ -11,7 +11,7 @@ use scoria_model::part::PartView;
 use scoria_model::{ByteBudget, Clock, Permit, RetryKey, Seq, StreamId, TenantId};
 use scoria_proto::ingester::{
     self as proto, Ingester, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats,
-    StreamTail,
+    SpanStats, StreamTail,
 };
 use scoria_query::wire;
 use scoria_storage::Catalogue;
@@ -174,6 +174,11 @@ impl IngesterService {
             response.stats = Some(SelectStats {
                 profiles: stats.profiles,
                 samples: stats.samples,
+                spans: Some(SpanStats {
+                    profiles: stats.spans.profiles,
+                    samples: stats.spans.samples,
+                    period: stats.spans.period,
+                }),
                 bytes: partial.len() as u64,
             });
             response.partial = partial.into();

@@ -49,6 +49,15 @@ pub struct Limits {
     pub max_flamegraph_nodes_max: u64,
     /// Whether the two limits above hold for pprof answers too.
     pub max_flamegraph_nodes_on_select_merge_profile: bool,
+    /// Stored bytes that one query may read, as its plan says.
+    pub max_query_bytes: u64,
+    /// Memory that the tenant's queries may hold together.
+    pub max_query_memory_bytes: u64,
+    /// The tenant's share of query slots and memory in relation to others' while queries wait; 0
+    /// counts as 1.
+    pub query_weight: u64,
+    /// Queries that may run in the background at a time.
+    pub max_async_query_concurrency: u64,
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -79,6 +88,10 @@ impl Default for Limits {
             max_flamegraph_nodes_default: 8192,
             max_flamegraph_nodes_max: 1_048_576,
             max_flamegraph_nodes_on_select_merge_profile: false,
+            max_query_bytes: 0,
+            max_query_memory_bytes: 0,
+            query_weight: 1,
+            max_async_query_concurrency: 5,
         }
     }
 }

@@ -20,7 +20,7 @@ mod generated {
 pub use generated::ingester_client::IngesterClient;
 pub use generated::ingester_server::{Ingester, IngesterServer};
 pub use generated::{
-    Outcome, Pin, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats,
+    Outcome, Pin, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats, SpanStats,
     StreamCommitted, StreamTail,
 };
 

@@ -1,12 +1,25 @@
-//! What queries keep decoded: footers, profile rows and symbols of datasets.
+//! What queries keep: footers, profile rows and symbols of datasets, decoded, and the answers of
+//! datasets to scans.
 //!
-//! Blocks never change, so nothing in here gets old; each cache holds at most its bytes.
+//! # Invariants
+//! - Blocks never change and everything is kept under its block, so nothing in here gets old.
+//!   Compaction makes other blocks, and what it replaced is simply not asked for any more.
+//! - An answer is kept only if the dataset lies wholly in the scan's range, and is then kept for
+//!   that scan without its range: one that moves on with the clock finds it, too.
+//! - Each cache holds at most its bytes.
 
+use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
 use scoria_block::{DatasetSymbols, OpenTable, ProfileRows, Table};
 use scoria_model::{BlockId, Labels};
+use scoria_query::exec::SpanStats;
 use scoria_query::functions::FunctionTree;
+use scoria_query::merge::Partial;
+
+use crate::metrics::Metrics;
 
 /// A dataset by its block and its place in it.
 pub(crate) type DatasetKey = (BlockId, usize);
@@ -47,36 +60,114 @@ impl SymbolIndex {
     }
 }
 
-/// All caches of a querier.
+/// A dataset and a scan that does not depend on time, in its encoded form.
+pub(crate) type ResultKey = (DatasetKey, Arc<[u8]>);
+
+/// The answer of a dataset.
 #[derive(Debug)]
-pub(crate) struct Caches {
-    pub(crate) tables: moka::sync::Cache<(BlockId, Table), Arc<OpenTable>>,
-    pub(crate) indexes: moka::sync::Cache<DatasetKey, Arc<DatasetIndex>>,
-    pub(crate) symbols: moka::sync::Cache<DatasetKey, Arc<SymbolIndex>>,
+pub(crate) struct Kept {
+    /// `None` if the scan selects nothing.
+    pub(crate) partial: Option<Partial>,
+    /// What was seen of spans, which explains an answer without any.
+    pub(crate) spans: SpanStats,
 }
 
-impl Caches {
-    /// Divides `bytes`: half for symbols, a quarter each for profile rows and for footers.
-    pub(crate) fn new(bytes: u64) -> Self {
-        let weight = |bytes: u64| u32::try_from(bytes + 128).unwrap_or(u32::MAX);
+/// A cache with a bound in bytes that counts its hits.
+pub(crate) struct Cache<K, V> {
+    name: &'static str,
+    inner: moka::sync::Cache<K, Arc<V>>,
+    hits: Counter,
+    misses: Counter,
+}
+
+impl<K, V> fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Cache<K, V> {
+    fn new(
+        (name, metrics): (&'static str, &Metrics),
+        bytes: u64,
+        weight: impl Fn(&K, &V) -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        /// What an entry takes beside its value.
+        const ENTRY: u64 = 128;
+        let weigher = move |key: &K, value: &Arc<V>| {
+            u32::try_from(weight(key, value) + ENTRY).unwrap_or(u32::MAX)
+        };
+        let (hits, misses) = metrics.of_cache(name);
         Self {
-            tables: moka::sync::Cache::builder()
-                .max_capacity(bytes / 4)
-                .weigher(move |_, table: &Arc<OpenTable>| weight(table.memory_bytes()))
+            name,
+            inner: moka::sync::Cache::builder()
+                .max_capacity(bytes)
+                .weigher(weigher)
                 .build(),
-            indexes: moka::sync::Cache::builder()
-                .max_capacity(bytes / 4)
-                .weigher(move |_, index: &Arc<DatasetIndex>| weight(index.bytes()))
-                .build(),
-            symbols: moka::sync::Cache::builder()
-                .max_capacity(bytes / 2)
-                .weigher(move |_, symbols: &Arc<SymbolIndex>| weight(symbols.bytes()))
-                .build(),
+            hits,
+            misses,
         }
     }
 
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.tables.weighted_size() + self.indexes.weighted_size() + self.symbols.weighted_size()
+    pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
+        let found = self.inner.get(key);
+        let counter = if found.is_some() {
+            &self.hits
+        } else {
+            &self.misses
+        };
+        counter.inc();
+        found
+    }
+
+    pub(crate) fn insert(&self, key: K, value: Arc<V>) {
+        self.inner.insert(key, value);
+    }
+
+    fn report(&self, metrics: &Metrics) {
+        metrics.cache_holds(self.name, self.inner.weighted_size());
+    }
+}
+
+/// All caches of a querier.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    pub(crate) tables: Cache<(BlockId, Table), OpenTable>,
+    pub(crate) indexes: Cache<DatasetKey, DatasetIndex>,
+    pub(crate) symbols: Cache<DatasetKey, SymbolIndex>,
+    pub(crate) results: Cache<ResultKey, Kept>,
+}
+
+impl Caches {
+    /// Divides `decoded` bytes: half for symbols, a quarter each for profile rows and for footers.
+    pub(crate) fn new(decoded: u64, results: u64, metrics: &Metrics) -> Self {
+        Self {
+            tables: Cache::new(("tables", metrics), decoded / 4, |_, table: &OpenTable| {
+                table.memory_bytes()
+            }),
+            indexes: Cache::new(("indexes", metrics), decoded / 4, |_, index| {
+                DatasetIndex::bytes(index)
+            }),
+            symbols: Cache::new(("symbols", metrics), decoded / 2, |_, symbols| {
+                SymbolIndex::bytes(symbols)
+            }),
+            results: Cache::new(
+                ("results", metrics),
+                results,
+                |(_, scan): &ResultKey, kept: &Kept| {
+                    scan.len() as u64 + kept.partial.as_ref().map_or(0, Partial::bytes)
+                },
+            ),
+        }
+    }
+
+    /// Tells how much each holds.
+    pub(crate) fn report(&self, metrics: &Metrics) {
+        self.tables.report(metrics);
+        self.indexes.report(metrics);
+        self.symbols.report(metrics);
+        self.results.report(metrics);
     }
 }

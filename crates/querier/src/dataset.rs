@@ -5,32 +5,25 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use scoria_block::{
     Columns, Fetched, OpenTable, SampleRead, Sources, Table, decode_profiles, decode_samples,
     decode_series, decode_symbols,
 };
-use scoria_query::exec::{Executor, SampleRun, ScanStats, Stacks, labels_without_series};
+use scoria_query::exec::{Executor, SampleRun, ScanStats, Stacks};
 use scoria_query::functions::FunctionTree;
-use scoria_query::merge::{OutsideStacks, Partial, StatsPartial};
-use scoria_query::scan::{Scan, What};
+use scoria_query::merge::{OutsideStacks, Partial};
+use scoria_query::scan::Scan;
 use scoria_query::select::{self, DatasetView};
+use scoria_query::wire;
 use scoria_storage::{BlockStore, FetchStats, Purpose};
 
-use crate::cache::{Caches, DatasetIndex, SymbolIndex};
-use crate::error::QueryError;
-use crate::plan::Unit;
+use crate::cache::{Caches, DatasetIndex, Kept, SymbolIndex};
+use crate::error::{ErrorKind, QueryError};
+use crate::plan::{SYMBOL_TABLES, Unit};
 use crate::pool::Pool;
 use crate::stats::QueryStats;
-
-/// The tables that symbols are decoded from.
-const SYMBOL_TABLES: [Table; 5] = [
-    Table::Stacks,
-    Table::Locations,
-    Table::Functions,
-    Table::Mappings,
-    Table::Strings,
-];
 
 /// What scanning needs besides the data.
 #[derive(Debug, Clone)]
@@ -39,6 +32,31 @@ pub(crate) struct Reader {
     pub(crate) caches: Arc<Caches>,
     pub(crate) pool: Pool,
 }
+
+/// Whether the client still waits for the answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Going(Arc<AtomicBool>);
+
+impl Going {
+    /// Nobody waits any more.
+    pub(crate) fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), QueryError> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(QueryError::new(
+                ErrorKind::Unavailable,
+                "the client went away",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Samples that are decoded before it is looked whether anybody still waits for them: some
+/// hundredths of a second.
+const SAMPLES_AT_ONCE: u64 = 1 << 21;
 
 /// Rows selected from one dataset whose samples are wanted.
 struct Selected {
@@ -56,16 +74,42 @@ struct TableRead {
 }
 
 impl Reader {
-    /// The dataset's answer to a scan.
-    pub(crate) async fn scan(
+    /// The dataset's answer to a scan, which may have been made before.
+    pub(crate) async fn answer(
         &self,
         unit: &Unit,
-        scan: &Scan,
+        (scan, going): (&Scan, &Going),
         stats: &mut QueryStats,
-    ) -> Result<Option<Partial>, QueryError> {
-        if let Some(partial) = from_catalogue(unit, scan) {
-            return Ok(Some(partial));
+    ) -> Result<Arc<Kept>, QueryError> {
+        let dataset = unit.dataset();
+        let lasting = scan.without_time(dataset.min_time, dataset.max_time);
+        let key = lasting.map(|scan| (unit.key(), wire::encode_scan(&scan).into()));
+        if let Some(kept) = key.as_ref().and_then(|key| self.caches.results.get(key)) {
+            stats.result_hits += 1;
+            stats.spans.merge(kept.spans);
+            return Ok(kept);
         }
+        let mut scanned = ScanStats::default();
+        let partial = self
+            .scan(unit, (scan, going), (stats, &mut scanned))
+            .await?;
+        stats.add_scan(scanned);
+        let kept = Arc::new(Kept {
+            partial,
+            spans: scanned.spans,
+        });
+        if let Some(key) = key {
+            self.caches.results.insert(key, Arc::clone(&kept));
+        }
+        Ok(kept)
+    }
+
+    async fn scan(
+        &self,
+        unit: &Unit,
+        (scan, going): (&Scan, &Going),
+        (stats, scanned): (&mut QueryStats, &mut ScanStats),
+    ) -> Result<Option<Partial>, QueryError> {
         let executor = Executor::new(scan.clone());
         let mut index_took = FetchStats::default();
         let mut symbols_took = FetchStats::default();
@@ -83,7 +127,7 @@ impl Reader {
         stats.decoded_hits += hits;
         stats.add_fetch(&index_took);
         stats.add_fetch(&symbols_took);
-        let (partial, scanned) = match symbols {
+        let (partial, took) = match symbols {
             None => {
                 let (unit, index) = (unit.clone(), index.0);
                 let work = move || add_profiles(executor, &unit, &index);
@@ -93,10 +137,11 @@ impl Reader {
                 let Some(selected) = select_rows(unit, scan, index.0, symbols) else {
                     return Ok(None);
                 };
-                self.samples(executor, unit, selected, stats).await?
+                self.samples((executor, going), unit, selected, stats)
+                    .await?
             }
         };
-        stats.add_scan(scanned);
+        *scanned = took;
         Ok(Some(partial))
     }
 
@@ -106,7 +151,7 @@ impl Reader {
         unit: &Unit,
         took: &mut FetchStats,
     ) -> Result<(Arc<DatasetIndex>, bool), QueryError> {
-        let key = (unit.block.id, unit.dataset);
+        let key = unit.key();
         if let Some(index) = self.caches.indexes.get(&key) {
             return Ok((index, true));
         }
@@ -132,7 +177,7 @@ impl Reader {
         unit: &Unit,
         took: &mut FetchStats,
     ) -> Result<(Arc<SymbolIndex>, bool), QueryError> {
-        let key = (unit.block.id, unit.dataset);
+        let key = unit.key();
         if let Some(symbols) = self.caches.symbols.get(&key) {
             return Ok((symbols, true));
         }
@@ -211,13 +256,12 @@ impl Reader {
     /// Fetches and adds up the samples of selected rows.
     async fn samples(
         &self,
-        executor: Executor,
+        (executor, going): (Executor, &Going),
         unit: &Unit,
         selected: Selected,
         stats: &mut QueryStats,
     ) -> Result<(Partial, ScanStats), QueryError> {
-        let filter = executor.scan().what.filter();
-        let columns = match filter.is_some_and(|f| f.filters_samples()) {
+        let columns = match executor.scan().what.wants_spans() {
             true => Columns::WithSpans,
             false => Columns::Plain,
         };
@@ -236,24 +280,10 @@ impl Reader {
             stats.add_fetch(&took);
             tables.push((open, fetched));
         }
-        let of = unit.clone();
-        let work = move || add_samples(executor, &of, &selected, &tables, columns);
+        let (of, going) = (unit.clone(), going.clone());
+        let work = move || add_samples((executor, &going), &of, &selected, (&tables, columns));
         self.pool.run(work).await?
     }
-}
-
-/// What the catalogue alone answers.
-fn from_catalogue(unit: &Unit, scan: &Scan) -> Option<Partial> {
-    if !unit.is_inside(scan) {
-        return None;
-    }
-    let dataset = unit.dataset();
-    if scan.what == What::Stats && scan.matchers.is_empty() {
-        let mut stats = StatsPartial::default();
-        stats.add(dataset.min_time, dataset.max_time);
-        return Some(Partial::Stats(stats));
-    }
-    labels_without_series(scan, &dataset.service, &dataset.kinds).map(Partial::Labels)
 }
 
 fn view<'a>(unit: &'a Unit, index: &'a DatasetIndex, streams: &'a [u64]) -> DatasetView<'a> {
@@ -321,11 +351,10 @@ fn select_rows(
 }
 
 fn add_samples(
-    mut executor: Executor,
+    (mut executor, going): (Executor, &Going),
     unit: &Unit,
     selected: &Selected,
-    tables: &[(Arc<OpenTable>, Fetched)],
-    columns: Columns,
+    (tables, columns): (&[(Arc<OpenTable>, Fetched)], Columns),
 ) -> Result<(Partial, ScanStats), QueryError> {
     let streams = streams(unit);
     let view = view(unit, &selected.index, &streams);
@@ -336,26 +365,47 @@ fn add_samples(
     };
     let mut run: SampleRun = executor.start(&view, &selected.rows, &stacks);
     for (read, (open, fetched)) in selected.reads.iter().zip(tables) {
-        let what = SampleRead {
-            runs: &read.runs,
-            columns,
-            n_stacks: unit.dataset().n_stacks,
-        };
-        let mut outside: Option<OutsideStacks> = None;
-        decode_samples((open, fetched), what, &mut |batch, _| {
-            if outside.is_none() {
-                outside = run.add(batch).err();
+        for runs in pieces(&read.runs) {
+            going.check()?;
+            let what = SampleRead {
+                runs,
+                columns,
+                n_stacks: unit.dataset().n_stacks,
+            };
+            let mut outside: Option<OutsideStacks> = None;
+            decode_samples((open, fetched), what, &mut |batch, _| {
+                if outside.is_none() {
+                    outside = run.add(batch).err();
+                }
+            })
+            .map_err(|e| damaged(unit, read.table, e))?;
+            if let Some(error) = outside {
+                let error = scoria_query::exec::ExecError::from(error);
+                return Err(about(unit, error.into()));
             }
-        })
-        .map_err(|e| damaged(unit, read.table, e))?;
-        if let Some(error) = outside {
-            let error = scoria_query::exec::ExecError::from(error);
-            return Err(about(unit, error.into()));
         }
     }
+    going.check()?;
     let finish = |executor: &mut Executor| executor.finish_run(run, &view, &selected.rows, &stacks);
     finish(&mut executor).map_err(|e| about(unit, e.into()))?;
     executor.finish().map_err(|e| about(unit, e.into()))
+}
+
+/// Runs in pieces of up to [`SAMPLES_AT_ONCE`], or of one run that is larger.
+fn pieces(
+    mut runs: &[scoria_block::SampleRun],
+) -> impl Iterator<Item = &[scoria_block::SampleRun]> {
+    std::iter::from_fn(move || {
+        let mut n = 0;
+        let fits = |run: &&scoria_block::SampleRun| {
+            n += u64::from(run.n);
+            n <= SAMPLES_AT_ONCE
+        };
+        let length = runs.iter().take_while(fits).count().max(1);
+        let (piece, rest) = runs.split_at_checked(length)?;
+        runs = rest;
+        Some(piece)
+    })
 }
 
 fn damaged(unit: &Unit, table: Table, error: scoria_block::BlockError) -> QueryError {

@@ -12,6 +12,8 @@ use scoria_storage::catalogue::CatalogueError;
 pub enum ErrorKind {
     /// Ask differently.
     Invalid,
+    /// What is named is not there, or not any more.
+    NotFound,
     /// Ask for less, or later: memory or an allowance is used up.
     LimitExceeded,
     /// Ask again later: something that is needed does not answer.
@@ -27,6 +29,7 @@ impl ErrorKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
             Self::LimitExceeded => "limit_exceeded",
             Self::Unavailable => "unavailable",
             Self::DataCorrupt => "data_corrupt",

@@ -12,26 +12,39 @@
 //! - Each record is counted once: blocks of the pinned version, and from ingesters what comes after
 //!   the sequence numbers committed in it.
 //! - An answer is whole (Q2): an ingester that cannot be reached, a stream that nobody serves, a
-//!   block that cannot be read is an error that names it.
+//!   block that cannot be read is an error that names it, unless the caller takes what there is
+//!   ([`Mode::Partial`]); the answer names it then.
 //! - Memory is taken from the share for queries before bytes are fetched, and an answer that grows
 //!   beyond it is given up.
 //!
 //! # What it must not know
 //! How ingesters log, how answers travel to clients, and who may see which tenant.
 
+mod admission;
+mod background;
 mod cache;
 mod dataset;
 mod error;
+mod fair;
+mod known;
+mod merged;
 mod metrics;
 mod pin;
 mod plan;
 mod pool;
 mod querier;
 mod run;
+mod settings;
 mod stats;
 mod tails;
+mod why_empty;
 
+pub use admission::AdmissionSettings;
+pub use background::{BackgroundSettings, Progress};
 pub use error::{ErrorKind, QueryError};
+pub use merged::Merged;
 pub use metrics::Metrics;
-pub use querier::{Answer, Components, LimitsOf, Merged, ProfileStats, Querier, Settings};
-pub use stats::QueryStats;
+pub use plan::PlanCost;
+pub use querier::{Answer, Mode, ProfileStats, Querier};
+pub use settings::{Components, LimitsOf, Settings};
+pub use stats::{Missing, QueryStats};

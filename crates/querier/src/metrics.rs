@@ -19,9 +19,53 @@ struct QueryLabels {
     outcome: &'static str,
 }
 
+/// Why a query was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It needs more memory than queries have together.
+    Memory,
+    /// It needs more than its tenant may have.
+    TenantMemory,
+    /// It reads more than its tenant's queries may.
+    Bytes,
+    /// Too many wait already.
+    Line,
+    /// It waited too long.
+    Waited,
+}
+
+impl Refusal {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::TenantMemory => "tenant_memory",
+            Self::Bytes => "bytes",
+            Self::Line => "line",
+            Self::Waited => "waited",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    cache: &'static str,
+}
+
 /// Counters of one querier.
 #[derive(Debug, Clone)]
 pub struct Metrics {
+    refused: Family<RefusalLabels, Counter>,
+    running: Gauge,
+    waiting: Gauge,
+    wait_seconds: Histogram,
+    lacking: Counter,
+    cache_hits: Family<CacheLabels, Counter>,
+    cache_misses: Family<CacheLabels, Counter>,
     queries: Family<QueryLabels, Counter>,
     seconds: Family<QueryLabels, Histogram, fn() -> Histogram>,
     fetched_bytes: Counter,
@@ -29,7 +73,7 @@ pub struct Metrics {
     samples: Counter,
     profiles: Counter,
     repins: Counter,
-    cache_bytes: Gauge<u64, AtomicU64>,
+    cache_bytes: Family<CacheLabels, Gauge<u64, AtomicU64>>,
 }
 
 /// Under a millisecond to half a minute.
@@ -47,8 +91,17 @@ impl Metrics {
             samples: Counter::default(),
             profiles: Counter::default(),
             repins: Counter::default(),
-            cache_bytes: Gauge::default(),
+            cache_bytes: Family::default(),
+            refused: Family::default(),
+            running: Gauge::default(),
+            waiting: Gauge::default(),
+            wait_seconds: seconds(),
+            lacking: Counter::default(),
+            cache_hits: Family::default(),
+            cache_misses: Family::default(),
         };
+        metrics.register_lines(registry);
+        metrics.register_caches(registry);
         registry.register(
             "scoria_queries",
             "Questions by kind and outcome",
@@ -84,20 +137,85 @@ impl Metrics {
             "Queries begun anew with a newer catalogue version",
             metrics.repins.clone(),
         );
-        registry.register(
-            "scoria_query_decoded_cache_bytes",
-            "Bytes of decoded footers, profile rows and symbols that are kept",
-            metrics.cache_bytes.clone(),
-        );
         metrics
+    }
+
+    fn register_lines(&self, registry: &mut Registry) {
+        registry.register(
+            "scoria_queries_refused",
+            "Queries that were not let in, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "scoria_queries_running",
+            "Queries that scan",
+            self.running.clone(),
+        );
+        registry.register(
+            "scoria_queries_waiting",
+            "Queries that wait for a slot or for memory",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "scoria_query_wait_seconds",
+            "Time that queries waited before they were let in",
+            self.wait_seconds.clone(),
+        );
+        registry.register(
+            "scoria_query_partial_answers",
+            "Answers that lack data, which their callers had allowed",
+            self.lacking.clone(),
+        );
+    }
+
+    fn register_caches(&self, registry: &mut Registry) {
+        registry.register(
+            "scoria_query_cache_bytes",
+            "Bytes that a cache of queries holds: footers (tables), profile rows (indexes), symbols, and answers of datasets (results)",
+            self.cache_bytes.clone(),
+        );
+        registry.register(
+            "scoria_query_cache_hits",
+            "What was found in a cache of queries",
+            self.cache_hits.clone(),
+        );
+        registry.register(
+            "scoria_query_cache_misses",
+            "What was not found in a cache of queries",
+            self.cache_misses.clone(),
+        );
+    }
+
+    pub(crate) fn refused(&self, reason: Refusal) {
+        let reason = reason.as_str();
+        self.refused.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
+    pub(crate) fn lines(&self, running: usize, waiting: usize) {
+        self.running.set(i64::try_from(running).unwrap_or(i64::MAX));
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn waited(&self, time: Duration) {
+        self.wait_seconds.observe(time.as_secs_f64());
+    }
+
+    /// The counters of a cache: hits and misses.
+    pub(crate) fn of_cache(&self, cache: &'static str) -> (Counter, Counter) {
+        let labels = CacheLabels { cache };
+        (
+            self.cache_hits.get_or_create(&labels).clone(),
+            self.cache_misses.get_or_create(&labels).clone(),
+        )
     }
 
     pub(crate) fn repinned(&self) {
         self.repins.inc();
     }
 
-    pub(crate) fn cache_holds(&self, bytes: u64) {
-        self.cache_bytes.set(bytes);
+    pub(crate) fn cache_holds(&self, cache: &'static str, bytes: u64) {
+        let labels = CacheLabels { cache };
+        self.cache_bytes.get_or_create(&labels).set(bytes);
     }
 
     pub(crate) fn took(&self, stats: &QueryStats) {
@@ -105,6 +223,7 @@ impl Metrics {
         self.cached_bytes.inc_by(stats.bytes_cached);
         self.samples.inc_by(stats.samples);
         self.profiles.inc_by(stats.profiles);
+        self.lacking.inc_by(u64::from(stats.missing.n > 0));
     }
 
     pub(crate) fn ended(&self, kind: &'static str, took: Duration, error: Option<&QueryError>) {

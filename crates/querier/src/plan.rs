@@ -8,6 +8,17 @@ use scoria_query::scan::Scan;
 use scoria_query::select::{matching_kinds, service_matches};
 use scoria_storage::CatalogueState;
 
+use crate::cache::DatasetKey;
+
+/// The tables that symbols are decoded from.
+pub(crate) const SYMBOL_TABLES: [Table; 5] = [
+    Table::Stacks,
+    Table::Locations,
+    Table::Functions,
+    Table::Mappings,
+    Table::Strings,
+];
+
 /// One dataset of one block.
 #[derive(Debug, Clone)]
 pub(crate) struct Unit {
@@ -21,45 +32,129 @@ impl Unit {
         &self.block.datasets[self.dataset]
     }
 
+    /// What decoded parts and answers of the dataset are kept under.
+    pub(crate) fn key(&self) -> DatasetKey {
+        (self.block.id, self.dataset)
+    }
+
     /// Whether every profile of the dataset lies in the scan's range.
     pub(crate) fn is_inside(&self, scan: &Scan) -> bool {
         let dataset = self.dataset();
         scan.range.contains(dataset.min_time) && scan.range.contains(dataset.max_time)
     }
 
-    /// Memory that scanning the dataset takes at most, roughly: its share of each table as stored
-    /// and decoded, and a sum per stack.
-    pub(crate) fn bytes(&self, wants_samples: bool) -> u64 {
+    /// Stored bytes of the dataset's share of a table.
+    fn share(&self, table: Table) -> u64 {
+        let rows = self.dataset().rows(table);
+        let meta = self.block.table(table);
+        meta.map_or(0, |meta| {
+            let part = u128::from(rows.end - rows.start) * u128::from(meta.bytes)
+                / u128::from(meta.rows.max(1));
+            part as u64
+        })
+    }
+
+    /// What scanning the dataset takes at most, roughly.
+    pub(crate) fn cost(&self, scan: &Scan) -> PlanCost {
         /// Decoded columns are a few times as large as stored ones.
         const DECODED: u64 = 4;
+        /// A sum of a span in a profile.
+        const SPAN: u64 = 40;
         let dataset = self.dataset();
-        let share = |table: Table| {
+        let n_rows = |table: Table| {
             let rows = dataset.rows(table);
-            let meta = self.block.table(table);
-            meta.map_or(0, |meta| {
-                let part = u128::from(rows.end - rows.start) * u128::from(meta.bytes)
-                    / u128::from(meta.rows.max(1));
-                part as u64
-            })
+            rows.end - rows.start
         };
-        let index = share(Table::Series) + share(Table::Profiles);
-        if !wants_samples {
-            return (1 + DECODED) * index;
+        let index_bytes = self.share(Table::Series) + self.share(Table::Profiles);
+        let mut cost = PlanCost {
+            blocks: 0,
+            datasets: 1,
+            series: n_rows(Table::Series),
+            profiles: n_rows(Table::Profiles),
+            index_bytes,
+            memory_bytes: (1 + DECODED) * index_bytes,
+            ..PlanCost::default()
+        };
+        if !scan.what.wants_samples() {
+            return cost;
         }
-        let symbols: u64 = [
-            Table::Stacks,
-            Table::Locations,
-            Table::Functions,
-            Table::Mappings,
-            Table::Strings,
-        ]
-        .map(share)
-        .iter()
-        .sum();
+        cost.symbol_bytes = SYMBOL_TABLES.map(|table| self.share(table)).iter().sum();
+        // A query is about one profile type, and a type's samples lie in one of the two.
+        cost.samples = n_rows(Table::Samples).max(n_rows(Table::Snapshots));
+        cost.sample_bytes = self.share(Table::Samples).max(self.share(Table::Snapshots));
         // Samples are decoded in batches and are gone once they are added up.
-        let samples = share(Table::Samples).max(share(Table::Snapshots));
-        (1 + DECODED) * (index + symbols) + samples + 24 * u64::from(dataset.n_stacks)
+        cost.memory_bytes += (1 + DECODED) * cost.symbol_bytes
+            + cost.sample_bytes
+            + 24 * u64::from(dataset.n_stacks);
+        if scan.what.collects_spans() {
+            cost.memory_bytes += SPAN * cost.samples;
+        }
+        cost
     }
+}
+
+/// What a query would read, as far as the catalogue alone tells: an upper bound, since selectors
+/// on stored labels are not evaluated for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlanCost {
+    pub blocks: u64,
+    pub datasets: u64,
+    pub series: u64,
+    pub profiles: u64,
+    pub samples: u64,
+    /// Stored bytes of series and profile rows.
+    pub index_bytes: u64,
+    pub symbol_bytes: u64,
+    pub sample_bytes: u64,
+    /// Memory that is taken before anything is fetched.
+    pub memory_bytes: u64,
+    /// Ingesters that are asked for what is in no block yet.
+    pub ingesters: u64,
+}
+
+impl PlanCost {
+    /// Stored bytes to read.
+    pub fn bytes(&self) -> u64 {
+        self.index_bytes + self.symbol_bytes + self.sample_bytes
+    }
+
+    /// Adds all of another.
+    pub fn merge(&mut self, other: &Self) {
+        self.blocks += other.blocks;
+        self.datasets += other.datasets;
+        self.series += other.series;
+        self.profiles += other.profiles;
+        self.samples += other.samples;
+        self.index_bytes += other.index_bytes;
+        self.symbol_bytes += other.symbol_bytes;
+        self.sample_bytes += other.sample_bytes;
+        self.memory_bytes += other.memory_bytes;
+        self.ingesters = self.ingesters.max(other.ingesters);
+    }
+}
+
+/// The cost of a scan over `units` of which `in_flight` are held in memory at a time.
+pub(crate) fn cost(units: &[Unit], scan: &Scan, in_flight: usize) -> PlanCost {
+    let mut whole = PlanCost {
+        blocks: n_blocks(units),
+        ..PlanCost::default()
+    };
+    let mut memory: Vec<u64> = Vec::with_capacity(units.len());
+    for unit in units {
+        let cost = unit.cost(scan);
+        memory.push(cost.memory_bytes);
+        whole.merge(&cost);
+    }
+    memory.sort_unstable_by(|a, b| b.cmp(a));
+    whole.memory_bytes = memory.iter().take(in_flight.max(1)).sum();
+    whole
+}
+
+/// Units stand block by block.
+fn n_blocks(units: &[Unit]) -> u64 {
+    let mut blocks: Vec<_> = units.iter().map(|unit| unit.block.id).collect();
+    blocks.dedup();
+    blocks.len() as u64
 }
 
 /// The datasets that may hold profiles of a scan. `tenants` are sorted.

@@ -1,96 +1,53 @@
 //! The questions a client can ask.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use prometheus_client::registry::Registry;
 use scoria_model::{ByteBudget, Clock, Labels, Limits, NodeId, ProfileType, TenantId, Timestamp};
 use scoria_proto::ingester::{self, IngesterClient};
-use scoria_query::merge::{LabelsPartial, Partial, ProfilePartial, TreePartial};
-use scoria_query::render::{self, Flamegraph, FlamegraphDiff, PprofOptions, SeriesPoints, TopRow};
+use scoria_query::merge::{LabelsPartial, Partial, TreePartial};
+use scoria_query::render::{self, FlamegraphDiff, HeatmapSeries, SeriesPoints, TopRow};
 use scoria_query::request::{
-    Diff, GetProfileStats, LabelNames, LabelValues, NameForm, ProfileFormat, ProfileTypes,
-    SelectMergeStacktraces, SelectSeries, Series, Stacktraces, strictest,
+    AnalyzeQuery, Diff, GetProfileStats, LabelNames, LabelValues, NameForm, ProfileFormat,
+    ProfileTypes, SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series, strictest,
 };
 use scoria_query::scan::Scan;
-use scoria_query::selector::is_plain_name;
-use scoria_storage::{BlockStore, Catalogue};
+use scoria_storage::Catalogue;
 use tonic::transport::Channel;
 
+use crate::admission::{Admission, Held};
+use crate::background::{Background, Progress};
 use crate::cache::Caches;
 use crate::dataset::Reader;
 use crate::error::{ErrorKind, QueryError};
+use crate::merged::{Merged, is_shown, merged, nothing, unexpected};
 use crate::metrics::Metrics;
+use crate::plan::PlanCost;
 use crate::pool::Pool;
-use crate::run::Outcome;
+use crate::run::{Lack, Outcome, Question};
+use crate::settings::{Components, LimitsOf, Settings};
 use crate::stats::QueryStats;
-
-/// How the querier works.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Threads that decode, over all queries; at least 1. One core less than there are leaves
-    /// room for ingest.
-    pub threads: usize,
-    /// Datasets of one query that are fetched and decoded at the same time; at least 1.
-    pub datasets_in_flight: usize,
-    /// Bytes of decoded footers, profile rows and symbols that are kept.
-    pub decoded_cache_bytes: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            threads: cores.saturating_sub(1).max(1),
-            datasets_in_flight: 8,
-            decoded_cache_bytes: 128 << 20,
-        }
-    }
-}
-
-type LookUp = dyn Fn(&TenantId) -> Arc<Limits> + Send + Sync;
-
-/// Looks up the limits of a tenant.
-#[derive(Clone)]
-pub struct LimitsOf(Arc<LookUp>);
-
-impl LimitsOf {
-    pub fn new(look_up: impl Fn(&TenantId) -> Arc<Limits> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(look_up))
-    }
-
-    /// The same limits for everybody.
-    pub fn all(limits: Limits) -> Self {
-        let limits = Arc::new(limits);
-        Self::new(move |_| Arc::clone(&limits))
-    }
-}
-
-impl fmt::Debug for LimitsOf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LimitsOf")
-    }
-}
-
-/// What the querier works with.
-#[derive(Debug, Clone)]
-pub struct Components {
-    pub catalogue: Catalogue,
-    pub blocks: BlockStore,
-    /// A channel to every ingester that may hold records which are in no block.
-    pub ingesters: Vec<(NodeId, Channel)>,
-    /// The share of memory for queries.
-    pub memory: ByteBudget,
-    pub limits: LimitsOf,
-    /// Measures how long queries take.
-    pub clock: Arc<dyn Clock>,
-}
+use crate::why_empty::why_empty;
 
 /// Answers questions. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Querier(Arc<Shared>);
+pub struct Querier(Arc<Shared>, Mode);
+
+/// How questions are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// From all data, or not at all.
+    #[default]
+    Whole,
+    /// From what can be read; [`QueryStats::missing`] names the rest.
+    Partial,
+    /// Not at all: answers are empty, and [`QueryStats::plan`] is what they would cost.
+    Plan,
+}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -98,10 +55,12 @@ pub(crate) struct Shared {
     pub(crate) catalogue: Catalogue,
     pub(crate) ingesters: Vec<(NodeId, IngesterClient<Channel>)>,
     pub(crate) memory: ByteBudget,
+    pub(crate) admission: Admission,
+    background: Background,
     pub(crate) metrics: Metrics,
     pub(crate) reader: Reader,
     limits: LimitsOf,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// An answer and what it took.
@@ -121,18 +80,6 @@ impl<T> Answer<T> {
     }
 }
 
-/// Merged stacktraces in the form that was asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Merged {
-    Flamegraph(Flamegraph),
-    /// No bytes if there is no data.
-    Tree(Vec<u8>),
-    /// An empty text if there is no data.
-    Dot(String),
-    /// Bytes of a google.v1.Profile, not compressed; none if there is no data.
-    Pprof(Vec<u8>),
-}
-
 /// Whether there is data, and from when to when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProfileStats {
@@ -145,29 +92,43 @@ pub struct ProfileStats {
 
 impl Querier {
     pub fn new(settings: Settings, components: Components, registry: &mut Registry) -> Self {
+        let metrics = Metrics::new(registry);
+        let (decoded, results) = (settings.decoded_cache_bytes, settings.result_cache_bytes);
         let reader = Reader {
             blocks: components.blocks,
-            caches: Arc::new(Caches::new(settings.decoded_cache_bytes)),
+            caches: Arc::new(Caches::new(decoded, results, &metrics)),
             pool: Pool::new(settings.threads),
         };
         let ingesters = components.ingesters.into_iter();
-        Self(Arc::new(Shared {
-            settings,
+        let shared = Shared {
             catalogue: components.catalogue,
             ingesters: ingesters
                 .map(|(node, channel)| (node, ingester::client(channel)))
                 .collect(),
+            admission: Admission::new(
+                settings.admission.clone(),
+                components.memory.clone(),
+                metrics.clone(),
+            ),
+            background: Background::new(settings.background.clone(), Arc::clone(&components.clock)),
             memory: components.memory,
-            metrics: Metrics::new(registry),
+            metrics,
             reader,
             limits: components.limits,
             clock: components.clock,
-        }))
+            settings,
+        };
+        Self(Arc::new(shared), Mode::Whole)
+    }
+
+    /// The same querier in another mode.
+    pub fn in_mode(&self, mode: Mode) -> Self {
+        Self(Arc::clone(&self.0), mode)
     }
 
     /// The limits of a query over these tenants.
     pub fn limits(&self, tenants: &[TenantId]) -> Limits {
-        let all: Vec<Arc<Limits>> = tenants.iter().map(|t| (self.0.limits.0)(t)).collect();
+        let all: Vec<Arc<Limits>> = tenants.iter().map(|t| self.0.limits.of(t)).collect();
         strictest(all.iter().map(AsRef::as_ref))
     }
 
@@ -263,9 +224,49 @@ impl Querier {
         let Some(plan) = request.check(&self.limits(tenants), now)? else {
             return Ok(Answer::unasked(nothing(request.format)));
         };
-        let outcome = self.ask("select_merge_stacktraces", tenants, &plan.scan);
-        self.render(outcome.await?, move |partial| merged(&partial, &plan))
+        let ask = self.ask("select_merge_stacktraces", tenants, &plan.scan);
+        let mut outcome = ask.await?;
+        if outcome.stats.plan.is_none() {
+            let found = (&outcome.partial, outcome.stats.spans);
+            outcome.stats.why_empty = why_empty(request, &plan, found);
+        }
+        self.render(outcome, move |partial| merged(&partial, &plan))
             .await
+    }
+
+    /// Starts merging stacktraces in the background; an id to ask for the answer with.
+    ///
+    /// # Errors
+    /// As above, for what can be said of the request, and [`ErrorKind::LimitExceeded`] if the
+    /// tenant has as many in the background as it may have.
+    pub fn start_select_merge_stacktraces(
+        &self,
+        tenants: &[TenantId],
+        request: &SelectMergeStacktraces,
+        now: Timestamp,
+    ) -> Result<String, QueryError> {
+        let limits = self.limits(tenants);
+        request.check(&limits, now)?;
+        let id = self.0.background.start(tenants, &limits)?;
+        let (querier, request) = (self.clone(), request.clone());
+        let tenants = tenants.to_vec();
+        tokio::spawn(async move {
+            let query = querier.select_merge_stacktraces(&tenants, &request, now);
+            // Whatever becomes of it, the id does not stay with a query that runs no more.
+            let result = AssertUnwindSafe(query).catch_unwind().await;
+            let result = result
+                .unwrap_or_else(|_| Err(QueryError::new(ErrorKind::Internal, "the query failed")));
+            querier.0.background.ended(id, result);
+        });
+        Ok(id.to_string())
+    }
+
+    /// Where a query in the background stands.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if these tenants have none with this id.
+    pub fn poll(&self, tenants: &[TenantId], id: &str) -> Result<Progress, QueryError> {
+        self.0.background.poll(tenants, id)
     }
 
     /// Points over time, the series with the largest sums first.
@@ -289,6 +290,45 @@ impl Querier {
         self.render(outcome, render).await
     }
 
+    /// How single values are spread over time, the series with the most of them first.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn select_heatmap(
+        &self,
+        tenants: &[TenantId],
+        request: &SelectHeatmap,
+        now: Timestamp,
+    ) -> Result<Answer<Vec<HeatmapSeries>>, QueryError> {
+        let Some(cells) = request.check(&self.limits(tenants), now)? else {
+            return Ok(Answer::unasked(Vec::new()));
+        };
+        let outcome = self.ask("select_heatmap", tenants, &cells.scan).await?;
+        let render = move |partial| match partial {
+            Partial::Values(values) => Ok(render::heatmap(values, &cells)),
+            other => Err(unexpected(&other)),
+        };
+        self.render(outcome, render).await
+    }
+
+    /// What a question about stacktraces would cost: a range and a selector, which may name a
+    /// profile type; an empty one selects everything.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn analyze(
+        &self,
+        tenants: &[TenantId],
+        request: &AnalyzeQuery,
+        now: Timestamp,
+    ) -> Result<PlanCost, QueryError> {
+        let Some(scan) = request.check(&self.limits(tenants), now)? else {
+            return Ok(PlanCost::default());
+        };
+        let outcome = self.0.plan(tenants, &scan)?;
+        Ok(outcome.stats.plan.unwrap_or_default())
+    }
+
     /// Two flame graphs in one.
     ///
     /// # Errors
@@ -300,11 +340,13 @@ impl Querier {
         now: Timestamp,
     ) -> Result<Answer<FlamegraphDiff>, QueryError> {
         let plan = request.check(&self.limits(tenants), now)?;
-        let left = self.side(tenants, plan.left.as_ref()).await?;
-        let right = self.side(tenants, plan.right.as_ref()).await?;
+        // The memory of both is held until they are one.
+        let (left, held_left) = self.side(tenants, plan.left.as_ref()).await?;
+        let (right, held_right) = self.side(tenants, plan.right.as_ref()).await?;
         let mut stats = left.stats;
         stats.merge(&right.stats);
         let work = move || {
+            let _held = (held_left, held_right);
             render::diff(&left.value, &right.value, plan.max_nodes)
                 .map_err(|e| QueryError::new(ErrorKind::Invalid, e.to_string()))
         };
@@ -327,8 +369,8 @@ impl Querier {
             ..request.clone()
         };
         let plan = request.check(&self.limits(tenants), now)?;
-        self.side(tenants, plan.as_ref().map(|plan| &plan.scan))
-            .await
+        let scan = plan.as_ref().map(|plan| &plan.scan);
+        Ok(self.side(tenants, scan).await?.0)
     }
 
     /// Functions by what they take, exact whatever `max_nodes` is.
@@ -341,12 +383,19 @@ impl Querier {
         request: &SelectMergeStacktraces,
         now: Timestamp,
     ) -> Result<Answer<Vec<TopRow>>, QueryError> {
-        let tree = self.tree(tenants, request, now).await?;
-        let value = self.0.reader.pool.run(move || render::top(&tree.value));
-        Ok(Answer {
-            value: value.await?,
-            stats: tree.stats,
-        })
+        let request = SelectMergeStacktraces {
+            format: ProfileFormat::Tree,
+            ..request.clone()
+        };
+        let plan = request.check(&self.limits(tenants), now)?;
+        let scan = plan.as_ref().map(|plan| &plan.scan);
+        let (Answer { value, stats }, held) = self.side(tenants, scan).await?;
+        let work = move || {
+            let _held = held;
+            render::top(&value)
+        };
+        let value = self.0.reader.pool.run(work).await?;
+        Ok(Answer { value, stats })
     }
 
     /// Whether there is data, and from when to when. Takes exactly one tenant.
@@ -395,7 +444,18 @@ impl Querier {
         tenants.sort();
         tenants.dedup();
         let started = self.0.clock.monotonic();
-        let result = self.0.run(&tenants, scan).await;
+        let lack = match self.1 {
+            Mode::Whole => Lack::Refused,
+            Mode::Partial => Lack::Allowed,
+            Mode::Plan => return self.0.plan(&tenants, scan),
+        };
+        let question = Question {
+            tenants: &tenants,
+            scan,
+            limits: &self.limits(&tenants),
+            lack,
+        };
+        let result = self.0.run(question).await;
         let took: Duration = self.0.clock.monotonic().saturating_sub(started);
         self.0.metrics.ended(kind, took, result.as_ref().err());
         result
@@ -428,21 +488,22 @@ impl Querier {
         Ok(Answer { value, stats })
     }
 
-    /// The tree of one side; empty if its range is beyond the lookback.
+    /// The tree of one side, with its memory; empty if its range is beyond the lookback.
     async fn side(
         &self,
         tenants: &[TenantId],
         scan: Option<&Scan>,
-    ) -> Result<Answer<TreePartial>, QueryError> {
+    ) -> Result<(Answer<TreePartial>, Option<Held>), QueryError> {
         let Some(scan) = scan else {
-            return Ok(Answer::unasked(TreePartial::default()));
+            return Ok((Answer::unasked(TreePartial::default()), None));
         };
-        let outcome = self.ask("tree", tenants, scan).await?;
-        match outcome.partial {
-            Partial::Tree(value) => Ok(Answer {
-                value,
-                stats: outcome.stats,
-            }),
+        let Outcome {
+            partial,
+            stats,
+            held,
+        } = self.ask("tree", tenants, scan).await?;
+        match partial {
+            Partial::Tree(value) => Ok((Answer { value, stats }, Some(held))),
             other => Err(unexpected(&other)),
         }
     }
@@ -456,65 +517,13 @@ impl Querier {
         let Outcome {
             partial,
             stats,
-            permit,
+            held,
         } = outcome;
         let work = move || {
-            let _permit = permit;
+            let _held = held;
             render(partial)
         };
         let value = self.0.reader.pool.run(work).await??;
         Ok(Answer { value, stats })
     }
-}
-
-fn is_shown(name: &str, form: NameForm) -> bool {
-    form == NameForm::Any || is_plain_name(name)
-}
-
-fn unexpected(partial: &Partial) -> QueryError {
-    let what = format!("a partial of kind {} answers this query", partial.kind());
-    QueryError::new(ErrorKind::Internal, what)
-}
-
-/// The answer without data.
-fn nothing(format: ProfileFormat) -> Merged {
-    match format {
-        ProfileFormat::Flamegraph => {
-            Merged::Flamegraph(render::flamegraph(&TreePartial::default(), 0))
-        }
-        ProfileFormat::Tree => Merged::Tree(Vec::new()),
-        ProfileFormat::Dot => Merged::Dot(String::new()),
-        ProfileFormat::Pprof => Merged::Pprof(Vec::new()),
-    }
-}
-
-fn merged(partial: &Partial, plan: &Stacktraces) -> Result<Merged, QueryError> {
-    let (tree, profile): (Option<&TreePartial>, Option<&ProfilePartial>) = match partial {
-        Partial::Tree(tree) => (Some(tree), None),
-        Partial::Profile(profile) => (None, Some(profile)),
-        other => return Err(unexpected(other)),
-    };
-    let merged = match (plan.format, tree, profile) {
-        (ProfileFormat::Flamegraph, Some(tree), _) => {
-            let cut = render::truncate(tree, plan.max_nodes);
-            Merged::Flamegraph(render::flamegraph(&cut, plan.max_nodes_asked))
-        }
-        (ProfileFormat::Tree, Some(tree), _) => {
-            Merged::Tree(render::tree_bytes(tree, plan.max_nodes))
-        }
-        (ProfileFormat::Dot, Some(tree), _) => {
-            Merged::Dot(render::dot(tree, &plan.profile_type, plan.max_nodes_asked))
-        }
-        (ProfileFormat::Pprof, _, Some(profile)) => Merged::Pprof(render::pprof(
-            profile,
-            &PprofOptions {
-                kind: &plan.profile_type,
-                end_ms: plan.end_ms,
-                max_nodes: plan.max_nodes,
-                go_pgo: plan.go_pgo,
-            },
-        )),
-        _ => return Err(unexpected(partial)),
-    };
-    Ok(merged)
 }

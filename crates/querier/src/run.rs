@@ -4,18 +4,24 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use scoria_model::{Permit, TenantId};
-use scoria_query::exec::ScanStats;
-use scoria_query::merge::{Merger, Partial};
+use scoria_model::{Limits, TenantId};
+use scoria_query::exec::{ScanStats, SpanStats};
+use scoria_query::merge::{KindMismatch, Merger, Partial};
 use scoria_query::scan::Scan;
 use scoria_query::wire;
 
+use crate::admission::{Held, Wanted};
+use crate::cache::Kept;
+use crate::dataset::Going;
 use crate::error::{ErrorKind, QueryError};
+use crate::fair::Price;
+use crate::known::{self, take_known};
+use crate::metrics::Refusal;
 use crate::pin::{Fit, Pin};
-use crate::plan::{Unit, units};
+use crate::plan::{PlanCost, Unit, cost, units};
 use crate::querier::Shared;
 use crate::stats::QueryStats;
-use crate::tails::{Question, ask};
+use crate::tails::{Asked, ask};
 
 /// How often a query pins before it gives up.
 const PINS_MAX: usize = 4;
@@ -26,7 +32,7 @@ pub(crate) struct Outcome {
     pub(crate) partial: Partial,
     pub(crate) stats: QueryStats,
     /// Given back when the answer has been made.
-    pub(crate) permit: Permit,
+    pub(crate) held: Held,
 }
 
 /// What an attempt with one pin came to.
@@ -38,41 +44,78 @@ enum Attempt {
 /// Partials as they come in, and the memory that they take.
 struct Gathering {
     merger: Merger,
-    permit: Permit,
-    /// Bytes of the permit that are for what is being scanned rather than for the merged answer.
+    held: Held,
+    /// Bytes held that are for what is being scanned rather than for the merged answer.
     planned: u64,
     stats: QueryStats,
 }
 
 impl Gathering {
-    fn add(&mut self, partial: Partial) -> Result<(), QueryError> {
-        self.merger
-            .add(partial)
-            .map_err(|e| QueryError::new(ErrorKind::Internal, e.to_string()))?;
+    fn add(&mut self, partial: &Kept) -> Result<(), QueryError> {
+        let Some(partial) = &partial.partial else {
+            return Ok(());
+        };
+        let mismatch = |e: KindMismatch| QueryError::new(ErrorKind::Internal, e.to_string());
+        self.merger.add_shared(partial).map_err(mismatch)?;
         let wanted = self.planned + self.merger.bytes();
-        let more = wanted.saturating_sub(self.permit.bytes());
+        let more = wanted.saturating_sub(self.held.bytes());
         if more > 0 {
-            self.permit.grow(more)?;
+            self.held.grow(more)?;
         }
         Ok(())
     }
 }
 
+/// A question, and on what terms it is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    /// Sorted, at least one.
+    pub(crate) tenants: &'a [TenantId],
+    pub(crate) scan: &'a Scan,
+    pub(crate) limits: &'a Limits,
+    pub(crate) lack: Lack,
+}
+
+/// Stops what works for a query when the query is given up.
+struct StopOnDrop(Going);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 impl Shared {
+    /// What a scan would cost, with an empty answer of its kind.
+    pub(crate) fn plan(&self, tenants: &[TenantId], scan: &Scan) -> Result<Outcome, QueryError> {
+        let state = self.catalogue.state();
+        let units = units(&state, tenants, scan);
+        let mut plan = cost(&units, scan, self.settings.datasets_in_flight);
+        plan.ingesters = self.ingesters.len() as u64;
+        let partial = Merger::new(&scan.what).finish();
+        Ok(Outcome {
+            partial: partial.map_err(|e| QueryError::new(ErrorKind::Internal, e.to_string()))?,
+            stats: QueryStats {
+                catalogue_version: state.version(),
+                blocks: plan.blocks,
+                datasets: plan.datasets,
+                plan: Some(plan),
+                ..QueryStats::default()
+            },
+            held: self.admission.nothing()?,
+        })
+    }
+
     /// The merged answer of all blocks and ingesters to a scan.
-    pub(crate) async fn run(
-        &self,
-        tenants: &[TenantId],
-        scan: &Scan,
-    ) -> Result<Outcome, QueryError> {
+    pub(crate) async fn run(&self, question: Question<'_>) -> Result<Outcome, QueryError> {
         let mut state = self.catalogue.state();
         let mut last = Fit::Whole;
         for pins in 1..=PINS_MAX {
             let pin = Pin { state };
-            match self.attempt(tenants, scan, &pin, pins).await? {
+            match self.attempt(question, &pin, pins).await? {
                 Attempt::Done(outcome) => {
                     self.metrics.took(&outcome.stats);
-                    self.metrics.cache_holds(self.reader.caches.bytes());
+                    self.reader.caches.report(&self.metrics);
                     return Ok(*outcome);
                 }
                 Attempt::PinAnew(fit) => last = fit,
@@ -100,38 +143,50 @@ impl Shared {
 
     async fn attempt(
         &self,
-        tenants: &[TenantId],
-        scan: &Scan,
+        question: Question<'_>,
         pin: &Pin,
         pins: usize,
     ) -> Result<Attempt, QueryError> {
-        let units = units(&pin.state, tenants, scan);
-        let planned = self.planned_bytes(&units, scan);
-        let permit = self.memory.try_acquire(planned)?;
+        let (scan, lack) = (question.scan, question.lack);
+        let units = units(&pin.state, question.tenants, scan);
+        let plan = cost(&units, scan, self.settings.datasets_in_flight);
+        let held = self.admit(question, &plan).await?;
+        let going = Going::default();
+        let _stop = StopOnDrop(going.clone());
         let gathering = Arc::new(Mutex::new(Gathering {
             merger: Merger::new(&scan.what),
-            permit,
-            planned,
+            held,
+            planned: plan.memory_bytes,
             stats: QueryStats {
                 catalogue_version: pin.state.version(),
-                datasets: units.len() as u64,
-                blocks: n_blocks(&units),
+                datasets: plan.datasets,
+                blocks: plan.blocks,
                 ingesters: self.ingesters.len() as u64,
                 ..QueryStats::default()
             },
         }));
-        let question = Question {
-            tenants,
+        let asked = Asked {
+            tenants: question.tenants,
             scan: wire::encode_scan(scan).into(),
             partial_bytes_max: self.memory.limit(),
         };
         // A pin that does not hold makes the reading of blocks pointless, so it ends both.
         let tails = async {
-            let answers = ask(&self.ingesters, &question, pin)
-                .await
-                .map_err(Stop::Failed)?;
+            let mut answers = Vec::new();
+            for answer in ask(&self.ingesters, &asked, pin).await {
+                match answer {
+                    Ok(answer) => answers.push(answer),
+                    Err(error) => lack.of(error, &gathering).map_err(Stop::Failed)?,
+                }
+            }
             match pin.fit(&answers) {
                 Fit::Whole => {}
+                Fit::Unserved(streams) if lack == Lack::Allowed && pins == PINS_MAX => {
+                    for stream in streams {
+                        let what = format!("recent profiles of {stream}: no ingester serves them");
+                        gathering.lock().stats.missing.add(what);
+                    }
+                }
                 // The stream is served from its start, and the version was the newest when it was
                 // read a moment ago: nothing that was there when the query came is missing.
                 Fit::Unknown(_) | Fit::Newer(_) if pins == PINS_MAX => {}
@@ -145,7 +200,7 @@ impl Shared {
             Ok(())
         };
         let blocks = async {
-            self.scan_blocks(units, scan, &gathering)
+            self.scan_blocks(units, (question, &going), &gathering)
                 .await
                 .map_err(Stop::Failed)
         };
@@ -158,43 +213,78 @@ impl Shared {
         let gathered = Arc::into_inner(gathering)
             .ok_or_else(|| internal("a part of the query is still running".to_owned()))?
             .into_inner();
-        let partial = gathered
-            .merger
-            .finish()
-            .map_err(|e| internal(e.to_string()))?;
+        let Gathering {
+            merger,
+            mut held,
+            stats,
+            ..
+        } = gathered;
+        let partial = merger.finish().map_err(|e| internal(e.to_string()))?;
+        held.scanned(partial.bytes());
         Ok(Attempt::Done(Box::new(Outcome {
             partial,
-            stats: gathered.stats,
-            permit: gathered.permit,
+            stats,
+            held,
         })))
     }
 
-    /// Memory for the datasets that are scanned at the same time.
-    fn planned_bytes(&self, units: &[Unit], scan: &Scan) -> u64 {
-        let wants_samples = scoria_query::exec::wants_samples(scan);
-        let mut bytes: Vec<u64> = units.iter().map(|u| u.bytes(wants_samples)).collect();
-        bytes.sort_unstable_by(|a, b| b.cmp(a));
-        bytes
-            .iter()
-            .take(self.settings.datasets_in_flight.max(1))
-            .sum()
+    /// Waits until the query may run.
+    async fn admit(&self, question: Question<'_>, plan: &PlanCost) -> Result<Held, QueryError> {
+        let limits = question.limits;
+        let (bytes, most) = (plan.bytes(), limits.max_query_bytes);
+        if Limits::exceeded(bytes, most) {
+            self.metrics.refused(Refusal::Bytes);
+            return Err(QueryError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "the query would read {bytes} bytes, the limit max_query_bytes allows {most}; shorten the range or add matchers on service_name"
+                ),
+            ));
+        }
+        let tenant = question.tenants.first().cloned();
+        let since = self.clock.monotonic();
+        let held = self.admission.wait(Wanted {
+            tenant: tenant.unwrap_or_else(TenantId::anonymous),
+            price: Price {
+                bytes: plan.memory_bytes,
+                weight: limits.query_weight,
+            },
+            tenant_bytes_max: limits.max_query_memory_bytes,
+        });
+        let held = held.await?;
+        let waited = self.clock.monotonic().saturating_sub(since);
+        self.metrics.waited(waited);
+        Ok(held)
     }
 
     async fn scan_blocks(
         &self,
-        units: Vec<Unit>,
-        scan: &Scan,
+        mut units: Vec<Unit>,
+        (question, going): (Question<'_>, &Going),
         gathering: &Arc<Mutex<Gathering>>,
     ) -> Result<(), QueryError> {
+        let known = take_known(&mut units, question.scan);
+        if !known.is_empty() {
+            let scan = question.scan.clone();
+            let work = move || known::answer(&known, &scan);
+            let kept = Kept {
+                partial: Some(self.reader.pool.run(work).await?),
+                spans: SpanStats::default(),
+            };
+            self.take(gathering, Arc::new(kept)).await?;
+        }
         // Merging is part of each scan: while this waited for the pool, the scans beside it would
         // not be polled, and one of them could be the next in the pool's queue.
         let scans = units.into_iter().map(|unit| async move {
             let mut stats = QueryStats::default();
-            let partial = self.reader.scan(&unit, scan, &mut stats).await?;
+            let answer = self
+                .reader
+                .answer(&unit, (question.scan, going), &mut stats)
+                .await;
             gathering.lock().stats.merge(&stats);
-            match partial {
-                Some(partial) => self.take(gathering, partial).await,
-                None => Ok(()),
+            match answer {
+                Ok(answer) => self.take(gathering, answer).await,
+                Err(error) => question.lack.of(error, gathering),
             }
         });
         futures::stream::iter(scans)
@@ -207,10 +297,10 @@ impl Shared {
     async fn take(
         &self,
         gathering: &Arc<Mutex<Gathering>>,
-        partial: Partial,
+        partial: Arc<Kept>,
     ) -> Result<(), QueryError> {
         let gathering = Arc::clone(gathering);
-        let work = move || gathering.lock().add(partial);
+        let work = move || gathering.lock().add(&partial);
         self.reader.pool.run(work).await?
     }
 
@@ -220,9 +310,15 @@ impl Shared {
         answer: scoria_proto::ingester::SelectResponse,
     ) -> Result<(), QueryError> {
         if let Some(stats) = answer.stats {
+            let spans = stats.spans.unwrap_or_default();
             gathering.lock().stats.add_scan(ScanStats {
                 profiles: stats.profiles,
                 samples: stats.samples,
+                spans: SpanStats {
+                    profiles: spans.profiles,
+                    samples: spans.samples,
+                    period: spans.period,
+                },
             });
         }
         if answer.partial.is_empty() {
@@ -234,8 +330,35 @@ impl Shared {
                 QueryError::new(ErrorKind::Internal, what)
             })
         };
-        let partial = self.reader.pool.run(decode).await??;
-        self.take(gathering, partial).await
+        let kept = Kept {
+            partial: Some(self.reader.pool.run(decode).await??),
+            spans: SpanStats::default(),
+        };
+        self.take(gathering, Arc::new(kept)).await
+    }
+}
+
+/// What becomes of data that cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// The query fails.
+    Refused,
+    /// The answer names it.
+    Allowed,
+}
+
+impl Lack {
+    fn of(self, error: QueryError, gathering: &Mutex<Gathering>) -> Result<(), QueryError> {
+        let lacks = matches!(
+            error.kind(),
+            ErrorKind::Unavailable | ErrorKind::DataCorrupt
+        );
+        if self == Self::Refused || !lacks {
+            return Err(error);
+        }
+        tracing::warn!(%error, "an answer lacks data");
+        gathering.lock().stats.missing.add(error.to_string());
+        Ok(())
     }
 }
 
@@ -243,11 +366,4 @@ impl Shared {
 enum Stop {
     PinAnew(Fit),
     Failed(QueryError),
-}
-
-/// Units stand block by block.
-fn n_blocks(units: &[Unit]) -> u64 {
-    let mut blocks: Vec<_> = units.iter().map(|unit| unit.block.id).collect();
-    blocks.dedup();
-    blocks.len() as u64
 }

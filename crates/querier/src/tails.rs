@@ -1,7 +1,7 @@
 //! Asks every ingester for what the pinned version does not hold.
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use scoria_model::{NodeId, TenantId};
 use scoria_proto::ingester::{IngesterClient, SelectRequest, SelectResponse};
 use tonic::transport::Channel;
@@ -12,18 +12,18 @@ use crate::pin::Pin;
 
 /// What every ingester is asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Question<'a> {
+pub(crate) struct Asked<'a> {
     pub(crate) tenants: &'a [TenantId],
     pub(crate) scan: Bytes,
     pub(crate) partial_bytes_max: u64,
 }
 
-/// The answers of all ingesters.
+/// The answers of all ingesters, or why there is none.
 pub(crate) async fn ask(
     ingesters: &[(NodeId, IngesterClient<Channel>)],
-    question: &Question<'_>,
+    question: &Asked<'_>,
     pin: &Pin,
-) -> Result<Vec<SelectResponse>, QueryError> {
+) -> Vec<Result<SelectResponse, QueryError>> {
     let request = SelectRequest {
         tenants: question.tenants.iter().map(|t| t.to_string()).collect(),
         scan: question.scan.clone(),
@@ -40,7 +40,7 @@ pub(crate) async fn ask(
                 .map_err(|status| failed(node, &status))
         }
     });
-    try_join_all(calls).await
+    join_all(calls).await
 }
 
 fn failed(node: &NodeId, status: &Status) -> QueryError {

@@ -6,11 +6,12 @@ mod support;
 
 use object_store::ObjectStoreExt;
 use scoria_block::Table;
-use scoria_querier::{ErrorKind, Merged};
+use scoria_querier::{ErrorKind, Merged, Mode};
 use scoria_query::request::{
-    Diff, GetProfileStats, LabelNames, LabelValues, ProfileFormat, ProfileTypes,
-    SelectMergeStacktraces, SelectSeries, Series,
+    AnalyzeQuery, Diff, GetProfileStats, LabelNames, LabelValues, ProfileFormat, ProfileTypes,
+    SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series,
 };
+use scoria_query::scan::{Exemplars, HeatmapOf};
 use scoria_storage::keys;
 
 use support::{CPU, Dataset, HEAP, START_MS, World, dataset, now, stream, tenant};
@@ -125,7 +126,11 @@ async fn every_format_and_what_it_took() {
             Merged::Pprof(bytes) => assert!(bytes.len() > 50),
         }
         assert_eq!((answer.stats.blocks, answer.stats.datasets), (1, 1));
-        assert_eq!((answer.stats.profiles, answer.stats.samples), (3, 5));
+        // A flame graph leaves the dataset's answer behind for what else is made of the same.
+        let kept = matches!(format, ProfileFormat::Tree | ProfileFormat::Dot);
+        let took = if kept { (1, 2, 1) } else { (3, 5, 0) };
+        let stats = &answer.stats;
+        assert_eq!((stats.profiles, stats.samples, stats.result_hits), took);
         assert_eq!(answer.stats.ingesters, 1);
     }
     let again = world
@@ -134,7 +139,16 @@ async fn every_format_and_what_it_took() {
         .await
         .unwrap();
     assert_eq!((again.stats.requests, again.stats.bytes_fetched), (0, 0));
-    assert_eq!(again.stats.decoded_hits, 2);
+    assert_eq!(again.stats.result_hits, 1);
+    // A range that cuts into the dataset has to look at it again, and finds it decoded.
+    request.end_ms = START_MS + 1000;
+    let cut = world
+        .querier
+        .tree(&tenant("one"), &request, now())
+        .await
+        .unwrap();
+    assert_eq!((cut.value.total(), cut.stats.result_hits), (11, 0));
+    assert_eq!((cut.stats.decoded_hits, cut.stats.requests), (2, 0));
     assert_eq!(world.memory.used(), 0);
 }
 
@@ -381,5 +395,116 @@ async fn queries_can_be_spawned() {
     assert_eq!(
         (rows[0].name.as_str(), rows[0].own, rows[0].total),
         ("work", 110, 115)
+    );
+}
+
+#[tokio::test]
+async fn a_plan_costs_nothing_and_says_what_the_answer_would() {
+    let world = world().await;
+    let request = ask(CPU, r#"{service_name="api"}"#);
+    let one = tenant("one");
+    let plans = world.querier.in_mode(Mode::Plan);
+    // The handle on the catalogue sees the block once a query has asked for news.
+    world.querier.tree(&one, &request, now()).await.unwrap();
+    let before = world.memory.used();
+    let planned = plans.tree(&one, &request, now()).await.unwrap();
+    assert!(planned.value.is_empty());
+    let cost = planned.stats.plan.unwrap();
+    assert_eq!((cost.blocks, cost.datasets, cost.ingesters), (1, 1, 1));
+    // A series is one label set, and the name of the type is among the labels.
+    assert_eq!((cost.series, cost.profiles), (3, 4));
+    assert!(cost.samples >= 3 && cost.bytes() > 0 && cost.memory_bytes > 0);
+    assert_eq!((planned.stats.requests, planned.stats.samples), (0, 0));
+    assert_eq!(world.memory.used(), before);
+    let both = Diff {
+        left: Some(request.clone()),
+        right: Some(request.clone()),
+    };
+    let both = plans.diff(&one, &both, now()).await.unwrap();
+    assert_eq!(both.stats.plan.unwrap().datasets, 2);
+    let analysis = AnalyzeQuery {
+        query: CPU.to_owned(),
+        start_ms: request.start_ms,
+        end_ms: request.end_ms,
+    };
+    let analysis = world.querier.analyze(&one, &analysis, now()).unwrap();
+    assert_eq!((analysis.blocks, analysis.datasets), (1, 2));
+}
+
+#[tokio::test]
+async fn a_partial_answer_is_asked_for_and_names_what_it_lacks() {
+    let world = world().await;
+    let request = ask(CPU, r#"{service_name="api"}"#);
+    let one = tenant("one");
+    let partial = world.querier.in_mode(Mode::Partial);
+    let whole = partial.tree(&one, &request, now()).await.unwrap();
+    assert_eq!((whole.value.total(), whole.stats.missing.n), (123, 0));
+
+    world.ingester.0.lock().down = true;
+    let answer = partial.tree(&one, &request, now()).await.unwrap();
+    assert_eq!(answer.value.total(), 16);
+    let named = &answer.stats.missing.named;
+    assert!(
+        named.iter().any(|m| m.contains("ingester node")),
+        "{named:?}"
+    );
+    assert!(
+        named.iter().any(|m| m.contains(&stream(1).to_string())),
+        "{named:?}"
+    );
+}
+
+#[tokio::test]
+async fn heatmaps_count_profiles() {
+    let world = world().await;
+    let request = SelectHeatmap {
+        profile_type: CPU.to_owned(),
+        label_selector: "{}".to_owned(),
+        start_ms: START_MS,
+        end_ms: START_MS + 60_000,
+        step_s: 30.0,
+        group_by: vec!["service_name".to_owned()],
+        of: Some(HeatmapOf::Profiles),
+        exemplars: Exemplars::Individual,
+        limit: None,
+    };
+    let answer = world
+        .querier
+        .select_heatmap(&tenant("one"), &request, now())
+        .await
+        .unwrap();
+    let series = &answer.value;
+    assert_eq!(&*series[0].labels[0].value, "api");
+    let slot = &series[0].slots[0];
+    assert_eq!(slot.timestamp_ms, START_MS + 30_000);
+    assert_eq!(slot.counts.iter().sum::<i32>(), 3);
+    assert_eq!(slot.exemplars.last().unwrap().value, 107);
+    // Profile rows are enough.
+    assert_eq!(answer.stats.samples, 0);
+}
+
+#[tokio::test]
+async fn a_query_whose_client_goes_away_gives_everything_back() {
+    let world = world().await;
+    let request = ask(CPU, "{}");
+    for polls in 0..40 {
+        let one = tenant("one");
+        let mut query = Box::pin(world.querier.tree(&one, &request, now()));
+        // Somewhere on its way, each time a little further.
+        for _ in 0..polls {
+            if futures::poll!(&mut query).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(query);
+        // Work on a thread ends by itself.
+        while world.memory.used() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(
+        folded(&world, "one", &ask(HEAP, "{}")).await,
+        "main 8, main;alloc 5120"
     );
 }

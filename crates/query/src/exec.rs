@@ -12,22 +12,26 @@
 //! # What it must not know
 //! Where data lies, tenants, and how answers are shown.
 
-use std::collections::BTreeMap;
+mod labels;
+mod points;
+mod row_totals;
+
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashSet};
 use scoria_block::{ProfileRows, SampleBatch};
-use scoria_model::{Label, Labels, LabelsBuilder, ProfileId, ProfileType, Timestamp};
+use scoria_model::{Labels, ProfileType, Timestamp};
 use scoria_symbols::{Symbols, SymbolsError};
 
 use crate::functions::FunctionTree;
 use crate::merge::{
-    Exemplar, GroupKey, LabelsPartial, Merger, OutsideStacks, Partial, Period, Point,
-    ProfilePartial, SampleFilter, SeriesPartial, StackTotals, TreePartial,
+    Merger, OutsideStacks, Partial, Period, ProfilePartial, SampleFilter, StackTotals, TreePartial,
 };
-use crate::scan::{Exemplars, Scan, TimeSeries, What};
-use crate::select::{self, DatasetView, Projection};
+use crate::scan::{Scan, What};
+use crate::select::{self, DatasetView};
+
+pub use labels::{labels_without_series, needs_no_series};
+use points::{Valued, add_points, add_values};
+use row_totals::RowTotals;
 
 /// Samples that are gathered before they are added up.
 const BATCH_SAMPLES: usize = 64 * 1024;
@@ -41,6 +45,9 @@ pub enum ExecError {
     SampleCount { expected: u64, seen: u64 },
     #[error(transparent)]
     Symbols(#[from] SymbolsError),
+    /// The caller could not hand out the samples of a profile.
+    #[error("the samples of profile {row} cannot be read: {reason}")]
+    Samples { row: usize, reason: String },
 }
 
 /// What a scan looked at.
@@ -50,6 +57,27 @@ pub struct ScanStats {
     pub profiles: u64,
     /// Samples that were read.
     pub samples: u64,
+    pub spans: SpanStats,
+}
+
+/// What a scan saw that asks for the samples of spans: enough to say why it found none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpanStats {
+    /// Profiles whose samples were looked at.
+    pub profiles: u64,
+    /// Samples that belong to any span.
+    pub samples: u64,
+    /// The longest period of these profiles, in the unit of their period type; 0 if none says.
+    pub period: i64,
+}
+
+impl SpanStats {
+    /// Adds all of another.
+    pub fn merge(&mut self, other: Self) {
+        self.profiles += other.profiles;
+        self.samples += other.samples;
+        self.period = self.period.max(other.period);
+    }
 }
 
 impl ScanStats {
@@ -57,6 +85,7 @@ impl ScanStats {
     pub fn merge(&mut self, other: Self) {
         self.profiles += other.profiles;
         self.samples += other.samples;
+        self.spans.merge(other.spans);
     }
 }
 
@@ -72,8 +101,9 @@ pub struct DatasetRows<'a> {
     pub rows: &'a ProfileRows,
     /// [`scoria_model::StreamId::hash64`] of each stream that the rows point to.
     pub streams: &'a [u64],
-    /// Appends the samples of a row to a batch; a sample's stack is a node of `symbols`.
-    pub samples: &'a dyn Fn(usize, &mut SampleBatch),
+    /// Appends the samples of a row to a batch, or says why it cannot; a sample's stack is a node
+    /// of `symbols`.
+    pub samples: &'a dyn Fn(usize, &mut SampleBatch) -> Result<(), String>,
 }
 
 impl std::fmt::Debug for DatasetRows<'_> {
@@ -141,53 +171,14 @@ pub struct SampleRun {
     expected: u64,
     /// Samples that came.
     seen: u64,
+    /// Samples of any span that came, where the scan asks for some.
+    of_spans: u64,
 }
 
 #[derive(Debug)]
 enum RunInto {
     Stacks(StackTotals),
     Rows(RowTotals),
-}
-
-/// One sum per row, of the samples whose stack counts.
-#[derive(Debug)]
-struct RowTotals {
-    /// Which stacks count; `None` for all.
-    counts: Option<Vec<bool>>,
-    n_stacks: usize,
-    /// Samples of each row that are still to come.
-    left: Vec<u32>,
-    totals: Vec<i64>,
-    /// The row that the next sample belongs to, unless nothing is left of it.
-    row: usize,
-}
-
-impl RowTotals {
-    fn add(&mut self, batch: &SampleBatch, filter: &SampleFilter) -> Result<(), OutsideStacks> {
-        for sample in 0..batch.len() {
-            let stack = batch.stack[sample];
-            if stack as usize >= self.n_stacks {
-                return Err(OutsideStacks {
-                    stack,
-                    n_stacks: self.n_stacks,
-                });
-            }
-            while self.left.get(self.row) == Some(&0) {
-                self.row += 1;
-            }
-            // Samples beyond the last row are noticed when the run ends.
-            let Some(left) = self.left.get_mut(self.row) else {
-                return Ok(());
-            };
-            *left -= 1;
-            let counts = self.counts.as_ref().is_none_or(|c| c[stack as usize]);
-            if counts && filter.passes(batch, sample) {
-                let total = &mut self.totals[self.row];
-                *total = total.saturating_add(batch.value[sample]);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl SampleRun {
@@ -198,6 +189,10 @@ impl SampleRun {
     /// [`OutsideStacks`]: the data is damaged and the run must be given up.
     pub fn add(&mut self, batch: &SampleBatch) -> Result<(), OutsideStacks> {
         self.seen += batch.len() as u64;
+        if !self.filter.is_open() {
+            let of_spans = batch.span.iter().filter(|&&span| span != 0);
+            self.of_spans += of_spans.count() as u64;
+        }
         match &mut self.into {
             RunInto::Stacks(totals) => totals.add(batch, &self.filter),
             RunInto::Rows(rows) => rows.add(batch, &self.filter),
@@ -229,7 +224,7 @@ impl Executor {
 
     /// Whether samples are needed, or profile rows are enough.
     pub fn wants_samples(&self) -> bool {
-        wants_samples(&self.scan)
+        self.scan.what.wants_samples()
     }
 
     /// Takes in one dataset of a head.
@@ -267,7 +262,8 @@ impl Executor {
         let mut run = self.start(&view, &rows, &stacks);
         let mut batch = SampleBatch::default();
         for &row in &rows {
-            (data.samples)(row as usize, &mut batch);
+            let row = row as usize;
+            (data.samples)(row, &mut batch).map_err(|reason| ExecError::Samples { row, reason })?;
             if batch.len() >= BATCH_SAMPLES {
                 run.add(&batch)?;
                 batch.clear();
@@ -281,20 +277,32 @@ impl Executor {
     pub fn add_profiles(&mut self, view: &DatasetView<'_>, rows: &[u32]) {
         self.stats.profiles += rows.len() as u64;
         match &mut self.merger {
-            Merger::Labels(labels) => add_labels(labels, &self.scan, view, rows),
+            Merger::Labels(labels) => labels::add_labels(labels, &self.scan, view, rows),
             Merger::Stats(stats) => {
                 let times = rows.iter().map(|&row| view.rows.time_ns[row as usize]);
                 if let (Some(oldest), Some(newest)) = (times.clone().min(), times.max()) {
                     stats.add(Timestamp(oldest), Timestamp(newest));
                 }
             }
-            Merger::Series(series) => {
-                if let What::TimeSeries(wanted) = &self.scan.what {
-                    let total = |at: usize| view.rows.total[rows[at] as usize];
-                    add_points(series, wanted, view, rows, &total);
-                }
-            }
+            Merger::Series(_) | Merger::Values(_) => self.add_valued(&Valued {
+                view,
+                rows,
+                value: &|at| Some(view.rows.total[rows[at] as usize]),
+                spans: &[],
+            }),
             Merger::Tree(_) | Merger::Profile(_) => {}
+        }
+    }
+
+    fn add_valued(&mut self, valued: &Valued<'_>) {
+        match (&mut self.merger, &self.scan.what) {
+            (Merger::Series(series), What::TimeSeries(wanted)) => {
+                add_points(series, wanted, valued);
+            }
+            (Merger::Values(values), What::Heatmap(wanted)) => {
+                add_values(values, wanted, valued);
+            }
+            _ => {}
         }
     }
 
@@ -303,13 +311,16 @@ impl Executor {
         let n_samples = |&row: &u32| view.rows.n_samples[row as usize];
         let filter = self.scan.what.filter();
         let into = match &self.scan.what {
-            What::TimeSeries(series) => RunInto::Rows(RowTotals {
-                counts: stacks.counting(&series.filter.call_site),
-                n_stacks: stacks.len(),
-                left: rows.iter().map(n_samples).collect(),
-                totals: vec![0; rows.len()],
-                row: 0,
-            }),
+            What::TimeSeries(_) | What::Heatmap(_) => {
+                let counts = filter.and_then(|filter| stacks.counting(&filter.call_site));
+                let left = rows.iter().map(n_samples).collect();
+                let totals = RowTotals::new(left, stacks.len(), counts);
+                RunInto::Rows(if self.scan.what.collects_spans() {
+                    totals.with_spans()
+                } else {
+                    totals
+                })
+            }
             _ => RunInto::Stacks(StackTotals::new(stacks.len())),
         };
         SampleRun {
@@ -317,6 +328,7 @@ impl Executor {
             into,
             expected: rows.iter().map(|row| u64::from(n_samples(row))).sum(),
             seen: 0,
+            of_spans: 0,
         }
     }
 
@@ -332,6 +344,14 @@ impl Executor {
         stacks: &Stacks<'_>,
     ) -> Result<(), ExecError> {
         let SampleRun { expected, seen, .. } = run;
+        if !run.filter.is_open() {
+            let periods = rows.iter().map(|&row| view.rows.period[row as usize]);
+            self.stats.spans.merge(SpanStats {
+                profiles: rows.len() as u64,
+                samples: run.of_spans,
+                period: periods.max().unwrap_or_default(),
+            });
+        }
         if expected != seen {
             return Err(ExecError::SampleCount { expected, seen });
         }
@@ -356,11 +376,14 @@ impl Executor {
                     period_of(view, rows),
                 ));
             }
-            (Merger::Series(series), What::TimeSeries(wanted), RunInto::Rows(totals)) => {
-                let with_value = rows.iter().copied().zip(totals.totals);
-                let (rows, totals): (Vec<u32>, Vec<i64>) =
-                    with_value.filter(|&(_, total)| total != 0).unzip();
-                add_points(series, wanted, view, &rows, &|at| totals[at]);
+            (_, _, RunInto::Rows(totals)) => {
+                let (totals, spans) = totals.finish();
+                self.add_valued(&Valued {
+                    view,
+                    rows,
+                    value: &|at| Some(totals[at]).filter(|&total| total != 0),
+                    spans: &spans,
+                });
             }
             _ => {}
         }
@@ -381,209 +404,10 @@ impl Executor {
     }
 }
 
-/// Whether a scan needs samples, or profile rows are enough.
-pub fn wants_samples(scan: &Scan) -> bool {
-    match &scan.what {
-        What::Tree(_) | What::Profile(_) => true,
-        What::TimeSeries(series) => !series.filter.takes_whole_profiles(),
-        What::LabelNames | What::LabelValues(_) | What::Series(_) | What::Stats => false,
-    }
-}
-
 fn period_of(view: &DatasetView<'_>, rows: &[u32]) -> Period {
     rows.iter()
         .map(|&row| Period::Known(view.rows.period[row as usize]))
         .fold(Period::Unknown, Period::and)
-}
-
-fn add_labels(into: &mut LabelsPartial, scan: &Scan, view: &DatasetView<'_>, rows: &[u32]) {
-    let mut seen: HashSet<(u32, u32), FixedState> = HashSet::default();
-    let mut last = None;
-    let projection = Projection::of(scan);
-    for &row in rows {
-        let pair = (view.rows.kind[row as usize], view.rows.series[row as usize]);
-        if last == Some(pair) || !seen.insert(pair) {
-            continue;
-        }
-        last = Some(pair);
-        // Selected rows have a kind and a series inside their tables.
-        let (kind, series) = (&view.kinds[pair.0 as usize], &view.series[pair.1 as usize]);
-        add_label_set(into, scan, projection.as_ref(), (kind, series));
-    }
-}
-
-/// Takes in the labels of one series and type.
-fn add_label_set(
-    into: &mut LabelsPartial,
-    scan: &Scan,
-    projection: Option<&Projection>,
-    (kind, series): (&ProfileType, &Labels),
-) {
-    match (&scan.what, projection) {
-        (What::LabelNames, _) => {
-            for label in &kind.labels_with_derived(series) {
-                if !into.texts.contains(&label.name) {
-                    into.texts.insert(Arc::clone(&label.name));
-                }
-            }
-        }
-        (What::LabelValues(name), _) => {
-            if let Some(value) = select::label_value(kind, series, name)
-                && !into.texts.contains(&*value)
-            {
-                into.texts.insert(Arc::from(&*value));
-            }
-        }
-        (_, Some(projection)) => into.sets.extend(projection.apply(kind, series)),
-        (_, None) => {}
-    }
-}
-
-/// What the catalogue alone says of the labels of a dataset: for scans that ask only for labels
-/// which follow from service and profile type, of profiles known to be in range.
-pub fn labels_without_series(
-    scan: &Scan,
-    service: &str,
-    kinds: &[ProfileType],
-) -> Option<LabelsPartial> {
-    let known = crate::scan::is_known_without_series;
-    let projection = Projection::of(scan);
-    let asked_known = match (&scan.what, &projection) {
-        (What::LabelValues(name), _) => known(name),
-        (_, Some(projection)) => {
-            !projection.names().is_empty() && projection.names().iter().all(|name| known(name))
-        }
-        _ => false,
-    };
-    if !asked_known || !scan.matchers.iter().all(|m| known(&m.name)) {
-        return None;
-    }
-    let mut labels = LabelsPartial::default();
-    if !select::service_matches(&scan.matchers, service) {
-        return Some(labels);
-    }
-    let series = Labels::from_pairs([(scoria_model::labels::names::SERVICE_NAME, service)]);
-    let matching = select::matching_kinds(&scan.matchers, kinds);
-    for (kind, _) in kinds.iter().zip(matching).filter(|(_, m)| *m) {
-        add_label_set(&mut labels, scan, projection.as_ref(), (kind, &series));
-    }
-    Some(labels)
-}
-
-/// Adds profiles to their points; `value` gives that of the n-th of `rows`.
-fn add_points(
-    into: &mut SeriesPartial,
-    wanted: &TimeSeries,
-    view: &DatasetView<'_>,
-    rows: &[u32],
-    value: &dyn Fn(usize) -> i64,
-) {
-    let mut groups = Groups::default();
-    let mut points: Vec<BTreeMap<i64, Point>> = Vec::new();
-    let mut candidates: HashMap<(u32, i64, ProfileId, i64), Candidate, FixedState> =
-        HashMap::default();
-    for (at, &row) in rows.iter().enumerate() {
-        let row = row as usize;
-        let time = Timestamp(view.rows.time_ns[row]);
-        let Some(edge) = wanted.buckets.edge_of(time) else {
-            continue;
-        };
-        let group = groups.of_row(view, row, &wanted.group_by);
-        if points.len() <= group as usize {
-            points.resize_with(group as usize + 1, BTreeMap::new);
-        }
-        points[group as usize]
-            .entry(edge)
-            .or_default()
-            .add(value(at));
-        if wanted.exemplars == Exemplars::Individual {
-            let id = view.profile_id(row);
-            let labels = &view.series[view.rows.series[row] as usize];
-            candidates
-                .entry((group, edge, id, time.millis()))
-                .or_insert_with(|| Candidate::new(labels))
-                .add(labels, value(at));
-        }
-    }
-    for ((group, edge, profile, time_ms), candidate) in candidates {
-        let without = |name: &str| wanted.group_by.iter().any(|by| &**by == name);
-        let mut labels = LabelsBuilder::from_labels(&candidate.labels);
-        labels.retain(|label| !without(&label.name));
-        points[group as usize]
-            .entry(edge)
-            .or_default()
-            .offer(Exemplar {
-                profile,
-                time_ms,
-                value: candidate.value,
-                labels: labels.build(),
-            });
-    }
-    for (key, points) in groups.keys.into_iter().zip(points) {
-        into.merge(SeriesPartial {
-            groups: BTreeMap::from([(key, points)]),
-        });
-    }
-}
-
-/// A profile on its way to becoming an exemplar: what its series have in common.
-struct Candidate {
-    value: i64,
-    labels: Labels,
-}
-
-impl Candidate {
-    fn new(labels: &Labels) -> Self {
-        Self {
-            value: 0,
-            labels: labels.clone(),
-        }
-    }
-
-    fn add(&mut self, labels: &Labels, value: i64) {
-        self.value = self.value.saturating_add(value);
-        if self.labels != *labels {
-            let mut shared = LabelsBuilder::from_labels(&self.labels);
-            shared.retain(|label| labels.get(&label.name) == Some(&*label.value));
-            self.labels = shared.build();
-        }
-    }
-}
-
-/// Numbers for groups, found once per (type, series).
-#[derive(Default)]
-struct Groups {
-    keys: Vec<GroupKey>,
-    by_key: HashMap<GroupKey, u32, FixedState>,
-    by_pair: HashMap<(u32, u32), u32, FixedState>,
-    last: Option<((u32, u32), u32)>,
-}
-
-impl Groups {
-    fn of_row(&mut self, view: &DatasetView<'_>, row: usize, group_by: &[Arc<str>]) -> u32 {
-        let pair = (view.rows.kind[row], view.rows.series[row]);
-        if let Some((known, group)) = self.last
-            && known == pair
-        {
-            return group;
-        }
-        let group = match self.by_pair.get(&pair) {
-            Some(&group) => group,
-            None => {
-                let (kind, series) = (&view.kinds[pair.0 as usize], &view.series[pair.1 as usize]);
-                let key: Vec<Label> = select::group_key(kind, series, group_by);
-                let next = self.keys.len() as u32;
-                let group = *self.by_key.entry(key.clone()).or_insert(next);
-                if group == next {
-                    self.keys.push(key);
-                }
-                self.by_pair.insert(pair, group);
-                group
-            }
-        };
-        self.last = Some((pair, group));
-        group
-    }
 }
 
 #[cfg(test)]

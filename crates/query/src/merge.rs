@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! batches ─► StackTotals ─► TreePartial | ProfilePartial ─┐
-//! profile rows ─► SeriesPartial | LabelsPartial | Stats ──┴─► Merger ─► Partial
+//! profile rows ─► Series, Values, Labels or StatsPartial ──┴─► Merger ─► Partial
 //! ```
 //! Everything that joins is joined by content (names, locations, labels), never by the ids of one
 //! piece of data.
@@ -22,13 +22,16 @@ mod series;
 mod texts;
 mod totals;
 mod tree;
+mod values;
 
 pub use labels::{LabelsPartial, StatsPartial};
 pub use profile::{Period, ProfileMerger, ProfilePartial};
-pub use series::{Exemplar, GroupKey, Point, SeriesPartial};
+pub use series::{Exemplar, GroupKey, Point, SeriesPartial, Subject};
 pub use texts::Texts;
 pub use totals::{OutsideStacks, SampleFilter, StackTotals};
 pub use tree::{TreeMerger, TreePartial};
+pub(crate) use values::put;
+pub use values::{Value, ValuesPartial};
 
 use scoria_symbols::SymbolsError;
 
@@ -41,6 +44,7 @@ pub enum Partial {
     Tree(TreePartial),
     Profile(ProfilePartial),
     Series(SeriesPartial),
+    Values(ValuesPartial),
     Stats(StatsPartial),
 }
 
@@ -60,6 +64,7 @@ impl Partial {
             Self::Tree(_) => "tree",
             Self::Profile(_) => "profile",
             Self::Series(_) => "series",
+            Self::Values(_) => "values",
             Self::Stats(_) => "stats",
         }
     }
@@ -71,6 +76,7 @@ impl Partial {
             Self::Tree(tree) => tree.bytes(),
             Self::Profile(profile) => profile.bytes(),
             Self::Series(series) => series.bytes(),
+            Self::Values(values) => values.bytes(),
             Self::Stats(_) => 0,
         }
     }
@@ -83,6 +89,7 @@ pub enum Merger {
     Tree(Box<TreeMerger>),
     Profile(Box<ProfileMerger>),
     Series(SeriesPartial),
+    Values(ValuesPartial),
     Stats(StatsPartial),
 }
 
@@ -96,6 +103,7 @@ impl Merger {
             What::Tree(_) => Self::Tree(Box::default()),
             What::Profile(_) => Self::Profile(Box::default()),
             What::TimeSeries(_) => Self::Series(SeriesPartial::default()),
+            What::Heatmap(_) => Self::Values(ValuesPartial::default()),
             What::Stats => Self::Stats(StatsPartial::default()),
         }
     }
@@ -110,6 +118,7 @@ impl Merger {
             (Self::Tree(into), Partial::Tree(tree)) => into.add(&tree),
             (Self::Profile(into), Partial::Profile(profile)) => into.add(&profile),
             (Self::Series(into), Partial::Series(series)) => into.merge(series),
+            (Self::Values(into), Partial::Values(values)) => into.merge(values),
             (Self::Stats(into), Partial::Stats(stats)) => into.merge(stats),
             (into, partial) => {
                 return Err(KindMismatch {
@@ -121,12 +130,26 @@ impl Merger {
         Ok(())
     }
 
+    /// As [`Merger::add`], for a partial that others use, too. Trees and profiles are not copied.
+    ///
+    /// # Errors
+    /// As [`Merger::add`].
+    pub fn add_shared(&mut self, partial: &Partial) -> Result<(), KindMismatch> {
+        match (self, partial) {
+            (Self::Tree(into), Partial::Tree(tree)) => into.add(tree),
+            (Self::Profile(into), Partial::Profile(profile)) => into.add(profile),
+            (into, partial) => return into.add(partial.clone()),
+        }
+        Ok(())
+    }
+
     const fn kind(&self) -> &'static str {
         match self {
             Self::Labels(_) => "labels",
             Self::Tree(_) => "tree",
             Self::Profile(_) => "profile",
             Self::Series(_) => "series",
+            Self::Values(_) => "values",
             Self::Stats(_) => "stats",
         }
     }
@@ -138,6 +161,7 @@ impl Merger {
             Self::Tree(tree) => tree.bytes(),
             Self::Profile(profile) => profile.bytes(),
             Self::Series(series) => series.bytes(),
+            Self::Values(values) => values.bytes(),
             Self::Stats(_) => 0,
         }
     }
@@ -152,6 +176,7 @@ impl Merger {
             Self::Tree(tree) => Partial::Tree(tree.finish()),
             Self::Profile(profile) => Partial::Profile(profile.finish()?),
             Self::Series(series) => Partial::Series(series),
+            Self::Values(values) => Partial::Values(values),
             Self::Stats(stats) => Partial::Stats(stats),
         })
     }

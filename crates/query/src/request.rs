@@ -10,6 +10,7 @@
 
 mod checks;
 mod error;
+mod heatmap;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use scoria_model::{Limits, ProfileId, ProfileType, TimeRange, Timestamp};
 
 pub use checks::{check_range, max_nodes, strictest};
 pub use error::RequestError;
+pub use heatmap::{Cells, SelectHeatmap};
 
 use crate::scan::{Buckets, Exemplars, Scan, StackFilter, TimeSeries, What};
 use crate::selector::{Matcher, Matchers};
@@ -161,6 +163,15 @@ pub struct Diff {
 /// Whether there is data at all, and from when to when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GetProfileStats;
+
+/// What a question would cost.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AnalyzeQuery {
+    /// A selector, which may begin with a profile type; an empty text selects everything.
+    pub query: String,
+    pub start_ms: i64,
+    pub end_ms: i64,
+}
 
 /// A checked [`SelectMergeStacktraces`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -362,14 +373,9 @@ impl SelectSeries {
         let Some(range) = check_range(self.start_ms, self.end_ms, limits, now)? else {
             return Ok(None);
         };
-        if !(self.step_s >= 0.001 && self.step_s.is_finite()) {
-            return Err(RequestError::Step {
-                step_s: self.step_s.to_string(),
-            });
-        }
+        let step_ms = checks::step_ms(self.step_s)?;
         let (matchers, _) = typed(&self.label_selector, &self.profile_type)?;
-        // Casting saturates, and a step longer than time makes one bucket.
-        let buckets = Buckets::new(range, (self.step_s * 1000.0) as i64);
+        let buckets = Buckets::new(range, step_ms);
         let call_site = checks::shared(checks::list("call_site", &self.call_site)?);
         Ok(Some(Points {
             scan: Scan {
@@ -418,6 +424,27 @@ impl Diff {
             right,
             max_nodes: max_nodes(asked, limits)?,
         })
+    }
+}
+
+impl AnalyzeQuery {
+    /// As [`ProfileTypes::check`].
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn check(&self, limits: &Limits, now: Timestamp) -> Result<Option<Scan>, RequestError> {
+        let Some(range) = check_range(self.start_ms, self.end_ms, limits, now)? else {
+            return Ok(None);
+        };
+        let matchers = match self.query.trim() {
+            "" => Matchers::default(),
+            query => Matchers::parse(query)?,
+        };
+        Ok(Some(Scan {
+            matchers,
+            range,
+            what: What::Tree(StackFilter::default()),
+        }))
     }
 }
 

@@ -26,6 +26,39 @@ pub struct Scan {
     pub what: What,
 }
 
+impl Scan {
+    /// The same question put to data whose profiles all lie from `min` to `max`, in a form that is
+    /// equal for all ranges that hold this data: an answer to it can be kept. `None` if the data
+    /// does not lie wholly in the range.
+    pub fn without_time(&self, min: Timestamp, max: Timestamp) -> Option<Self> {
+        if !self.range.contains(min) || !self.range.contains(max) {
+            return None;
+        }
+        let what = match &self.what {
+            What::TimeSeries(series) => {
+                let buckets = series.buckets.without_ends();
+                let same = |time| {
+                    let edge = series.buckets.edge_of(time);
+                    edge.is_some() && edge == buckets.edge_of(time)
+                };
+                if !same(min) || !same(max) {
+                    return None;
+                }
+                What::TimeSeries(TimeSeries {
+                    buckets,
+                    ..series.clone()
+                })
+            }
+            what => what.clone(),
+        };
+        Some(Self {
+            matchers: self.matchers.clone(),
+            range: TimeRange::ALL,
+            what,
+        })
+    }
+}
+
 /// What is asked of the profiles that a scan selects, and thereby which partial answers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
@@ -39,6 +72,8 @@ pub enum What {
     /// Totals per stacktrace by location.
     Profile(StackFilter),
     TimeSeries(TimeSeries),
+    /// Single values over time, each with the profile or the span that it belongs to.
+    Heatmap(Heatmap),
     /// The oldest and the newest profile.
     Stats,
 }
@@ -46,7 +81,10 @@ pub enum What {
 impl What {
     /// Whether profiles stripped of their stacktraces (`__sampled__="true"`) are left out.
     pub const fn excludes_stripped(&self) -> bool {
-        matches!(self, Self::Tree(_) | Self::Profile(_) | Self::TimeSeries(_))
+        matches!(
+            self,
+            Self::Tree(_) | Self::Profile(_) | Self::TimeSeries(_) | Self::Heatmap(_)
+        )
     }
 
     /// Which samples count.
@@ -55,6 +93,32 @@ impl What {
             Self::Tree(filter) | Self::Profile(filter) => Some(filter),
             Self::TimeSeries(series) => Some(&series.filter),
             _ => None,
+        }
+    }
+
+    /// Whether samples are needed, or profile rows are enough.
+    pub fn wants_samples(&self) -> bool {
+        match self {
+            Self::Tree(_) | Self::Profile(_) => true,
+            Self::TimeSeries(series) => {
+                !series.filter.takes_whole_profiles() || series.exemplars == Exemplars::Span
+            }
+            Self::Heatmap(heatmap) => heatmap.of == HeatmapOf::Spans,
+            Self::LabelNames | Self::LabelValues(_) | Self::Series(_) | Self::Stats => false,
+        }
+    }
+
+    /// Whether the samples' spans and traces are needed.
+    pub fn wants_spans(&self) -> bool {
+        self.collects_spans() || self.filter().is_some_and(StackFilter::filters_samples)
+    }
+
+    /// Whether the answer tells spans apart.
+    pub fn collects_spans(&self) -> bool {
+        match self {
+            Self::TimeSeries(series) => series.exemplars == Exemplars::Span,
+            Self::Heatmap(heatmap) => heatmap.of == HeatmapOf::Spans,
+            _ => false,
         }
     }
 }
@@ -91,13 +155,34 @@ pub struct TimeSeries {
     pub filter: StackFilter,
 }
 
-/// Whether each point names a profile that stands for it.
+/// Whether each point names something that stands for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exemplars {
     #[default]
     None,
     /// The profile with the largest value.
     Individual,
+    /// The span with the largest value in one profile.
+    Span,
+}
+
+/// Single values over time. Which cells they make is decided when they are shown, so the scan has
+/// neither steps nor a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heatmap {
+    /// Labels whose values name a series, in the order of the request.
+    pub group_by: Vec<Arc<str>>,
+    pub of: HeatmapOf,
+}
+
+/// What has a value of its own in a heatmap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeatmapOf {
+    /// Each profile.
+    #[default]
+    Profiles,
+    /// Each span in each profile; samples without a span do not count.
+    Spans,
 }
 
 /// Buckets of equal width, each named by its right edge, which it includes; its left edge belongs
@@ -123,6 +208,15 @@ impl Buckets {
             step_ms,
             last_ms: range.start_ms.saturating_add(length / step_ms * step_ms),
         }
+    }
+
+    /// Buckets with the same edges, from 1970 on and as good as for ever.
+    fn without_ends(self) -> Self {
+        let range = TimeRange {
+            start_ms: self.first_ms.rem_euclid(self.step_ms),
+            end_ms: i64::MAX / 4,
+        };
+        Self::new(range, self.step_ms)
     }
 
     pub const fn step_ms(self) -> i64 {
@@ -194,6 +288,38 @@ mod tests {
         assert_eq!(buckets.edges_ms(), (1000, 1000));
         assert_eq!(buckets.edge_of(Timestamp::from_millis(0)), Some(1000));
         assert_eq!(buckets.edge_of(Timestamp::from_millis(1001)), None);
+    }
+
+    #[test]
+    fn a_range_that_moves_on_asks_the_same_of_data_inside_it() {
+        let series = |start_ms, end_ms| {
+            let buckets = buckets(start_ms, end_ms, 10);
+            Scan {
+                matchers: Matchers::default(),
+                range: buckets.data_range(),
+                what: What::TimeSeries(TimeSeries {
+                    buckets,
+                    group_by: Vec::new(),
+                    exemplars: Exemplars::None,
+                    filter: StackFilter::default(),
+                }),
+            }
+        };
+        let at = Timestamp::from_millis;
+        let (min, max) = (at(1_000), at(1_050));
+        let first = series(990, 1_060).without_time(min, max).unwrap();
+        assert_eq!(
+            series(1_000, 2_000).without_time(min, max),
+            Some(first.clone())
+        );
+        // Other edges, and ranges that cut into the data.
+        assert_ne!(series(995, 1_060).without_time(min, max), Some(first));
+        assert_eq!(series(1_020, 1_060).without_time(min, max), None);
+        assert_eq!(series(990, 1_040).without_time(min, max), None);
+        // The last bucket ends at 1050, the range of the data a millisecond later.
+        assert_eq!(series(990, 1_050).without_time(min, at(1_051)), None);
+        // Before 1970 there are no such buckets.
+        assert_eq!(series(-990, 1_060).without_time(at(-900), max), None);
     }
 
     #[test]

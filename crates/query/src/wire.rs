@@ -23,7 +23,7 @@ use scoria_symbols::SymbolsError;
 
 pub use partial::{decode_partial, encode_partial};
 
-use crate::scan::{Buckets, Exemplars, Scan, StackFilter, TimeSeries, What};
+use crate::scan::{Buckets, Exemplars, Heatmap, HeatmapOf, Scan, StackFilter, TimeSeries, What};
 use crate::selector::{Matchers, SelectorError};
 
 /// The first byte of everything here.
@@ -91,10 +91,19 @@ pub fn encode_scan(scan: &Scan) -> Vec<u8> {
             out.push(match series.exemplars {
                 Exemplars::None => 0,
                 Exemplars::Individual => 1,
+                Exemplars::Span => 2,
             });
             put_filter(&mut out, &series.filter);
         }
         What::Stats => out.push(6),
+        What::Heatmap(heatmap) => {
+            out.push(7);
+            put_texts(&mut out, &heatmap.group_by);
+            out.push(match heatmap.of {
+                HeatmapOf::Profiles => 0,
+                HeatmapOf::Spans => 1,
+            });
+        }
     }
     out
 }
@@ -119,6 +128,19 @@ pub fn decode_scan(bytes: &[u8]) -> Result<Scan, WireError> {
         4 => What::Profile(filter(&mut from)?),
         5 => What::TimeSeries(time_series(&mut from)?),
         6 => What::Stats,
+        7 => What::Heatmap(Heatmap {
+            group_by: texts(&mut from, "a label name")?,
+            of: match from.u8()? {
+                0 => HeatmapOf::Profiles,
+                1 => HeatmapOf::Spans,
+                actual => {
+                    return Err(WireError::Kind {
+                        what: "heatmap",
+                        actual: u64::from(actual),
+                    });
+                }
+            },
+        }),
         actual => {
             return Err(WireError::Kind {
                 what: "scan",
@@ -144,6 +166,7 @@ fn time_series(from: &mut Reader<'_>) -> Result<TimeSeries, WireError> {
     let exemplars = match from.u8()? {
         0 => Exemplars::None,
         1 => Exemplars::Individual,
+        2 => Exemplars::Span,
         actual => {
             return Err(WireError::Kind {
                 what: "exemplars",

@@ -127,6 +127,7 @@ fn answer(heads: &[&Head], kind: &ProfileType, what: What) -> Partial {
         let samples = |row: usize, batch: &mut SampleBatch| {
             batch.stack.extend_from_slice(&head.samples[row].stack);
             batch.value.extend_from_slice(&head.samples[row].value);
+            Ok(())
         };
         executor
             .add_rows(&DatasetRows {

@@ -82,6 +82,22 @@ pub struct SelectStats {
     pub samples: u64,
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
+    /// Of a question about spans.
+    #[prost(message, optional, tag = "4")]
+    pub spans: ::core::option::Option<SpanStats>,
+}
+/// What a question about spans saw.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SpanStats {
+    /// Profiles whose samples were looked at.
+    #[prost(uint64, tag = "1")]
+    pub profiles: u64,
+    /// Samples that belong to any span.
+    #[prost(uint64, tag = "2")]
+    pub samples: u64,
+    /// The longest period of these profiles; 0 if none says.
+    #[prost(int64, tag = "3")]
+    pub period: i64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -16,7 +16,7 @@ use scoria_model::{
 };
 use scoria_proto::ingester::{
     self, Ingester, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats,
-    StreamTail,
+    SpanStats, StreamTail,
 };
 use scoria_querier::{Components, LimitsOf, Querier, Settings};
 use scoria_query::exec::{DatasetRows, Executor};
@@ -210,7 +210,10 @@ impl Ingester for Serves {
                 continue;
             }
             executor
-                .add_rows(&rows(data, &|row, batch| copy(data, row, batch)))
+                .add_rows(&rows(data, &|row, batch| {
+                    copy(data, row, batch);
+                    Ok(())
+                }))
                 .unwrap();
         }
         let (partial, stats) = executor.finish().unwrap();
@@ -223,12 +226,19 @@ impl Ingester for Serves {
                 profiles: stats.profiles,
                 samples: stats.samples,
                 bytes: 0,
+                spans: Some(SpanStats {
+                    profiles: stats.spans.profiles,
+                    samples: stats.spans.samples,
+                    period: stats.spans.period,
+                }),
             }),
         }))
     }
 }
 
-fn rows<'a>(data: &'a Dataset, samples: &'a dyn Fn(usize, &mut SampleBatch)) -> DatasetRows<'a> {
+type Samples<'a> = dyn Fn(usize, &mut SampleBatch) -> Result<(), String> + 'a;
+
+fn rows<'a>(data: &'a Dataset, samples: &'a Samples<'a>) -> DatasetRows<'a> {
     DatasetRows {
         symbols: &data.symbols,
         functions: None,
@@ -296,6 +306,7 @@ impl World {
                 threads: 1,
                 datasets_in_flight: 2,
                 decoded_cache_bytes: 1 << 20,
+                ..Settings::default()
             },
             Components {
                 catalogue: open().await.unwrap(),

@@ -5,7 +5,8 @@ use scoria_model::part::{Function, Line};
 use scoria_symbols::SymbolTables;
 
 use super::*;
-use crate::scan::{Buckets, StackFilter};
+use crate::merge::{GroupKey, SeriesPartial, Subject, Value};
+use crate::scan::{Buckets, Exemplars, Heatmap, HeatmapOf, StackFilter, TimeSeries};
 use crate::selector::Matchers;
 
 const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
@@ -90,6 +91,7 @@ fn run(scan: &Scan, data: &Data) -> (Partial, ScanStats) {
                     batch.value.push(value);
                     batch.span.push(span);
                 }
+                Ok(())
             },
         })
         .unwrap();
@@ -207,6 +209,68 @@ fn an_exemplar_is_the_whole_profile_with_the_labels_its_series_share() {
     let points = grouped.groups.values().next().unwrap();
     let exemplar = points[&500].exemplar.as_ref().unwrap();
     assert_eq!(exemplar.labels.to_string(), r#"{pod="x"}"#);
+}
+
+#[test]
+fn a_span_stands_for_a_point_with_what_it_took_in_one_profile() {
+    let all = series(&[], Exemplars::Span, &[]);
+    assert_eq!(sums(&all), [[(10, 7), (500, 8)]]);
+    let points = &all.groups[&Vec::new()];
+    let exemplar = points[&10].exemplar.as_ref().unwrap();
+    let of = Subject::Span {
+        span: 7,
+        trace: [0; 16],
+    };
+    assert_eq!((exemplar.of, exemplar.value, exemplar.time_ms), (of, 6, 10));
+    assert_eq!(exemplar.labels.to_string(), r#"{service_name="api"}"#);
+    // The sample at 500 ms has no span.
+    assert_eq!(points[&500].exemplar, None);
+}
+
+fn values(of: HeatmapOf, group_by: &[&str]) -> Vec<(usize, i64, i64)> {
+    let what = What::Heatmap(Heatmap {
+        group_by: group_by.iter().copied().map(Arc::from).collect(),
+        of,
+    });
+    let Partial::Values(values) = run(&scan("{}", what), &some()).0 else {
+        panic!("not values");
+    };
+    let of_groups = values.groups.values().enumerate();
+    of_groups
+        .flat_map(|(at, values)| {
+            let row = move |(&(ms, _), value): (&(i64, Subject), &Value)| (at, ms, value.value);
+            values.iter().map(row)
+        })
+        .collect()
+}
+
+#[test]
+fn heatmaps_have_a_value_per_profile_or_per_span_in_a_profile() {
+    // The first two rows are one profile unless a label of its series tells them apart.
+    assert_eq!(values(HeatmapOf::Profiles, &[]), [(0, 10, 7), (0, 500, 8)]);
+    assert_eq!(
+        values(HeatmapOf::Profiles, &["pod"]),
+        [(0, 10, 3), (0, 500, 8), (1, 10, 4)]
+    );
+    assert_eq!(values(HeatmapOf::Spans, &[]), [(0, 10, 6)]);
+    assert_eq!(values(HeatmapOf::Spans, &["pod"]), [(0, 10, 2), (1, 10, 4)]);
+}
+
+#[test]
+fn samples_that_cannot_be_read_are_an_error_that_says_why() {
+    let data = some();
+    let mut executor = Executor::new(scan("{}", What::Tree(StackFilter::default())));
+    let error = executor.add_rows(&DatasetRows {
+        symbols: &data.symbols,
+        functions: None,
+        series: &data.series,
+        kinds: &data.kinds,
+        rows: &data.rows,
+        streams: &[1],
+        samples: &|_, _| Err("a link is outside its table".to_owned()),
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("a link is outside its table"), "{error}");
 }
 
 fn texts(what: What) -> Vec<String> {
@@ -357,6 +421,14 @@ fn whats() -> Vec<What> {
         What::Tree(StackFilter::default()),
         What::TimeSeries(time_series(&[])),
         What::TimeSeries(time_series(&["main", "a"])),
+        What::TimeSeries(TimeSeries {
+            exemplars: Exemplars::Span,
+            ..time_series(&[])
+        }),
+        What::Heatmap(Heatmap {
+            group_by: vec![Arc::from("pod")],
+            of: HeatmapOf::Spans,
+        }),
         What::Stats,
     ]
 }

@@ -2,11 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use scoria_model::{Label, Labels, ProfileId};
+use scoria_model::{Label, Labels, LabelsBuilder, ProfileId};
 
 /// The labels that name a series of an answer, in the order in which they were asked for; those
 /// that the profiles lack are left out.
 pub type GroupKey = Vec<Label>;
+
+/// What a profile's series have in common. A profile whose samples were labelled apart has several
+/// series, and no one of them describes it.
+pub(super) fn shared_labels(one: &Labels, other: &Labels) -> Labels {
+    if one == other {
+        return one.clone();
+    }
+    let mut shared = LabelsBuilder::from_labels(one);
+    shared.retain(|label| other.get(&label.name) == Some(&*label.value));
+    shared.build()
+}
 
 /// Points by group and by right edge of the bucket in Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,10 +34,10 @@ pub struct Point {
     pub exemplar: Option<Exemplar>,
 }
 
-/// A profile that stands for a point: the one with the largest value.
+/// A profile or a span that stands for a point: the one with the largest value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exemplar {
-    pub profile: ProfileId,
+    pub of: Subject,
     /// The profile's own time, Unix milliseconds.
     pub time_ms: i64,
     pub value: i64,
@@ -34,11 +45,23 @@ pub struct Exemplar {
     pub labels: Labels,
 }
 
+/// What a single value belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    Profile(ProfileId),
+    Span {
+        /// Never 0.
+        span: u64,
+        /// Zeros if the sample came without one.
+        trace: [u8; 16],
+    },
+}
+
 impl Exemplar {
     /// Whether this one stands for a bucket rather than `other`: the larger value, then the
     /// smaller id, so that the choice does not depend on the order of arrival.
     fn beats(&self, other: &Self) -> bool {
-        let order = |e: &Self| (e.value, std::cmp::Reverse((e.profile, e.time_ms)));
+        let order = |e: &Self| (e.value, std::cmp::Reverse((e.of, e.time_ms)));
         order(self) > order(other)
     }
 }

@@ -64,6 +64,20 @@ pub fn max_nodes(asked: Option<i64>, limits: &Limits) -> Result<usize, RequestEr
     }
 }
 
+/// A step in whole milliseconds, at least 1.
+///
+/// # Errors
+/// [`RequestError::Step`].
+pub(super) fn step_ms(step_s: f64) -> Result<i64, RequestError> {
+    if !(step_s >= 0.001 && step_s.is_finite()) {
+        return Err(RequestError::Step {
+            step_s: step_s.to_string(),
+        });
+    }
+    // Casting saturates, and a step longer than time makes one bucket.
+    Ok((step_s * 1000.0) as i64)
+}
+
 /// The limits of a request over several tenants: the smallest of each that is set.
 pub fn strictest<'a>(all: impl IntoIterator<Item = &'a Limits>) -> Limits {
     let smallest = |a: u64, b: u64| match (a, b) {
@@ -86,6 +100,16 @@ pub fn strictest<'a>(all: impl IntoIterator<Item = &'a Limits>) -> Limits {
             (
                 &mut found.max_flamegraph_nodes_max,
                 limits.max_flamegraph_nodes_max,
+            ),
+            (&mut found.max_query_bytes, limits.max_query_bytes),
+            (
+                &mut found.max_query_memory_bytes,
+                limits.max_query_memory_bytes,
+            ),
+            (&mut found.query_weight, limits.query_weight),
+            (
+                &mut found.max_async_query_concurrency,
+                limits.max_async_query_concurrency,
             ),
         ] {
             *into = smallest(*into, other);
@@ -112,10 +136,12 @@ pub(super) fn shared(list: &[String]) -> Vec<Arc<str>> {
     list.iter().map(|text| Arc::from(text.as_str())).collect()
 }
 
-/// 16 hexadecimal digits: the span's eight bytes in order.
+/// 16 hexadecimal digits: the span's eight bytes in order, of which the number that is stored takes
+/// the first as its lowest.
 pub(super) fn span_id(text: &str) -> Result<u64, RequestError> {
     hex(text, 16)
         .and_then(|id| u64::try_from(id).ok())
+        .map(|id| u64::from_le_bytes(id.to_be_bytes()))
         .ok_or_else(|| RequestError::SpanId {
             text: text.to_owned(),
         })

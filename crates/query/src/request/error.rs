@@ -34,6 +34,18 @@ pub enum RequestError {
     TraceId { text: String },
     #[error("step is {step_s} s; it must be at least 0.001 s")]
     Step { step_s: String },
+    #[error("limit is {limit}; it must not be negative")]
+    NegativeLimit { limit: i64 },
+    #[error("invalid time range in the query: start {start_ms} is not before end {end_ms}")]
+    EmptyRange { start_ms: i64, end_ms: i64 },
+    #[error(
+        "query_type is missing; ask for HEATMAP_QUERY_TYPE_INDIVIDUAL or HEATMAP_QUERY_TYPE_SPAN"
+    )]
+    HeatmapKind,
+    #[error(
+        "exemplar_type does not go with query_type; ask for exemplars of the same kind, or for EXEMPLAR_TYPE_NONE"
+    )]
+    HeatmapExemplars,
     #[error("{name} has {actual} entries; the limit is {allowed}")]
     ListTooLong {
         name: &'static str,

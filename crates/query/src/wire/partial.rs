@@ -11,7 +11,7 @@ use scoria_symbols::{Strings, SymbolTables};
 use super::{VERSION, WireError, check_end, check_version, fixed, index, many, own, text};
 use crate::merge::{
     Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, StatsPartial,
-    Texts, TreePartial,
+    Subject, Texts, TreePartial, Value, ValuesPartial,
 };
 
 /// A partial as bytes.
@@ -46,6 +46,10 @@ pub fn encode_partial(partial: &Partial) -> Result<Vec<u8>, WireError> {
             out.push(3);
             put_series(&mut out, series);
         }
+        Partial::Values(values) => {
+            out.push(5);
+            put_values(&mut out, values);
+        }
         Partial::Stats(stats) => {
             out.push(4);
             match stats.times {
@@ -73,14 +77,7 @@ pub fn decode_partial(bytes: &[u8]) -> Result<Partial, WireError> {
             texts: many(&mut from, |r| Ok(Arc::from(text(r, "a label")?)))?
                 .into_iter()
                 .collect(),
-            sets: many(&mut from, |r| {
-                let pairs = labels(r)?;
-                Ok(Labels::from_pairs(
-                    pairs.iter().map(|l| (&l.name, &l.value)),
-                ))
-            })?
-            .into_iter()
-            .collect(),
+            sets: many(&mut from, label_set)?.into_iter().collect(),
         }),
         1 => Partial::Tree(tree(&mut from)?),
         2 => Partial::Profile(profile(&mut from)?),
@@ -91,6 +88,7 @@ pub fn decode_partial(bytes: &[u8]) -> Result<Partial, WireError> {
                 _ => Some((Timestamp(from.i64()?), Timestamp(from.i64()?))),
             },
         }),
+        5 => Partial::Values(values(&mut from)?),
         actual => {
             return Err(WireError::Kind {
                 what: "partial",
@@ -277,8 +275,7 @@ fn put_series(out: &mut Vec<u8>, series: &SeriesPartial) {
             match &point.exemplar {
                 None => out.push(0),
                 Some(exemplar) => {
-                    out.push(1);
-                    out.extend_from_slice(&exemplar.profile.0.to_le_bytes());
+                    put_subject(out, exemplar.of);
                     put_i64(out, exemplar.time_ms);
                     put_i64(out, exemplar.value);
                     put_labels(out, exemplar.labels.iter());
@@ -311,16 +308,99 @@ fn series(from: &mut Reader<'_>) -> Result<SeriesPartial, WireError> {
 }
 
 fn exemplar(from: &mut Reader<'_>) -> Result<Option<Exemplar>, WireError> {
-    if from.u8()? == 0 {
+    let Some(of) = subject(from)? else {
         return Ok(None);
-    }
-    let profile = ProfileId(u128::from_le_bytes(fixed(from)?));
-    let (time_ms, value) = (from.i64()?, from.i64()?);
-    let pairs = labels(from)?;
+    };
     Ok(Some(Exemplar {
-        profile,
-        time_ms,
-        value,
-        labels: Labels::from_pairs(pairs.iter().map(|l| (&l.name, &l.value))),
+        of,
+        time_ms: from.i64()?,
+        value: from.i64()?,
+        labels: label_set(from)?,
     }))
+}
+
+/// 1 and a profile's id, or 2 and the ids of span and trace.
+fn put_subject(out: &mut Vec<u8>, subject: Subject) {
+    match subject {
+        Subject::Profile(profile) => {
+            out.push(1);
+            out.extend_from_slice(&profile.0.to_le_bytes());
+        }
+        Subject::Span { span, trace } => {
+            out.push(2);
+            out.extend_from_slice(&span.to_le_bytes());
+            out.extend_from_slice(&trace);
+        }
+    }
+}
+
+/// As [`put_subject`] wrote it; 0 stands for none.
+fn subject(from: &mut Reader<'_>) -> Result<Option<Subject>, WireError> {
+    match from.u8()? {
+        0 => Ok(None),
+        1 => {
+            let id = ProfileId(u128::from_le_bytes(fixed(from)?));
+            Ok(Some(Subject::Profile(id)))
+        }
+        2 => Ok(Some(Subject::Span {
+            span: u64::from_le_bytes(fixed(from)?),
+            trace: fixed(from)?,
+        })),
+        actual => Err(WireError::Kind {
+            what: "subject",
+            actual: u64::from(actual),
+        }),
+    }
+}
+
+fn put_values(out: &mut Vec<u8>, values: &ValuesPartial) {
+    put_u64(out, values.groups.len() as u64);
+    for (key, values) in &values.groups {
+        put_labels(out, key.iter());
+        // Many values have the same few label sets.
+        let mut sets: Vec<&Labels> = values.values().map(|value| &value.labels).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        put_u64(out, sets.len() as u64);
+        sets.iter().for_each(|set| put_labels(out, set.iter()));
+        put_u64(out, values.len() as u64);
+        let mut last = 0i64;
+        for (&(time_ms, of), value) in values {
+            put_subject(out, of);
+            put_i64(out, time_ms.wrapping_sub(last));
+            last = time_ms;
+            put_i64(out, value.value);
+            let set = sets.partition_point(|set| **set < value.labels);
+            put_u64(out, set as u64);
+        }
+    }
+}
+
+fn values(from: &mut Reader<'_>) -> Result<ValuesPartial, WireError> {
+    let mut partial = ValuesPartial::default();
+    for _ in 0..from.count()? {
+        let key = labels(from)?;
+        let sets = many(from, label_set)?;
+        let mut values = BTreeMap::new();
+        let mut time_ms = 0i64;
+        for at in 0..from.count()? {
+            let of = subject(from)?.ok_or(WireError::Kind {
+                what: "subject",
+                actual: 0,
+            })?;
+            time_ms = time_ms.wrapping_add(from.i64()?);
+            let value = from.i64()?;
+            let set = index(from, ("the labels of value", at), sets.len())?;
+            let labels = sets[set as usize].clone();
+            values.insert((time_ms, of), Value { value, labels });
+        }
+        partial.groups.insert(key, values);
+    }
+    Ok(partial)
+}
+
+fn label_set(from: &mut Reader<'_>) -> Result<Labels, WireError> {
+    let pairs = labels(from)?;
+    let pairs = pairs.iter().map(|label| (&label.name, &label.value));
+    Ok(Labels::from_pairs(pairs))
 }

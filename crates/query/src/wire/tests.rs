@@ -7,7 +7,7 @@ use scoria_symbols::SymbolTables;
 use super::*;
 use crate::merge::{
     Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, StatsPartial,
-    TreePartial,
+    Subject, TreePartial, Value, ValuesPartial,
 };
 
 fn scans() -> Vec<Scan> {
@@ -40,6 +40,10 @@ fn scans() -> Vec<Scan> {
             filter,
         }),
         What::Stats,
+        What::Heatmap(Heatmap {
+            group_by: vec![Arc::from("pod")],
+            of: HeatmapOf::Spans,
+        }),
     ];
     let matchers = Matchers::parse(r#"{a="x","b.c"=~"y|z",d!="\"",e!~"q"}"#).unwrap();
     whats
@@ -84,6 +88,25 @@ fn profile() -> ProfilePartial {
     ProfilePartial::from_tables(tables, vec![1, 0, 5], Period::Known(100)).unwrap()
 }
 
+fn values() -> ValuesPartial {
+    let value = |value, pod| Value {
+        value,
+        labels: Labels::from_pairs([("pod", pod)]),
+    };
+    let span = Subject::Span {
+        span: 3,
+        trace: [4; 16],
+    };
+    let of_group = BTreeMap::from([
+        ((-7, Subject::Profile(ProfileId(1))), value(5, "b")),
+        ((-7, span), value(i64::MAX, "a")),
+        ((20, span), value(6, "b")),
+    ]);
+    ValuesPartial {
+        groups: BTreeMap::from([(Vec::new(), of_group)]),
+    }
+}
+
 fn partials() -> Vec<Partial> {
     let label = |name: &str, value: &str| Label {
         name: Arc::from(name),
@@ -94,7 +117,7 @@ fn partials() -> Vec<Partial> {
         sum: 5,
         n: 2,
         exemplar: Some(Exemplar {
-            profile: ProfileId(9),
+            of: Subject::Profile(ProfileId(9)),
             time_ms: 12,
             value: 4,
             labels: Labels::from_pairs([("x", "y")]),
@@ -120,6 +143,7 @@ fn partials() -> Vec<Partial> {
         Partial::Profile(profile()),
         Partial::Profile(ProfilePartial::default()),
         Partial::Series(series),
+        Partial::Values(values()),
         Partial::Stats(StatsPartial::default()),
         Partial::Stats(StatsPartial {
             times: Some((Timestamp(-1), Timestamp(5))),

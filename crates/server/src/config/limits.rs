@@ -59,6 +59,15 @@ pub struct LimitsConfig {
     pub max_flamegraph_nodes_max: u64,
     /// Whether the two limits above hold for pprof answers too.
     pub max_flamegraph_nodes_on_select_merge_profile: bool,
+    /// Stored bytes that one query may read, as its plan says.
+    pub max_query_bytes: ByteSize,
+    /// Memory that the tenant's queries may hold together.
+    pub max_query_memory_bytes: ByteSize,
+    /// The tenant's share of query slots and memory in relation to others' while queries wait; 0
+    /// counts as 1.
+    pub query_weight: u64,
+    /// Queries that may run in the background at a time.
+    pub max_async_query_concurrency: u64,
 }
 
 impl Default for LimitsConfig {
@@ -88,6 +97,10 @@ impl Default for LimitsConfig {
             max_flamegraph_nodes_max: l.max_flamegraph_nodes_max,
             max_flamegraph_nodes_on_select_merge_profile: l
                 .max_flamegraph_nodes_on_select_merge_profile,
+            max_query_bytes: ByteSize(l.max_query_bytes),
+            max_query_memory_bytes: ByteSize(l.max_query_memory_bytes),
+            query_weight: l.query_weight,
+            max_async_query_concurrency: l.max_async_query_concurrency,
         }
     }
 }
@@ -175,6 +188,10 @@ impl LimitsConfig {
             max_flamegraph_nodes_max: self.max_flamegraph_nodes_max,
             max_flamegraph_nodes_on_select_merge_profile: self
                 .max_flamegraph_nodes_on_select_merge_profile,
+            max_query_bytes: self.max_query_bytes.0,
+            max_query_memory_bytes: self.max_query_memory_bytes.0,
+            query_weight: self.query_weight,
+            max_async_query_concurrency: self.max_async_query_concurrency,
         }
     }
 }

@@ -20,6 +20,7 @@ mod limit_names;
 mod limits;
 mod log;
 mod memory;
+mod querier;
 mod runtime_config;
 mod self_profiling;
 mod server;
@@ -34,6 +35,7 @@ pub use layers::{ConfigError, Layers};
 pub use limits::{LimitError, LimitsConfig};
 pub use log::{LogConfig, LogFormat};
 pub use memory::{MemoryConfig, MemoryLimit};
+pub use querier::QuerierConfig;
 pub use runtime_config::RuntimeFileConfig;
 pub use self_profiling::SelfProfilingConfig;
 pub use server::ServerConfig;
@@ -49,6 +51,7 @@ pub struct Config {
     pub memory: MemoryConfig,
     pub storage: StorageConfig,
     pub ingester: IngesterConfig,
+    pub querier: QuerierConfig,
     pub limits: LimitsConfig,
     pub runtime_config: RuntimeFileConfig,
     pub self_profiling: SelfProfilingConfig,

@@ -11,11 +11,12 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use scoria_model::labels::names;
+use scoria_querier::Answer;
 use scoria_query::request::{LabelValues, ProfileTypes};
 
 use super::App;
 use super::fault::Fault;
-use super::query::fault_of;
+use super::query::{cost, fault_of};
 use super::url_parameters::UrlParameters;
 
 /// How far the answer looks back when no `from` is given.
@@ -24,27 +25,28 @@ const LOOKBACK_MS: i64 = 3_600_000;
 pub(super) async fn label_values(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     match answer(&app, &parts).await {
-        Ok(values) => Json(values).into_response(),
+        Ok(answer) => cost::planned(&answer.stats)
+            .unwrap_or_else(|| (cost::headers(&answer.stats), Json(answer.value)).into_response()),
         Err(fault) => fault.into_response(),
     }
 }
 
-async fn answer(app: &App, request: &Parts) -> Result<Vec<String>, Fault> {
+async fn answer(app: &App, request: &Parts) -> Result<Answer<Vec<String>>, Fault> {
     let tenants = app.scope(&request.extensions)?.tenants();
     let roles = app.roles()?;
+    let querier = roles.querier.in_mode(cost::mode_of(request)?);
     let now = roles.clock.now();
     let given = UrlParameters::of(request.uri.query().unwrap_or_default());
     let label = given.required("label")?;
-    let end_ms = given.time_ms("until", now.millis());
-    let start_ms = match given.first("from") {
-        "" => end_ms.saturating_sub(LOOKBACK_MS),
-        _ => given.time_ms("from", now.millis()),
-    };
+    let (start_ms, end_ms) = given.range_ms(now.millis(), LOOKBACK_MS);
     if label == names::NAME {
         let request = ProfileTypes { start_ms, end_ms };
-        let types = roles.querier.profile_types(tenants, &request, now).await;
-        let types = types.map_err(|error| fault_of(&error))?.value;
-        return Ok(types.iter().map(ToString::to_string).collect());
+        let types = querier.profile_types(tenants, &request, now).await;
+        let types = types.map_err(|error| fault_of(&error))?;
+        return Ok(Answer {
+            value: types.value.iter().map(ToString::to_string).collect(),
+            stats: types.stats,
+        });
     }
     let request = LabelValues {
         name: label.to_owned(),
@@ -52,6 +54,6 @@ async fn answer(app: &App, request: &Parts) -> Result<Vec<String>, Fault> {
         start_ms,
         end_ms,
     };
-    let values = roles.querier.label_values(tenants, &request, now).await;
-    Ok(values.map_err(|error| fault_of(&error))?.value)
+    let values = querier.label_values(tenants, &request, now).await;
+    values.map_err(|error| fault_of(&error))
 }

@@ -11,6 +11,7 @@ mod fault;
 mod ingest;
 mod label_values;
 mod limits;
+mod profiles;
 mod push;
 mod query;
 mod render;
@@ -20,6 +21,7 @@ mod route;
 mod rpc;
 mod status;
 mod tenancy;
+mod top;
 mod url_parameters;
 
 use std::fmt;
@@ -148,6 +150,7 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/pyroscope/render", get(render::render))
         .route("/pyroscope/render-diff", get(render_diff::render_diff))
         .route("/pyroscope/label-values", get(label_values::label_values))
+        .route("/api/v1/top", get(top::top))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))
@@ -157,7 +160,12 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/api/v1/tenant_limits", get(limits::tenant_limits))
         .route("/", get(crate::ui::page))
         .layer(CompressionLayer::new());
+    // Compressed already.
+    let profiles = Router::new()
+        .route("/pprof", get(profiles::pprof))
+        .route("/pgo/go", get(profiles::pgo));
     plain
+        .merge(profiles)
         .fallback_service(rpc::Rpc::new(app))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(app), edge::edge))

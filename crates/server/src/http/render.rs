@@ -20,7 +20,7 @@ use scoria_query::timeline::step_s;
 
 use super::App;
 use super::fault::Fault;
-use super::query::fault_of;
+use super::query::{cost, fault_of};
 use super::url_parameters::UrlParameters;
 
 pub(super) async fn render(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -110,16 +110,22 @@ async fn answer(app: &App, request: &Parts) -> Result<Response, Fault> {
         ..SelectSeries::default()
     };
     let tenants = scope.tenants();
+    let querier = roles.querier.in_mode(cost::mode_of(request)?);
     let (stacks, points) = tokio::try_join!(
-        roles
-            .querier
-            .select_merge_stacktraces(tenants, &stacks, now),
-        roles.querier.select_series(tenants, &points, now),
+        querier.select_merge_stacktraces(tenants, &stacks, now),
+        querier.select_series(tenants, &points, now),
     )
     .map_err(|error| fault_of(&error))?;
+    let mut stats = stacks.stats;
+    stats.merge(&points.stats);
+    if let Some(plan) = cost::planned(&stats) {
+        return Ok(plan);
+    }
+    let headers = cost::headers(&stats);
     match stacks.value {
         Merged::Dot(dot) => {
-            Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], dot).into_response())
+            let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+            Ok((headers, kind, dot).into_response())
         }
         Merged::Flamegraph(graph) => {
             let range = TimeRange {
@@ -128,7 +134,7 @@ async fn answer(app: &App, request: &Parts) -> Result<Response, Fault> {
             };
             let timelines = Timelines::of(&points.value, &parameters.group_by, range, step_s);
             let body = json(Graph::Single(&graph), &parameters.kind, Some(&timelines));
-            Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+            Ok((headers, [(CONTENT_TYPE, "application/json")], body).into_response())
         }
         Merged::Tree(_) | Merged::Pprof(_) => Err(Fault::new(
             connectrpc::ErrorCode::Internal,

@@ -16,7 +16,7 @@ use scoria_query::request::{Diff, SelectMergeStacktraces};
 
 use super::App;
 use super::fault::Fault;
-use super::query::fault_of;
+use super::query::{cost, fault_of};
 use super::render::kind_of;
 use super::url_parameters::UrlParameters;
 
@@ -83,11 +83,16 @@ async fn answer(app: &App, request: &Parts) -> Result<Response, Fault> {
     let (kind, diff) = read(query, now.millis())?;
     let answer = roles
         .querier
+        .in_mode(cost::mode_of(request)?)
         .diff(scope.tenants(), &diff, now)
         .await
         .map_err(|error| fault_of(&error))?;
+    if let Some(plan) = cost::planned(&answer.stats) {
+        return Ok(plan);
+    }
     let body = json(Graph::Double(&answer.value), &kind, None);
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    let kind = [(CONTENT_TYPE, "application/json")];
+    Ok((cost::headers(&answer.stats), kind, body).into_response())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub(super) enum Route {
     Ingest {
         label: &'static str,
     },
-    /// The older HTTP API of queries.
+    /// Queries by GET: the older HTTP API, and profiles and tables by address.
     Legacy {
         label: &'static str,
     },
@@ -92,6 +92,9 @@ impl Route {
             "/pyroscope/render" => legacy("pyroscope_render"),
             "/pyroscope/render-diff" => legacy("pyroscope_render_diff"),
             "/pyroscope/label-values" => legacy("pyroscope_label_values"),
+            "/pprof" => legacy("pprof"),
+            "/pgo/go" => legacy("pgo_go"),
+            "/api/v1/top" => legacy("api_v1_top"),
             "/" => own("page"),
             "/ready" => own("ready"),
             "/metrics" => own("metrics"),

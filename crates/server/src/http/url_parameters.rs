@@ -47,6 +47,16 @@ impl<'a> UrlParameters<'a> {
         parse_time(self.first(name), now_ms)
     }
 
+    /// `from` and `until` in Unix milliseconds; without a `from` it is `lookback_ms` before.
+    pub(super) fn range_ms(&self, now_ms: i64, lookback_ms: i64) -> (i64, i64) {
+        let until = self.time_ms("until", now_ms);
+        let from = match self.first("from") {
+            "" => until.saturating_sub(lookback_ms),
+            _ => self.time_ms("from", now_ms),
+        };
+        (from, until)
+    }
+
     /// `maxNodes`, or else `max-nodes`.
     pub(super) fn max_nodes(&self) -> Option<i64> {
         let text = match self.first("maxNodes") {

@@ -8,8 +8,17 @@ use super::storage::Storage;
 use super::{Cluster, Parts};
 
 pub(super) fn start(parts: &mut Parts<'_>, cluster: &Cluster, storage: Storage) -> Querier {
-    let mut settings = Settings::default();
-    settings.decoded_cache_bytes = parts.memory.cache_bytes(settings.decoded_cache_bytes);
+    let config = &parts.config.querier;
+    let mut settings = Settings {
+        decoded_cache_bytes: parts.memory.cache_bytes(config.decoded_cache.0),
+        result_cache_bytes: parts.memory.cache_bytes(config.result_cache.0),
+        ..Settings::default()
+    };
+    settings.admission.waiting_max = config.waiting_max;
+    settings.admission.wait_max = config.wait_max.0;
+    if config.running_max > 0 {
+        settings.admission.running_max = config.running_max;
+    }
     let limits = cluster.limits.clone();
     let ingesters = cluster.ingesters.iter();
     let components = Components {

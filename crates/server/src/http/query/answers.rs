@@ -1,15 +1,17 @@
 //! What the querier answers, as the messages of `querier.v1`.
 
-use buffa::MessageField;
+use buffa::{Message, MessageField};
 use bytes::Bytes;
 use connectrpc::PreEncoded;
 use scoria_model::varint::put_u64;
 use scoria_model::{Label, Labels, ProfileType};
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::types::v1 as types;
-use scoria_querier::Merged;
-use scoria_query::merge::Exemplar;
-use scoria_query::render::{Flamegraph, FlamegraphDiff, SeriesPoints, ValuePoint};
+use scoria_querier::{Merged, PlanCost, Progress};
+use scoria_query::merge::{Exemplar, Subject};
+use scoria_query::render::{
+    Flamegraph, FlamegraphDiff, HeatmapSeries, HeatmapSlot, SeriesPoints, ValuePoint,
+};
 
 pub(super) fn profile_type(kind: &ProfileType) -> types::ProfileType {
     types::ProfileType {
@@ -81,32 +83,125 @@ fn point(point: ValuePoint) -> types::Point {
 }
 
 fn exemplar(exemplar: &Exemplar) -> types::Exemplar {
-    types::Exemplar {
+    let mut message = types::Exemplar {
         timestamp: exemplar.time_ms,
-        profile_id: exemplar.profile.to_string(),
         value: exemplar.value,
         labels: exemplar.labels.iter().map(label).collect(),
         ..types::Exemplar::default()
+    };
+    match exemplar.of {
+        Subject::Profile(profile) => message.profile_id = profile.to_string(),
+        Subject::Span { span, trace } => {
+            // Its bytes in order, as the client wrote them.
+            message.span_id = format!("{:016x}", u64::from_be_bytes(span.to_le_bytes()));
+            let trace = u128::from_be_bytes(trace);
+            if trace != 0 {
+                message.trace_id = format!("{trace:032x}");
+            }
+        }
+    }
+    message
+}
+
+pub(super) fn heatmap(series: HeatmapSeries) -> types::HeatmapSeries {
+    let slot = |slot: HeatmapSlot| types::HeatmapSlot {
+        timestamp: slot.timestamp_ms,
+        y_min: slot.y_min,
+        counts: slot.counts,
+        exemplars: slot.exemplars.iter().map(exemplar).collect(),
+    };
+    types::HeatmapSeries {
+        labels: series.labels.iter().map(label).collect(),
+        slots: series.slots.into_iter().map(slot).collect(),
+    }
+}
+
+/// The scopes are those that clients know: what lies in the store, and what is not there yet.
+pub(super) fn analysis(cost: &PlanCost) -> wire::AnalyzeQueryResponse {
+    let stored = wire::QueryScope {
+        component_type: "Long term storage".to_owned(),
+        component_count: 1,
+        block_count: cost.blocks,
+        series_count: cost.series,
+        profile_count: cost.profiles,
+        sample_count: cost.samples,
+        index_bytes: cost.index_bytes,
+        profile_bytes: cost.sample_bytes,
+        symbol_bytes: cost.symbol_bytes,
+    };
+    let recent = wire::QueryScope {
+        component_type: "Short term storage".to_owned(),
+        component_count: cost.ingesters,
+        ..wire::QueryScope::default()
+    };
+    wire::AnalyzeQueryResponse {
+        query_scopes: vec![stored, recent],
+        query_impact: MessageField::some(wire::QueryImpact {
+            total_bytes_in_time_range: cost.bytes(),
+            total_queried_series: cost.series,
+            deduplication_needed: false,
+        }),
     }
 }
 
 pub(super) fn stacktraces(merged: Merged) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
-    let mut response = wire::SelectMergeStacktracesResponse::default();
+    of_merged(wire::SelectMergeStacktracesResponse::default(), merged)
+}
+
+/// Where a query in the background stands, with its answer once there is one.
+pub(super) fn progress(
+    id: String,
+    progress: Progress,
+) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
+    use wire::AsyncQueryStatus as Status;
+    let (status, error_message, answer) = match progress {
+        Progress::Running => (Status::ASYNC_QUERY_STATUS_IN_PROGRESS, String::new(), None),
+        Progress::Answered(answer) => {
+            let merged = answer.value.clone();
+            (
+                Status::ASYNC_QUERY_STATUS_SUCCESS,
+                String::new(),
+                Some(merged),
+            )
+        }
+        Progress::Failed(error) => (Status::ASYNC_QUERY_STATUS_FAILURE, error.to_string(), None),
+    };
+    let response = wire::SelectMergeStacktracesResponse {
+        r#async: MessageField::some(wire::AsyncQueryResponse {
+            request_id: id,
+            status: status.into(),
+            error_message,
+        }),
+        ..wire::SelectMergeStacktracesResponse::default()
+    };
+    match answer {
+        Some(merged) => of_merged(response, merged),
+        None => PreEncoded::from_message(&response),
+    }
+}
+
+fn of_merged(
+    mut response: wire::SelectMergeStacktracesResponse,
+    merged: Merged,
+) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
     match merged {
         Merged::Flamegraph(graph) => response.flamegraph = MessageField::some(flamegraph(graph)),
         Merged::Tree(tree) => response.tree = tree,
         Merged::Dot(dot) => response.dot = dot,
-        Merged::Pprof(pprof) => return stacktraces_pprof(&pprof),
+        Merged::Pprof(pprof) => return stacktraces_pprof(&response, &pprof),
     }
     PreEncoded::from_message(&response)
 }
 
-/// An answer that holds nothing but a profile, whose bytes are written already: field 5, and in it
-/// field 1.
-fn stacktraces_pprof(pprof: &[u8]) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
+/// An answer with a profile, whose bytes are written already: field 5, and in it field 1.
+fn stacktraces_pprof(
+    response: &wire::SelectMergeStacktracesResponse,
+    pprof: &[u8],
+) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
     let mut inner = Vec::with_capacity(pprof.len() + 16);
     put_message(&mut inner, 1, pprof);
-    let mut outer = Vec::with_capacity(inner.len() + 16);
+    let mut outer = response.encode_to_vec();
+    outer.reserve(inner.len() + 16);
     put_message(&mut outer, 5, &inner);
     PreEncoded::from_bytes_unchecked(Bytes::from(outer))
 }
@@ -127,13 +222,12 @@ mod tests {
 
     #[test]
     fn a_profile_stands_where_the_message_has_it() {
-        use buffa::Message;
         let message = Profile {
             period: 7,
             string_table: vec![String::new()],
             ..Profile::default()
         };
-        let answer = stacktraces_pprof(&message.encode_to_vec());
+        let answer = stacktraces(Merged::Pprof(message.encode_to_vec()));
         let bytes = answer.encode(CodecFormat::Proto).unwrap();
         let read = wire::SelectMergeStacktracesResponse::decode_from_slice(&bytes).unwrap();
         let pprof = read.pprof.into_option().unwrap();

@@ -4,6 +4,7 @@
 //! - A method that is not answered says so with its code; none answers with something else.
 
 mod answers;
+pub(super) mod cost;
 mod requests;
 
 use std::sync::Arc;
@@ -13,18 +14,19 @@ use buffa::MessageField;
 use connectrpc::{
     ConnectError, ErrorCode, PreEncoded, RequestContext, Response, ServiceRequest, ServiceResult,
 };
+use scoria_model::{TenantId, Timestamp};
 use scoria_proto::public::google::v1::Profile;
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::querier::v1::QuerierService;
 use scoria_proto::public::types::v1 as types;
-use scoria_querier::{ErrorKind, Merged, QueryError};
+use scoria_querier::{ErrorKind, Merged, Progress, Querier, QueryError, QueryStats};
 use scoria_query::request::GetProfileStats;
+
+use requests::Background;
 
 use super::App;
 use super::accept::name_form;
 use super::fault::Fault;
-use super::tenancy::TenantScope;
-use crate::roles::Roles;
 
 /// When to ask again what could not be answered now.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -33,8 +35,9 @@ pub(super) struct QueryRpc(Arc<App>);
 
 /// What a method works with.
 struct Call<'a> {
-    roles: &'a Roles,
-    scope: &'a TenantScope,
+    querier: Querier,
+    tenants: &'a [TenantId],
+    now: Timestamp,
 }
 
 impl QueryRpc {
@@ -43,17 +46,27 @@ impl QueryRpc {
     }
 
     fn call<'a>(&'a self, ctx: &'a RequestContext) -> Result<Call<'a>, Fault> {
+        let roles = self.0.roles()?;
         Ok(Call {
-            roles: self.0.roles()?,
-            scope: self.0.scope(ctx.extensions())?,
+            querier: roles.querier.in_mode(cost::mode(ctx.headers())?),
+            tenants: self.0.scope(ctx.extensions())?.tenants(),
+            now: roles.clock.now(),
         })
     }
+}
+
+/// An answer that says what it took.
+fn answered<T>(message: T, stats: &QueryStats) -> ServiceResult<T> {
+    let mut response = Response::new(message);
+    response.headers = cost::headers(stats);
+    Ok(response)
 }
 
 /// A query's error as a code.
 pub(super) fn fault_of(error: &QueryError) -> Fault {
     let code = match error.kind() {
         ErrorKind::Invalid => ErrorCode::InvalidArgument,
+        ErrorKind::NotFound => ErrorCode::NotFound,
         ErrorKind::LimitExceeded => ErrorCode::ResourceExhausted,
         ErrorKind::Unavailable => ErrorCode::Unavailable,
         ErrorKind::DataCorrupt => ErrorCode::DataLoss,
@@ -80,16 +93,17 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::ProfileTypesRequest>,
     ) -> ServiceResult<wire::ProfileTypesResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
+        let call = self.call(&ctx)?;
         let request = requests::profile_types(&request.to_owned_message());
-        let answer = roles
+        let answer = call
             .querier
-            .profile_types(scope.tenants(), &request, roles.clock.now())
+            .profile_types(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        Response::ok(wire::ProfileTypesResponse {
+        let message = wire::ProfileTypesResponse {
             profile_types: answer.value.iter().map(answers::profile_type).collect(),
-        })
+        };
+        answered(message, &answer.stats)
     }
 
     async fn label_values(
@@ -97,16 +111,17 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, types::LabelValuesRequest>,
     ) -> ServiceResult<types::LabelValuesResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
+        let call = self.call(&ctx)?;
         let request = requests::label_values(request.to_owned_message());
-        let answer = roles
+        let answer = call
             .querier
-            .label_values(scope.tenants(), &request, roles.clock.now())
+            .label_values(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        Response::ok(types::LabelValuesResponse {
+        let message = types::LabelValuesResponse {
             names: answer.value,
-        })
+        };
+        answered(message, &answer.stats)
     }
 
     async fn label_names(
@@ -114,17 +129,18 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, types::LabelNamesRequest>,
     ) -> ServiceResult<types::LabelNamesResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
+        let call = self.call(&ctx)?;
         let form = name_form(ctx.headers())?;
         let request = requests::label_names(request.to_owned_message(), form);
-        let answer = roles
+        let answer = call
             .querier
-            .label_names(scope.tenants(), &request, roles.clock.now())
+            .label_names(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        Response::ok(types::LabelNamesResponse {
+        let message = types::LabelNamesResponse {
             names: answer.value,
-        })
+        };
+        answered(message, &answer.stats)
     }
 
     async fn series(
@@ -132,17 +148,18 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SeriesRequest>,
     ) -> ServiceResult<wire::SeriesResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
+        let call = self.call(&ctx)?;
         let form = name_form(ctx.headers())?;
         let request = requests::series(request.to_owned_message(), form);
-        let answer = roles
+        let answer = call
             .querier
-            .series(scope.tenants(), &request, roles.clock.now())
+            .series(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        Response::ok(wire::SeriesResponse {
+        let message = wire::SeriesResponse {
             labels_set: answer.value.iter().map(answers::labels).collect(),
-        })
+        };
+        answered(message, &answer.stats)
     }
 
     async fn select_merge_stacktraces(
@@ -150,14 +167,36 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectMergeStacktracesRequest>,
     ) -> ServiceResult<PreEncoded<wire::SelectMergeStacktracesResponse>> {
-        let Call { roles, scope } = self.call(&ctx)?;
-        let request = requests::stacktraces(request.to_owned_message());
-        let answer = roles
-            .querier
-            .select_merge_stacktraces(scope.tenants(), &request, roles.clock.now())
-            .await
-            .map_err(refused)?;
-        Response::ok(answers::stacktraces(answer.value))
+        let call = self.call(&ctx)?;
+        let request = request.to_owned_message();
+        let background = requests::background(&request);
+        let request = requests::stacktraces(request);
+        match background {
+            Background::Poll(id) => {
+                let progress = call.querier.poll(call.tenants, &id).map_err(refused)?;
+                let stats = match &progress {
+                    Progress::Answered(answer) => answer.stats.clone(),
+                    Progress::Running | Progress::Failed(_) => QueryStats::default(),
+                };
+                answered(answers::progress(id, progress), &stats)
+            }
+            Background::Start => {
+                let id = call
+                    .querier
+                    .start_select_merge_stacktraces(call.tenants, &request, call.now)
+                    .map_err(refused)?;
+                let message = answers::progress(id, Progress::Running);
+                answered(message, &QueryStats::default())
+            }
+            Background::None => {
+                let answer = call
+                    .querier
+                    .select_merge_stacktraces(call.tenants, &request, call.now)
+                    .await
+                    .map_err(refused)?;
+                answered(answers::stacktraces(answer.value), &answer.stats)
+            }
+        }
     }
 
     async fn select_merge_span_profile(
@@ -165,11 +204,11 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectMergeSpanProfileRequest>,
     ) -> ServiceResult<wire::SelectMergeSpanProfileResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
+        let call = self.call(&ctx)?;
         let request = requests::span_profile(request.to_owned_message());
-        let answer = roles
+        let answer = call
             .querier
-            .select_merge_stacktraces(scope.tenants(), &request, roles.clock.now())
+            .select_merge_stacktraces(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
         let mut response = wire::SelectMergeSpanProfileResponse::default();
@@ -184,7 +223,7 @@ impl QuerierService for QueryRpc {
                 ));
             }
         }
-        Response::ok(response)
+        answered(response, &answer.stats)
     }
 
     async fn select_merge_profile(
@@ -192,15 +231,17 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectMergeProfileRequest>,
     ) -> ServiceResult<PreEncoded<Profile>> {
-        let Call { roles, scope } = self.call(&ctx)?;
+        let call = self.call(&ctx)?;
         let request = requests::profile(request.to_owned_message());
-        let answer = roles
+        let answer = call
             .querier
-            .select_merge_stacktraces(scope.tenants(), &request, roles.clock.now())
+            .select_merge_stacktraces(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
         match answer.value {
-            Merged::Pprof(pprof) => Response::ok(PreEncoded::from_bytes_unchecked(pprof)),
+            Merged::Pprof(pprof) => {
+                answered(PreEncoded::from_bytes_unchecked(pprof), &answer.stats)
+            }
             _ => Err(ConnectError::internal("a profile came in another form")),
         }
     }
@@ -210,26 +251,35 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::SelectSeriesRequest>,
     ) -> ServiceResult<wire::SelectSeriesResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
-        let request = requests::select_series(request.to_owned_message())?;
-        let answer = roles
+        let call = self.call(&ctx)?;
+        let request = requests::select_series(request.to_owned_message());
+        let answer = call
             .querier
-            .select_series(scope.tenants(), &request, roles.clock.now())
+            .select_series(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        Response::ok(wire::SelectSeriesResponse {
+        let message = wire::SelectSeriesResponse {
             series: answer.value.into_iter().map(answers::series).collect(),
-        })
+        };
+        answered(message, &answer.stats)
     }
 
     async fn select_heatmap(
         &self,
-        _: RequestContext,
-        _: ServiceRequest<'_, wire::SelectHeatmapRequest>,
+        ctx: RequestContext,
+        request: ServiceRequest<'_, wire::SelectHeatmapRequest>,
     ) -> ServiceResult<wire::SelectHeatmapResponse> {
-        Err(ConnectError::unimplemented(
-            "heatmaps are not answered by this server",
-        ))
+        let call = self.call(&ctx)?;
+        let request = requests::select_heatmap(request.to_owned_message());
+        let answer = call
+            .querier
+            .select_heatmap(call.tenants, &request, call.now)
+            .await
+            .map_err(refused)?;
+        let message = wire::SelectHeatmapResponse {
+            series: answer.value.into_iter().map(answers::heatmap).collect(),
+        };
+        answered(message, &answer.stats)
     }
 
     async fn diff(
@@ -237,14 +287,14 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, wire::DiffRequest>,
     ) -> ServiceResult<wire::DiffResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
+        let call = self.call(&ctx)?;
         let request = requests::diff(request.to_owned_message());
-        let answer = roles
+        let answer = call
             .querier
-            .diff(scope.tenants(), &request, roles.clock.now())
+            .diff(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        Response::ok(answers::diff(answer.value))
+        answered(answers::diff(answer.value), &answer.stats)
     }
 
     async fn get_profile_stats(
@@ -252,26 +302,31 @@ impl QuerierService for QueryRpc {
         ctx: RequestContext,
         _: ServiceRequest<'_, types::GetProfileStatsRequest>,
     ) -> ServiceResult<types::GetProfileStatsResponse> {
-        let Call { roles, scope } = self.call(&ctx)?;
-        let answer = roles
+        let call = self.call(&ctx)?;
+        let answer = call
             .querier
-            .get_profile_stats(scope.tenants(), &GetProfileStats)
+            .get_profile_stats(call.tenants, &GetProfileStats)
             .await
             .map_err(refused)?;
-        Response::ok(types::GetProfileStatsResponse {
+        let message = types::GetProfileStatsResponse {
             data_ingested: answer.value.data_ingested,
             oldest_profile_time: answer.value.oldest_ms,
             newest_profile_time: answer.value.newest_ms,
-        })
+        };
+        answered(message, &answer.stats)
     }
 
     async fn analyze_query(
         &self,
-        _: RequestContext,
-        _: ServiceRequest<'_, wire::AnalyzeQueryRequest>,
+        ctx: RequestContext,
+        request: ServiceRequest<'_, wire::AnalyzeQueryRequest>,
     ) -> ServiceResult<wire::AnalyzeQueryResponse> {
-        Err(ConnectError::unimplemented(
-            "queries are not analysed by this server",
-        ))
+        let call = self.call(&ctx)?;
+        let request = requests::analyze_query(request.to_owned_message());
+        let cost = call
+            .querier
+            .analyze(call.tenants, &request, call.now)
+            .map_err(refused)?;
+        Response::ok(answers::analysis(&cost))
     }
 }

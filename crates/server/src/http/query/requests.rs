@@ -4,16 +4,13 @@
 //! What a valid request is: everything is passed on as it came, and checked where it is understood.
 
 use buffa::EnumValue;
-use connectrpc::ErrorCode;
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::types::v1 as types;
 use scoria_query::request::{
-    Aggregation, Callees, Diff, GoPgo, LabelNames, LabelValues, NameForm, ProfileFormat,
-    ProfileTypes, SelectMergeStacktraces, SelectSeries, Series,
+    Aggregation, AnalyzeQuery, Callees, Diff, GoPgo, LabelNames, LabelValues, NameForm,
+    ProfileFormat, ProfileTypes, SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series,
 };
-use scoria_query::scan::Exemplars;
-
-use crate::http::fault::Fault;
+use scoria_query::scan::{Exemplars, HeatmapOf};
 
 pub(super) fn profile_types(request: &wire::ProfileTypesRequest) -> ProfileTypes {
     ProfileTypes {
@@ -67,6 +64,29 @@ pub(super) fn stacktraces(request: wire::SelectMergeStacktracesRequest) -> Selec
     }
 }
 
+/// What a request says about the background.
+pub(super) enum Background {
+    None,
+    /// Answer later.
+    Start,
+    /// The answer that was to come later; nothing else in the request counts.
+    Poll(String),
+}
+
+pub(super) fn background(request: &wire::SelectMergeStacktracesRequest) -> Background {
+    let Some(asked) = request.r#async.as_option() else {
+        return Background::None;
+    };
+    if !asked.request_id.is_empty() {
+        return Background::Poll(asked.request_id.clone());
+    }
+    if asked.r#type == wire::AsyncQueryType::ASYNC_QUERY_TYPE_FORCE {
+        Background::Start
+    } else {
+        Background::None
+    }
+}
+
 /// A profile of spans comes as a tree where asked for, else as a flame graph.
 pub(super) fn span_profile(request: wire::SelectMergeSpanProfileRequest) -> SelectMergeStacktraces {
     let format = match format(request.format) {
@@ -102,18 +122,10 @@ pub(super) fn profile(request: wire::SelectMergeProfileRequest) -> SelectMergeSt
     }
 }
 
-/// # Errors
-/// Exemplars of spans are asked for.
-pub(super) fn select_series(request: wire::SelectSeriesRequest) -> Result<SelectSeries, Fault> {
-    if request.exemplar_type == types::ExemplarType::EXEMPLAR_TYPE_SPAN {
-        return Err(Fault::new(
-            ErrorCode::Unimplemented,
-            "exemplars of spans are not answered by this server; ask for EXEMPLAR_TYPE_INDIVIDUAL",
-        ));
-    }
+pub(super) fn select_series(request: wire::SelectSeriesRequest) -> SelectSeries {
     let (call_site, _) = selector(request.stack_trace_selector.into_option());
     let average = types::TimeSeriesAggregationType::TIME_SERIES_AGGREGATION_TYPE_AVERAGE;
-    Ok(SelectSeries {
+    SelectSeries {
         profile_type: request.profile_typeID,
         label_selector: request.label_selector,
         start_ms: request.start,
@@ -126,18 +138,50 @@ pub(super) fn select_series(request: wire::SelectSeriesRequest) -> Result<Select
         },
         call_site,
         limit: request.limit,
-        exemplars: if request.exemplar_type == types::ExemplarType::EXEMPLAR_TYPE_INDIVIDUAL {
-            Exemplars::Individual
-        } else {
-            Exemplars::None
+        exemplars: exemplars(request.exemplar_type),
+    }
+}
+
+pub(super) fn select_heatmap(request: wire::SelectHeatmapRequest) -> SelectHeatmap {
+    SelectHeatmap {
+        profile_type: request.profile_typeID,
+        label_selector: request.label_selector,
+        start_ms: request.start,
+        end_ms: request.end,
+        step_s: request.step,
+        group_by: request.group_by,
+        of: match request.query_type.as_known() {
+            Some(wire::HeatmapQueryType::HEATMAP_QUERY_TYPE_INDIVIDUAL) => {
+                Some(HeatmapOf::Profiles)
+            }
+            Some(wire::HeatmapQueryType::HEATMAP_QUERY_TYPE_SPAN) => Some(HeatmapOf::Spans),
+            _ => None,
         },
-    })
+        exemplars: exemplars(request.exemplar_type),
+        limit: request.limit,
+    }
+}
+
+pub(super) fn analyze_query(request: wire::AnalyzeQueryRequest) -> AnalyzeQuery {
+    AnalyzeQuery {
+        query: request.query,
+        start_ms: request.start,
+        end_ms: request.end,
+    }
 }
 
 pub(super) fn diff(request: wire::DiffRequest) -> Diff {
     Diff {
         left: request.left.into_option().map(stacktraces),
         right: request.right.into_option().map(stacktraces),
+    }
+}
+
+fn exemplars(kind: EnumValue<types::ExemplarType>) -> Exemplars {
+    match kind.as_known() {
+        Some(types::ExemplarType::EXEMPLAR_TYPE_INDIVIDUAL) => Exemplars::Individual,
+        Some(types::ExemplarType::EXEMPLAR_TYPE_SPAN) => Exemplars::Span,
+        _ => Exemplars::None,
     }
 }
 

@@ -1,0 +1,254 @@
+//! What the query service answers beyond flame graphs: exemplars, heatmaps, plans and what queries
+//! took.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use reqwest::Response;
+use scoria_pprof::ProfileEncoder;
+use scoria_pprof::encode::{FunctionRow, SampleLabel};
+use serde_json::{Value, json};
+use support::{Running, now_ns};
+
+const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+const SPAN: &str = "00f067aa0ba902b7";
+const OTHER_SPAN: &str = "0000000000000001";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// `main;work` 20 ms and `main` 5 ms in one span, `main` 10 ms in another, `main` 1 ms in none.
+fn traced() -> Vec<u8> {
+    let mut profile = ProfileEncoder::new();
+    profile.sample_type("cpu", "nanoseconds");
+    profile.period("cpu", "nanoseconds", 10_000_000);
+    profile.time(now_ns(), 10_000_000_000);
+    let mut location = |name: &str| {
+        let function = profile.function(&FunctionRow {
+            name,
+            ..FunctionRow::default()
+        });
+        profile.location(0, 0, &[(function, 1)])
+    };
+    let (main, work) = (location("main"), location("work"));
+    let span =
+        |id| [("span_id", id), ("trace_id", TRACE)].map(|(key, value)| SampleLabel { key, value });
+    profile.sample([work, main], &[20_000_000], &span(SPAN));
+    profile.sample([main], &[5_000_000], &span(SPAN));
+    profile.sample([main], &[10_000_000], &span(OTHER_SPAN));
+    profile.sample([main], &[1_000_000], &[]);
+    profile.finish()
+}
+
+async fn pushed() -> Running {
+    let server = Running::start(&[]).await;
+    let request = server.post("/ingest?name=shop&format=pprof&spyName=gospy");
+    let answer = request.body(traced()).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    server
+}
+
+fn question(more: Value) -> Value {
+    let now = now_ns() / 1_000_000;
+    let mut all = json!({
+        "profileTypeID": CPU,
+        "labelSelector": "{service_name=\"shop\"}",
+        "start": now - 3_600_000,
+        "end": now + 60_000,
+    });
+    let more = more.as_object().unwrap().clone();
+    all.as_object_mut().unwrap().extend(more);
+    all
+}
+
+async fn ask(server: &Running, method: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+    let path = format!("/querier.v1.QuerierService/{method}");
+    let mut request = server
+        .post(&path)
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(body.to_string()).send().await.unwrap()
+}
+
+async fn answer(server: &Running, method: &str, more: Value) -> Value {
+    let response = ask(server, method, &[], &question(more)).await;
+    let status = response.status();
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(status, 200, "{method}: {body}");
+    body
+}
+
+#[tokio::test]
+async fn exemplars_of_profiles_and_of_spans() {
+    let server = pushed().await;
+    let step = json!({ "step": 3600, "exemplarType": "EXEMPLAR_TYPE_INDIVIDUAL" });
+    let body = answer(&server, "SelectSeries", step).await;
+    let exemplar = body["series"][0]["points"][0]["exemplars"][0].clone();
+    assert_eq!(exemplar["value"], "36000000");
+    let id = exemplar["profileId"].as_str().unwrap().to_owned();
+    let step = json!({ "step": 3600, "exemplarType": "EXEMPLAR_TYPE_SPAN" });
+    let body = answer(&server, "SelectSeries", step).await;
+    let point = &body["series"][0]["points"][0];
+    assert_eq!(point["value"], 36_000_000.0);
+    let exemplar = &point["exemplars"][0];
+    assert_eq!(exemplar["spanId"], SPAN);
+    assert_eq!(exemplar["traceId"], TRACE);
+    assert_eq!(exemplar["value"], "25000000");
+
+    // The ids lead back to what they name.
+    let total = |body: &Value| body["flamegraph"]["total"].as_str().map(str::to_owned);
+    for (more, value) in [
+        (json!({ "profileIdSelector": [id] }), "36000000"),
+        (json!({ "spanSelector": [SPAN] }), "25000000"),
+        (json!({ "traceIdSelector": [TRACE] }), "35000000"),
+    ] {
+        let body = answer(&server, "SelectMergeStacktraces", more).await;
+        assert_eq!(total(&body).as_deref(), Some(value));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn heatmaps_of_profiles_and_of_spans() {
+    let server = pushed().await;
+    let step = json!({
+        "step": 60,
+        "queryType": "HEATMAP_QUERY_TYPE_SPAN",
+        "exemplarType": "EXEMPLAR_TYPE_SPAN",
+    });
+    let body = answer(&server, "SelectHeatmap", step).await;
+    let slot = &body["series"][0]["slots"][0];
+    assert_eq!(slot["yMin"].as_array().unwrap().len(), 20);
+    let counts: Vec<i64> = serde_json::from_value(slot["counts"].clone()).unwrap();
+    assert_eq!(
+        (counts[0], counts[19], counts.iter().sum::<i64>()),
+        (1, 1, 2)
+    );
+    assert_eq!(slot["exemplars"][1]["spanId"], SPAN);
+    let step = json!({ "step": 60, "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL" });
+    let body = answer(&server, "SelectHeatmap", step).await;
+    let slot = &body["series"][0]["slots"][0];
+    assert!(slot.get("exemplars").is_none(), "{slot}");
+    for bad in [
+        json!({ "step": 60 }),
+        json!({ "step": 0, "queryType": "HEATMAP_QUERY_TYPE_SPAN" }),
+        json!({ "step": 60, "limit": -1, "queryType": "HEATMAP_QUERY_TYPE_SPAN" }),
+        json!({
+            "step": 60,
+            "queryType": "HEATMAP_QUERY_TYPE_SPAN",
+            "exemplarType": "EXEMPLAR_TYPE_INDIVIDUAL",
+        }),
+    ] {
+        let response = ask(&server, "SelectHeatmap", &[], &question(bad.clone())).await;
+        assert_eq!(response.status(), 400, "{bad}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_say_what_they_took_and_plans_what_they_would() {
+    let server = pushed().await;
+    for (method, more) in [
+        ("ProfileTypes", json!({})),
+        ("LabelNames", json!({})),
+        ("LabelValues", json!({ "name": "service_name" })),
+        ("Series", json!({})),
+        ("SelectMergeStacktraces", json!({})),
+        ("SelectMergeSpanProfile", json!({ "spanSelector": [SPAN] })),
+        ("SelectMergeProfile", json!({})),
+        ("SelectSeries", json!({ "step": 15 })),
+        (
+            "SelectHeatmap",
+            json!({ "step": 15, "queryType": "HEATMAP_QUERY_TYPE_SPAN" }),
+        ),
+        (
+            "Diff",
+            json!({ "left": question(json!({})), "right": question(json!({})) }),
+        ),
+        ("GetProfileStats", json!({})),
+    ] {
+        let response = ask(&server, method, &[], &question(more.clone())).await;
+        assert_eq!(response.status(), 200, "{method}");
+        for name in ["bytes-read", "blocks", "samples", "cache-hits"] {
+            let name = format!("x-scoria-{name}");
+            assert!(response.headers().contains_key(&name), "{method} {name}");
+        }
+        let dry = [("x-scoria-dry-run", "true")];
+        let response = ask(&server, method, &dry, &question(more)).await;
+        assert_eq!(response.status(), 200, "{method}");
+        assert_eq!(response.headers()["x-scoria-samples"], "0", "{method}");
+        let plan = response.headers()["x-scoria-plan"].to_str().unwrap();
+        let plan: Value = serde_json::from_str(plan).unwrap();
+        assert!(plan["bytes"].is_u64() && plan["ingesters"] == 1, "{plan}");
+    }
+    let odd = [("x-scoria-dry-run", "perhaps")];
+    let response = ask(&server, "ProfileTypes", &odd, &json!({})).await;
+    assert_eq!(response.status(), 400);
+    let analysis = answer(&server, "AnalyzeQuery", json!({ "query": CPU })).await;
+    let scopes = analysis["queryScopes"].as_array().unwrap();
+    assert_eq!(scopes[1]["componentType"], "Short term storage");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_are_fetched_later() {
+    let server = pushed().await;
+    for format in ["FLAMEGRAPH", "PPROF"] {
+        let format = format!("PROFILE_FORMAT_{format}");
+        let force = json!({ "format": format, "async": { "type": "ASYNC_QUERY_TYPE_FORCE" } });
+        let started = answer(&server, "SelectMergeStacktraces", force).await;
+        assert!(started.get("flamegraph").is_none());
+        assert_eq!(started["async"]["status"], "ASYNC_QUERY_STATUS_IN_PROGRESS");
+        let id = started["async"]["requestId"].as_str().unwrap();
+        let poll = json!({ "async": { "requestId": id } });
+        let done = loop {
+            let path = "/querier.v1.QuerierService/SelectMergeStacktraces";
+            let request = server.post(path).header("content-type", "application/json");
+            let response = request.body(poll.to_string()).send().await.unwrap();
+            let body: Value = response.json().await.unwrap();
+            if body["async"]["status"] != "ASYNC_QUERY_STATUS_IN_PROGRESS" {
+                break body;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(done["async"]["status"], "ASYNC_QUERY_STATUS_SUCCESS");
+        let some = done["flamegraph"]["total"] == "36000000"
+            || done["pprof"]["profile"]["sample"].is_array();
+        assert!(some, "{done}");
+    }
+    let unknown = json!({ "async": { "requestId": "nothing" } });
+    let response = ask(&server, "SelectMergeStacktraces", &[], &unknown).await;
+    assert_eq!(response.status(), 404);
+    let bad = json!({ "async": { "type": "ASYNC_QUERY_TYPE_FORCE" } });
+    let response = ask(&server, "SelectMergeStacktraces", &[], &bad).await;
+    assert_eq!(response.status(), 400);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_span_without_samples_says_why() {
+    let server = pushed().await;
+    server.push("untraced").await;
+    let selector = |service: &str| format!("{{service_name=\"{service}\"}}");
+    for (service, span, says) in [
+        ("nobody", SPAN, "no profile of type"),
+        ("untraced", SPAN, "has a span id: this service"),
+        ("shop", "00000000000000aa", "but none is of this span"),
+    ] {
+        let more = json!({ "labelSelector": selector(service), "spanSelector": [span] });
+        let body = question(more);
+        let response = ask(&server, "SelectMergeSpanProfile", &[], &body).await;
+        assert_eq!(response.status(), 200);
+        let reason = response.headers()["x-scoria-empty-reason"]
+            .to_str()
+            .unwrap();
+        assert!(reason.contains(says), "{reason}");
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["flamegraph"]["names"], json!(["total"]));
+    }
+    let body = question(json!({ "spanSelector": [SPAN] }));
+    let response = ask(&server, "SelectMergeSpanProfile", &[], &body).await;
+    assert!(!response.headers().contains_key("x-scoria-empty-reason"));
+    server.stop().await;
+}
