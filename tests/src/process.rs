@@ -33,6 +33,13 @@ pub struct Answer {
     pub body: String,
 }
 
+/// What a post was answered, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
 /// Nanoseconds since the epoch.
 pub fn now_ns() -> i64 {
     SystemTime::now()
@@ -160,6 +167,22 @@ impl ServerProcess {
             .send()
             .ok()
             .map(answer)
+    }
+
+    /// A POST of any body with any headers.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
+        let request = self.client.post(format!("{}{path}", self.url)).body(body);
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let reply = request.send().expect("the server answers");
+        Reply {
+            status: reply.status().as_u16(),
+            body: reply.bytes().expect("the answer is whole").to_vec(),
+        }
     }
 
     /// A GET of any path; `None` when the connection fails.

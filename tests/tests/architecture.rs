@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Crate and what it may depend on, in the order of the architecture page.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("pprof", &["model"]),
     ("symbols", &["model"]),
@@ -33,6 +33,7 @@ const EDGES: [(&str, &[&str]); 14] = [
         ],
     ),
     ("compactor", &["model", "block", "storage", "cluster"]),
+    ("cabinet", &["model", "pprof", "query", "storage"]),
     (
         "server",
         &[
@@ -48,6 +49,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "ingester",
             "querier",
             "compactor",
+            "cabinet",
         ],
     ),
     (

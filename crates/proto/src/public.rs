@@ -1,5 +1,5 @@
-//! The public messages and services, as modules named after their packages: `google::v1`,
-//! `push::v1`, `querier::v1` and `types::v1`.
+//! The public messages and services, as modules named after their packages, such as `push::v1`,
+//! `querier::v1` and `types::v1`.
 
 #![allow(
     clippy::all,

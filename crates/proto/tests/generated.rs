@@ -11,11 +11,18 @@ use std::path::{Path, PathBuf};
 /// Files of the internal family, relative to `proto/`.
 const INTERNAL: [&str; 1] = ["scoria/ingester/v1/ingester.proto"];
 /// Files of the public family, relative to `proto/`.
-const PUBLIC: [&str; 4] = [
+const PUBLIC: [&str; 11] = [
+    "adhocprofiles/v1/adhocprofiles.proto",
+    "capabilities/v1/feature_flags.proto",
+    "debuginfo/v1alpha1/debuginfo.proto",
     "google/v1/profile.proto",
     "push/v1/push.proto",
     "querier/v1/querier.proto",
+    "settings/v1/recording_rules.proto",
+    "settings/v1/settings.proto",
     "types/v1/types.proto",
+    "vcs/v1/vcs.proto",
+    "version/v1/version.proto",
 ];
 
 fn crate_dir() -> PathBuf {

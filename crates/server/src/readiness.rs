@@ -42,6 +42,20 @@ impl Readiness {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Everything that can be red by name, and what it says if it is.
+    pub fn states(&self) -> Vec<(&'static str, Option<String>)> {
+        let server = if self.draining.load(Ordering::Acquire) {
+            Some("stopping".to_owned())
+        } else if self.started.load(Ordering::Acquire) {
+            None
+        } else {
+            Some("starting".to_owned())
+        };
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = checks.iter().map(|(name, check)| (*name, check()));
+        std::iter::once(("server", server)).chain(asked).collect()
+    }
+
     /// A line for everything that is not as it should be; empty means ready.
     pub fn red(&self) -> Vec<String> {
         let mut red = Vec::new();
@@ -73,6 +87,10 @@ mod tests {
         readiness.add("ingester", Box::new(|| Some("disk full".to_owned())));
         readiness.add("querier", Box::new(|| None));
         assert_eq!(readiness.red(), ["ingester: disk full"]);
+        let states = readiness.states();
+        assert_eq!(states[0], ("server", None));
+        assert_eq!(states[1], ("ingester", Some("disk full".to_owned())));
+        assert_eq!(states[2], ("querier", None));
         readiness.draining();
         assert_eq!(readiness.red(), ["server: stopping", "ingester: disk full"]);
     }

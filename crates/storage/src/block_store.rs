@@ -38,6 +38,8 @@ pub enum Purpose {
     Query,
     /// Whole objects that are read to be checked or shown.
     Inspect,
+    /// What tenants keep beside their profiles.
+    Tenant,
 }
 
 impl Purpose {
@@ -48,6 +50,7 @@ impl Purpose {
             Self::Flush => "flush",
             Self::Query => "query",
             Self::Inspect => "inspect",
+            Self::Tenant => "tenant",
         }
     }
 }

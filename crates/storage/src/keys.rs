@@ -7,13 +7,20 @@
 //! catalogue/probe-{nonce}             the start-up check for conditional writes; deleted again
 //! blocks/{block}/{table}.parquet      the tables of a block
 //! blocks/{block}/manifest.json        written last: what the tables are
+//! tenants/{tenant}/settings/{version:020}         one version of a tenant's settings
+//! tenants/{tenant}/recording-rules/{version:020}  one version of its recording rules
+//! tenants/{tenant}/ad-hoc/{id}                    a profile that was uploaded to look at it
+//! tenants/{tenant}/debug-info/{build id}/metadata what is known of an executable
+//! tenants/{tenant}/debug-info/{build id}/exe      the executable
 //! ```
 //!
 //! Numbers are padded to twenty digits, so that keys sort as numbers do.
 
 use object_store::path::Path;
 use scoria_block::Table;
-use scoria_model::{BlockId, CatalogueVersion};
+use scoria_model::{BlockId, CatalogueVersion, TenantId};
+
+use crate::documents::DocumentKind;
 
 use crate::catalogue::TombstoneId;
 
@@ -23,6 +30,8 @@ pub const LOG: &str = "catalogue/log";
 pub const SNAPSHOT: &str = "catalogue/snapshot";
 /// Folder of the blocks.
 pub const BLOCKS: &str = "blocks";
+/// Folder of what tenants keep beside their profiles.
+pub const TENANTS: &str = "tenants";
 
 /// The entry that makes `version` out of the one before.
 pub fn log_entry(version: CatalogueVersion) -> Path {
@@ -64,7 +73,42 @@ pub fn manifest(block: BlockId) -> Path {
     Path::from(format!("{BLOCKS}/{block}/manifest.json"))
 }
 
-/// The version that a key of the log or of a snapshot stands for, if it is one.
+/// Folder of the versions of one document of a tenant.
+pub fn document(tenant: &TenantId, kind: DocumentKind) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), kind.as_str()])
+}
+
+/// One version of the document whose folder is `folder`.
+pub fn document_version(folder: &Path, version: u64) -> Path {
+    folder.clone().join(format!("{version:020}"))
+}
+
+/// Folder of a tenant's ad hoc profiles.
+pub fn ad_hoc_folder(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "ad-hoc"])
+}
+
+/// One ad hoc profile.
+pub fn ad_hoc(tenant: &TenantId, id: &str) -> Path {
+    ad_hoc_folder(tenant).join(id)
+}
+
+/// Folder of a tenant's executables.
+pub fn debug_info_folder(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "debug-info"])
+}
+
+/// What is known of one executable.
+pub fn debug_info_metadata(tenant: &TenantId, build_id: &str) -> Path {
+    debug_info_folder(tenant).join(build_id).join("metadata")
+}
+
+/// One executable.
+pub fn debug_info_exe(tenant: &TenantId, build_id: &str) -> Path {
+    debug_info_folder(tenant).join(build_id).join("exe")
+}
+
+/// The version that a key of the log, of a snapshot or of a document stands for, if it is one.
 pub fn version_of(key: &Path) -> Option<CatalogueVersion> {
     let name = key.filename()?;
     let digits = name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit());

@@ -14,10 +14,12 @@
 
 pub mod block_store;
 pub mod catalogue;
+pub mod documents;
 pub mod error;
 pub mod keys;
 pub mod metrics;
 pub mod store_url;
+pub mod tenant_files;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -26,6 +28,8 @@ pub use catalogue::{
     Catalogue, CatalogueOptions, CatalogueState, CommitError, Deletion, Op, Precondition,
     Tombstone, TombstoneId, Txn,
 };
+pub use documents::{Change, DocumentError, DocumentKind, Documents};
 pub use error::{StoreError, StoreErrorKind};
 pub use metrics::Metrics;
 pub use store_url::{StoreUrl, open_object_store, probe_conditional_create};
+pub use tenant_files::{FileEntry, FileUpload, TenantFiles};

@@ -111,10 +111,19 @@ impl TreePartial {
 
     /// Builds a tree from stacktraces as `root;…;leaf` texts.
     pub fn from_folded<'a>(stacks: impl IntoIterator<Item = (&'a str, i64)>) -> Self {
+        let frames = |stack: &'a str| stack.split(';').filter(|name| !name.is_empty());
+        let stacks = stacks.into_iter();
+        Self::from_stacks(stacks.map(|(stack, value)| (frames(stack), value)))
+    }
+
+    /// Builds a tree from stacktraces as names from the root to the leaf. Names are not empty.
+    pub fn from_stacks<'a, F: IntoIterator<Item = &'a str>>(
+        stacks: impl IntoIterator<Item = (F, i64)>,
+    ) -> Self {
         let mut merger = TreeMerger::default();
-        for (stack, value) in stacks {
+        for (frames, value) in stacks {
             let mut at = 0;
-            for name in stack.split(';').filter(|name| !name.is_empty()) {
+            for name in frames {
                 let name = merger.tree.names.intern(name);
                 at = merger.child(at, name);
             }

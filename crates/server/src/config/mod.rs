@@ -28,6 +28,7 @@ mod storage;
 pub mod units;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use auth::AuthConfig;
 pub use ingester::IngesterConfig;
@@ -63,6 +64,26 @@ impl Config {
         let mut masked = self.clone();
         masked.storage.url = mask_url(&masked.storage.url);
         serde_saphyr::to_string(&masked).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+
+    /// What is in force and is not the default, as YAML, with secrets masked.
+    pub fn dump_changes(&self) -> String {
+        let mut masked = self.clone();
+        masked.storage.url = mask_url(&masked.storage.url);
+        let values = [&masked, &Self::default()].map(serde_json::to_value);
+        let [Ok(Value::Object(mut sections)), Ok(Value::Object(defaults))] = values else {
+            return "# the configuration has no text form\n".to_owned();
+        };
+        for (name, keys) in &mut sections {
+            if let Value::Object(keys) = keys {
+                keys.retain(|key, value| {
+                    let default = defaults.get(name).and_then(|section| section.get(key));
+                    default != Some(&*value)
+                });
+            }
+        }
+        sections.retain(|_, keys| keys.as_object().is_none_or(|keys| !keys.is_empty()));
+        serde_saphyr::to_string(&sections).unwrap_or_else(|error| format!("# {error}\n"))
     }
 
     /// The URL of the object store, with its default filled in.

@@ -19,6 +19,8 @@ mod render_diff;
 mod requests;
 mod route;
 mod rpc;
+mod rpc_paths;
+mod services;
 mod status;
 mod tenancy;
 mod top;
@@ -154,10 +156,17 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))
+        .route("/buildinfo", get(status::buildinfo))
         .route("/api/v1/status/config", get(status::config))
         .route("/api/v1/status/runtime_config", get(limits::status))
         .route("/runtime_config", get(limits::runtime_config))
         .route("/api/v1/tenant_limits", get(limits::tenant_limits))
+        .route("/config", get(status::config))
+        .route("/api/v1/status/config/diff", get(status::config_diff))
+        .route("/api/v1/status/config/default", get(status::config_default))
+        .route("/services", get(status::services))
+        .route("/ring", get(status::ring))
+        .route("/distributor/ring", get(status::ring))
         .route("/", get(crate::ui::page))
         .layer(CompressionLayer::new());
     // Compressed already.

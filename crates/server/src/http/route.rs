@@ -1,5 +1,7 @@
 //! The public routes by name: what a path is, for tenancy, for shedding and for metrics.
 
+use super::rpc_paths::RPCS;
+
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
@@ -27,59 +29,6 @@ pub(super) enum Route {
     Unknown,
 }
 
-/// RPC paths and their labels: the path in lower case with underscores, as dashboards select it.
-pub(super) const RPCS: [(&str, &str); 13] = [
-    ("/push.v1.PusherService/Push", "push_v1_pusherservice_push"),
-    (
-        "/querier.v1.QuerierService/ProfileTypes",
-        "querier_v1_querierservice_profiletypes",
-    ),
-    (
-        "/querier.v1.QuerierService/LabelValues",
-        "querier_v1_querierservice_labelvalues",
-    ),
-    (
-        "/querier.v1.QuerierService/LabelNames",
-        "querier_v1_querierservice_labelnames",
-    ),
-    (
-        "/querier.v1.QuerierService/Series",
-        "querier_v1_querierservice_series",
-    ),
-    (
-        "/querier.v1.QuerierService/SelectMergeStacktraces",
-        "querier_v1_querierservice_selectmergestacktraces",
-    ),
-    (
-        "/querier.v1.QuerierService/SelectMergeSpanProfile",
-        "querier_v1_querierservice_selectmergespanprofile",
-    ),
-    (
-        "/querier.v1.QuerierService/SelectMergeProfile",
-        "querier_v1_querierservice_selectmergeprofile",
-    ),
-    (
-        "/querier.v1.QuerierService/SelectSeries",
-        "querier_v1_querierservice_selectseries",
-    ),
-    (
-        "/querier.v1.QuerierService/SelectHeatmap",
-        "querier_v1_querierservice_selectheatmap",
-    ),
-    (
-        "/querier.v1.QuerierService/Diff",
-        "querier_v1_querierservice_diff",
-    ),
-    (
-        "/querier.v1.QuerierService/GetProfileStats",
-        "querier_v1_querierservice_getprofilestats",
-    ),
-    (
-        "/querier.v1.QuerierService/AnalyzeQuery",
-        "querier_v1_querierservice_analyzequery",
-    ),
-];
-
 impl Route {
     pub(super) fn of(path: &str) -> Self {
         let own = |label| Self::Own { label };
@@ -99,12 +48,19 @@ impl Route {
             "/ready" => own("ready"),
             "/metrics" => own("metrics"),
             "/api/v1/status/buildinfo" => own("api_v1_status_buildinfo"),
+            "/buildinfo" => own("buildinfo"),
             "/api/v1/status/config" => own("api_v1_status_config"),
             "/api/v1/status/runtime_config" => own("api_v1_status_runtime_config"),
             "/runtime_config" => own("runtime_config"),
             "/api/v1/tenant_limits" => Self::TenantStatus {
                 label: "api_v1_tenant_limits",
             },
+            "/config" => own("config"),
+            "/api/v1/status/config/diff" => own("api_v1_status_config_diff"),
+            "/api/v1/status/config/default" => own("api_v1_status_config_default"),
+            "/services" => own("services"),
+            "/ring" => own("ring"),
+            "/distributor/ring" => own("distributor_ring"),
             _ => match RPCS.iter().find(|(rpc, _)| *rpc == path) {
                 Some((path, label)) => Self::Rpc {
                     path,

@@ -27,6 +27,7 @@ use super::fault::Fault;
 use super::push::PushRpc;
 use super::query::QueryRpc;
 use super::route::Route;
+use super::services::ServicesRpc;
 
 /// Memory that the many small elements of one request (labels, matchers) may take decoded.
 const ELEMENT_BYTES_MAX: usize = 64 << 20;
@@ -39,6 +40,7 @@ impl Rpc {
     pub(super) fn new(app: &Arc<App>) -> Self {
         let router = Arc::new(PushRpc::new(app)).register(Router::new());
         let router = Arc::new(QueryRpc::new(app)).register(router);
+        let router = ServicesRpc::new(app).register(router);
         let body_bytes = usize::try_from(app.body_bytes_max).unwrap_or(usize::MAX);
         let limits = Limits::default()
             .with_max_request_body_size(body_bytes)

@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use super::App;
+use crate::config::Config;
 
 pub(super) const TEXT: [(http::HeaderName, &str); 1] =
     [(CONTENT_TYPE, "text/plain; charset=utf-8")];
@@ -53,6 +54,44 @@ pub(super) async fn buildinfo() -> Json<Value> {
         "goVersion": "",
     });
     Json(json!({"status": "success", "data": data}))
+}
+
+/// What is set otherwise than by default.
+pub(super) async fn config_diff(State(app): State<Arc<App>>) -> Response {
+    (TEXT, app.config.dump_changes()).into_response()
+}
+
+pub(super) async fn config_default() -> Response {
+    (TEXT, Config::default().dump()).into_response()
+}
+
+/// A line for every part of the process that can be red, and how it is.
+pub(super) async fn services(State(app): State<Arc<App>>) -> Response {
+    let lines = app.readiness.states().into_iter().map(|(name, red)| {
+        let state = red.map_or_else(|| "Running".to_owned(), |why| format!("Failed: {why}"));
+        format!("{name} => {state}\n")
+    });
+    (TEXT, lines.collect::<String>()).into_response()
+}
+
+/// The members that share the work of ingesting, by their share of the ring.
+pub(super) async fn ring(State(app): State<Arc<App>>) -> Response {
+    let view = match app.roles() {
+        Ok(roles) => roles.membership.view(),
+        Err(fault) => return fault.into_response(),
+    };
+    let members: Vec<Value> = view
+        .members()
+        .iter()
+        .map(|member| {
+            json!({
+                "id": &*member.node.0,
+                "zone": &*member.zone.0,
+                "state": format!("{:?}", member.state).to_uppercase(),
+            })
+        })
+        .collect();
+    Json(json!({"version": view.version(), "shards": members})).into_response()
 }
 
 pub(super) async fn config(State(app): State<Arc<App>>) -> Response {

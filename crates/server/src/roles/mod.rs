@@ -21,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use scoria_cabinet::Cabinet;
 use scoria_cluster::{Member, MemberState, Membership, Zone};
 use scoria_distributor::{Distributor, TenantLimits};
 use scoria_model::{Clock, NodeId};
@@ -37,6 +38,8 @@ use ingester::IngesterRole;
 pub struct Roles {
     pub distributor: Distributor,
     pub querier: Querier,
+    pub cabinet: Cabinet,
+    pub membership: Membership,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -90,6 +93,8 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Roles, Runnin
         limits: parts.limits.clone(),
     };
     let roles = Roles {
+        cabinet: Cabinet::new(storage.documents.clone()),
+        membership: cluster.membership.clone(),
         distributor: distributor::start(&mut parts, &cluster),
         querier: querier::start(&mut parts, &cluster, storage),
         clock: Arc::clone(&cluster.clock),

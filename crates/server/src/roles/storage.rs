@@ -1,11 +1,11 @@
-//! The object store, the catalogue in it and its blocks: what ingester and querier share.
+//! The object store, the catalogue in it, its blocks and its documents: what the roles share.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use scoria_model::Clock;
 use scoria_storage::{
-    BlockStore, BlockStoreOptions, Catalogue, CatalogueOptions, Metrics, StoreUrl,
+    BlockStore, BlockStoreOptions, Catalogue, CatalogueOptions, Documents, Metrics, StoreUrl,
     probe_conditional_create,
 };
 
@@ -15,6 +15,7 @@ use super::Parts;
 pub(super) struct Storage {
     pub(super) catalogue: Catalogue,
     pub(super) blocks: BlockStore,
+    pub(super) documents: Documents,
 }
 
 /// Opens the store, makes sure that it can hold a catalogue, and reads the catalogue.
@@ -36,6 +37,7 @@ pub(super) async fn open(parts: &mut Parts<'_>, clock: &Arc<dyn Clock>) -> anyho
         blocks = state.blocks().len(),
         "opened the catalogue"
     );
+    let documents = Documents::new(Arc::clone(&store), metrics.clone());
     let blocks = BlockStore::new(
         store,
         BlockStoreOptions {
@@ -44,5 +46,9 @@ pub(super) async fn open(parts: &mut Parts<'_>, clock: &Arc<dyn Clock>) -> anyho
             coalesce_gap: url.coalesce_gap(),
         },
     );
-    Ok(Storage { catalogue, blocks })
+    Ok(Storage {
+        catalogue,
+        blocks,
+        documents,
+    })
 }

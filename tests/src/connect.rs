@@ -1,0 +1,114 @@
+//! Calls of the public services in each encoding that clients use, by the messages themselves.
+
+use buffa::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::process::ServerProcess;
+
+/// How a call is put on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Connect with protobuf: Grafana's data source, profilecli, Alloy.
+    Proto,
+    /// Connect with JSON: browsers.
+    Json,
+    /// gRPC-Web with protobuf.
+    GrpcWeb,
+}
+
+impl Encoding {
+    pub const ALL: [Self; 3] = [Self::Proto, Self::Json, Self::GrpcWeb];
+}
+
+/// A call that was not answered with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The status of HTTP, or for gRPC-Web of gRPC.
+    pub status: u16,
+    pub message: String,
+}
+
+/// Calls `path`, which is `/package.Service/Method`.
+///
+/// # Errors
+/// The server's refusal.
+///
+/// # Panics
+/// When the answer is no message of the encoding that was asked for.
+pub fn call<Q, A>(
+    server: &ServerProcess,
+    encoding: Encoding,
+    path: &str,
+    request: &Q,
+) -> Result<A, Refused>
+where
+    Q: Message + Serialize,
+    A: Message + DeserializeOwned,
+{
+    match encoding {
+        Encoding::Proto => {
+            let headers = [
+                ("content-type", "application/proto"),
+                ("connect-protocol-version", "1"),
+                ("accept", "*/*; allow-utf8-labelnames=true"),
+            ];
+            let reply = server.post(path, &headers, request.encode_to_vec());
+            refused_unless_ok(reply.status, &reply.body)?;
+            Ok(A::decode_from_slice(&reply.body).expect("the answer is its message"))
+        }
+        Encoding::Json => {
+            let headers = [("content-type", "application/json")];
+            let body = serde_json::to_vec(request).expect("a message has a JSON form");
+            let reply = server.post(path, &headers, body);
+            refused_unless_ok(reply.status, &reply.body)?;
+            Ok(serde_json::from_slice(&reply.body).expect("the answer is its message"))
+        }
+        Encoding::GrpcWeb => {
+            let headers = [("content-type", "application/grpc-web+proto")];
+            let message = request.encode_to_vec();
+            let mut body = vec![0];
+            body.extend((message.len() as u32).to_be_bytes());
+            body.extend(message);
+            let reply = server.post(path, &headers, body);
+            refused_unless_ok(reply.status, &reply.body)?;
+            from_grpc_web(&reply.body)
+        }
+    }
+}
+
+fn refused_unless_ok(status: u16, body: &[u8]) -> Result<(), Refused> {
+    if status == 200 {
+        return Ok(());
+    }
+    Err(Refused {
+        status,
+        message: String::from_utf8_lossy(body).into_owned(),
+    })
+}
+
+/// Frames of a flag, a length and that many bytes; the one with the high flag has the trailers.
+fn from_grpc_web<A: Message>(mut body: &[u8]) -> Result<A, Refused> {
+    let mut message = None;
+    while let Some((head, rest)) = body.split_at_checked(5) {
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let (part, rest) = rest.split_at(length);
+        body = rest;
+        if head[0] & 0x80 == 0 {
+            message = Some(A::decode_from_slice(part).expect("the answer is its message"));
+            continue;
+        }
+        let trailers = String::from_utf8_lossy(part).to_lowercase();
+        let status = trailers
+            .lines()
+            .find_map(|line| line.strip_prefix("grpc-status:")?.trim().parse().ok());
+        let status = status.expect("trailers carry a status");
+        if status != 0 {
+            return Err(Refused {
+                status,
+                message: trailers,
+            });
+        }
+    }
+    Ok(message.expect("an answer of gRPC-Web has a message"))
+}
