@@ -63,7 +63,11 @@ fn stacks_of(raw: &RawProfile<'_>, kind: usize) -> BTreeMap<String, Stacks> {
 fn read(folder: &Path, name: &str) -> BTreeMap<String, Series> {
     let bytes = plain(&folder.join(format!("{name}.jfr.gz")));
     let labels = folder.join(format!("{name}.labels.pb.gz"));
-    let labels = labels.is_file().then(|| plain(&labels)).unwrap_or_default();
+    let labels = if labels.is_file() {
+        plain(&labels)
+    } else {
+        Vec::new()
+    };
     let memory = ByteBudget::new("test", 1 << 40);
     let recording = Recording::read(&bytes, 7, &memory).expect("it is well-formed");
     assert_eq!(recording.dropped().iter().count(), 0, "{name}");
