@@ -71,6 +71,14 @@ impl Payload {
         }
     }
 
+    /// Gives the profile's memory back; what is left of it is empty.
+    pub(crate) fn release(&mut self) {
+        match self {
+            Self::Pprof(raw) => *raw = Bytes::new(),
+            Self::Draft(part) => part.draft = None,
+        }
+    }
+
     /// How large the profile is, decompressed.
     pub(crate) fn expected_bytes(&self) -> u64 {
         match self {

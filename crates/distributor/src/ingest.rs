@@ -5,7 +5,8 @@
 //!                  │                                            │
 //!                  └──────────► format::choose ◄────────────────┤
 //!                                     │                         ▼
-//!                                     └── a form? ──► multipart ──► form ──► IncomingProfile
+//!                                     ├── a form? ──► multipart ──► form ──► IncomingProfile
+//!                                     └── not pprof? ──► Job ──► decode ──► DecodedProfiles
 //! ```
 //!
 //! # Invariants
@@ -17,6 +18,8 @@
 //! Status codes, and what happens to a profile behind [`Distributor::push`].
 
 pub mod content;
+mod conversion;
+pub mod decode;
 pub mod form;
 pub mod format;
 pub mod multipart;
@@ -26,14 +29,16 @@ pub mod time_form;
 
 use bytes::Bytes;
 use scoria_model::labels::names;
-use scoria_model::{DiscardReason, TenantId};
+use scoria_model::{DiscardReason, Permit, TenantId};
 
+use crate::decoded::DecodedUpload;
 use crate::incoming::{IncomingProfile, IngestOrigin, Origin, Payload};
 use crate::outcome::{Outcome, PushError, PushSummary, RefusalKind};
 use crate::push::Distributor;
 use content::{Content, ContentError};
+use decode::{BodyError, Job};
 use form::{FormError, PprofForm};
-use format::{BodyFormat, UnsupportedFormat};
+use format::BodyFormat;
 use multipart::MultipartError;
 use name::NameError;
 use query::IngestQuery;
@@ -54,35 +59,46 @@ pub enum IngestError {
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(transparent)]
-    Format(#[from] UnsupportedFormat),
-    #[error(transparent)]
     Content(#[from] ContentError),
     #[error(transparent)]
     Multipart(#[from] MultipartError),
     #[error(transparent)]
     Form(#[from] FormError),
-    #[error(transparent)]
-    Push(#[from] PushError),
+    /// The body could not be decoded.
+    #[error("{error}")]
+    Body { error: BodyError, is_text: bool },
+    /// What was in it was refused, or could not be stored.
+    #[error("{error}")]
+    Push { error: PushError, is_text: bool },
 }
 
 impl IngestError {
     /// What the client can do about it.
     pub const fn kind(&self) -> RefusalKind {
-        const MEMORY_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
         match self {
-            Self::Push(error) => error.kind,
-            Self::Content(ContentError::TooLarge { .. }) => RefusalKind::TooLarge,
-            Self::Content(ContentError::Memory(_)) => RefusalKind::Overloaded {
-                retry_after: MEMORY_RETRY_AFTER,
-            },
+            Self::Push { error, .. } => error.kind,
+            Self::Body { error, .. } => error.kind(),
+            Self::Content(error) => error.kind(),
             Self::Name(_) => RefusalKind::Invalid {
                 reason: DiscardReason::InvalidLabels,
             },
-            Self::Format(_) | Self::Content(_) | Self::Multipart(_) | Self::Form(_) => {
-                RefusalKind::Invalid {
-                    reason: DiscardReason::MalformedProfile,
-                }
+            Self::Multipart(_) | Self::Form(_) => RefusalKind::Invalid {
+                reason: DiscardReason::MalformedProfile,
+            },
+        }
+    }
+
+    /// Whether clients know a refusal for good by the status for bodies that cannot be processed
+    /// rather than by that for bad requests: always, except for what the name alone decides and
+    /// for rules that a well-formed text body breaks.
+    pub const fn is_about_body(&self) -> bool {
+        match self {
+            Self::Name(_) => false,
+            Self::Push { is_text, .. } => !*is_text,
+            Self::Body { error, is_text } => {
+                !(*is_text && matches!(error, BodyError::Type(_) | BodyError::Refused(_)))
             }
+            Self::Content(_) | Self::Multipart(_) | Self::Form(_) => true,
         }
     }
 }
@@ -98,27 +114,33 @@ impl Distributor {
         request: IngestRequest<'_>,
     ) -> Result<PushSummary, IngestError> {
         let bytes = request.body.len() as u64;
-        let read = self.read_ingest(tenant, &request);
-        let (profile, _permit) = read.inspect_err(|error| {
+        let opened = self.open(tenant, &request);
+        let opened = opened.inspect_err(|error| {
             let reason = error.kind().reason();
             self.metrics().discarded(tenant, reason, bytes);
         })?;
-        let Some(profile) = profile else {
-            let reason = DiscardReason::EmptyProfile;
-            self.metrics().discarded(tenant, reason, bytes);
-            return Ok(PushSummary {
-                outcomes: vec![Outcome::Empty],
-            });
-        };
-        Ok(self.push(tenant, vec![profile]).await?)
+        drop(request);
+        match opened {
+            Opened::Pprof(Some(profile), _permit) => {
+                let pushed = self.push(tenant, vec![profile]).await;
+                pushed.map_err(|error| IngestError::Push {
+                    error,
+                    is_text: false,
+                })
+            }
+            Opened::Pprof(None, _) => {
+                let reason = DiscardReason::EmptyProfile;
+                self.metrics().discarded(tenant, reason, bytes);
+                Ok(PushSummary {
+                    outcomes: vec![Outcome::Empty],
+                })
+            }
+            Opened::Encoded(job, _permit) => self.push_job(tenant, *job, bytes).await,
+        }
     }
 
-    /// The request's profile, if it has one, and what covers its body.
-    fn read_ingest(
-        &self,
-        tenant: &TenantId,
-        request: &IngestRequest<'_>,
-    ) -> Result<(Option<IncomingProfile>, Option<scoria_model::Permit>), IngestError> {
+    /// Opens a request as far as its format needs, without decoding what it carries.
+    fn open(&self, tenant: &TenantId, request: &IngestRequest<'_>) -> Result<Opened, IngestError> {
         let query = IngestQuery::parse(request.query, self.clock().now())?;
         let limit = self.limits().of(tenant).ingestion_body_limit_bytes;
         let Content { body, permit } = content::decode(
@@ -127,20 +149,73 @@ impl Distributor {
             limit,
             self.bodies(),
         )?;
-        let content_type = request.content_type;
-        let chosen = format::choose(query.format.as_deref(), content_type, &body);
-        let form = match chosen.supported()? {
-            BodyFormat::PprofForm => {
-                let content_type = content_type.unwrap_or_default();
-                form::interpret(&multipart::split(content_type, &body)?)?
-            }
-            _ => PprofForm {
+        let content_type = request.content_type.unwrap_or_default();
+        let format = format::choose(query.format.as_deref(), request.content_type, &body);
+        let form = match format {
+            BodyFormat::PprofForm => form::interpret(&multipart::split(content_type, &body)?)?,
+            BodyFormat::Pprof => PprofForm {
                 profile: (!body.is_empty()).then_some(body),
                 sample_types: None,
             },
+            _ => {
+                let job = Job {
+                    query,
+                    format,
+                    content_type: content_type.to_owned(),
+                    body,
+                    terms: self.draft_terms(tenant),
+                    body_limit: limit,
+                };
+                return Ok(Opened::Encoded(Box::new(job), permit));
+            }
         };
-        Ok((profile_of(query, form), permit))
+        Ok(Opened::Pprof(profile_of(query, form), permit))
     }
+
+    /// Decodes a body and stores what is in it.
+    async fn push_job(
+        &self,
+        tenant: &TenantId,
+        job: Job,
+        wire_bytes: u64,
+    ) -> Result<PushSummary, IngestError> {
+        let is_text = job.format.is_text();
+        let discarded = |reason| self.metrics().discarded(tenant, reason, wire_bytes);
+        let digest = job.digest();
+        let bytes = job.body.len() as u64;
+        let decoded = self.decode(bytes, move || decode::decode(job)).await;
+        let decoded = decoded
+            .map_err(BodyError::Refused)
+            .and_then(|decoded| decoded)
+            .inspect_err(|error| discarded(error.kind().reason()))
+            .map_err(|error| IngestError::Body { error, is_text })?;
+        let lines = decoded.skipped_lines;
+        if lines > 0 {
+            let reason = DiscardReason::MalformedLine;
+            self.metrics().dropped(tenant, reason, lines);
+        }
+        if let Some(reason) = decoded.dropped {
+            discarded(reason);
+            return Ok(PushSummary {
+                outcomes: vec![Outcome::Empty],
+            });
+        }
+        let upload = DecodedUpload {
+            digest,
+            wire_bytes,
+            profiles: decoded.profiles,
+        };
+        let pushed = self.push_decoded(tenant, upload).await;
+        pushed.map_err(|error| IngestError::Push { error, is_text })
+    }
+}
+
+/// A request without its wrapping, and what covers its body.
+enum Opened {
+    /// `None` if it holds no profile.
+    Pprof(Option<IncomingProfile>, Option<Permit>),
+    /// A format that has to be decoded.
+    Encoded(Box<Job>, Option<Permit>),
 }
 
 fn profile_of(query: IngestQuery, form: PprofForm) -> Option<IncomingProfile> {

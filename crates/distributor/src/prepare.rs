@@ -115,6 +115,10 @@ impl Batch<'_> {
         mut self,
         profiles: &mut [IncomingProfile],
     ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
+        let wire_bytes: Vec<u64> = profiles
+            .iter()
+            .map(|profile| profile.payload.wire_bytes())
+            .collect();
         let mut worker = self.preparation.workers.take();
         let prepared = profiles
             .iter_mut()
@@ -124,10 +128,14 @@ impl Batch<'_> {
             })
             .collect();
         self.preparation.workers.give_back(worker);
+        // A body is done with long before its parts are stored.
+        for profile in profiles.iter_mut() {
+            profile.payload.release();
+        }
         if let Err(refusal) = &prepared {
             let reason = refusal.kind.reason();
-            for profile in profiles {
-                self.discarded(reason, profile.payload.wire_bytes());
+            for bytes in wire_bytes {
+                self.discarded(reason, bytes);
             }
         }
         prepared

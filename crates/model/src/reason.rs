@@ -42,6 +42,10 @@ pub enum DiscardReason {
     DepthTruncated,
     /// A symbol cut at the length limit.
     SymbolTruncated,
+    /// A line of a text format that holds no stack with its count.
+    MalformedLine,
+    /// A profile of one request alone, which old clients sent beside the whole that contains it.
+    ExemplarProfile,
     /// The server has no memory left for it.
     Overloaded,
     /// The server could not make it durable.
@@ -49,7 +53,7 @@ pub enum DiscardReason {
 }
 
 impl DiscardReason {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Unknown,
         Self::InvalidLabels,
         Self::MissingLabels,
@@ -78,6 +82,8 @@ impl DiscardReason {
         Self::LabelDemoted,
         Self::DepthTruncated,
         Self::SymbolTruncated,
+        Self::MalformedLine,
+        Self::ExemplarProfile,
         Self::Overloaded,
         Self::Unavailable,
     ];
@@ -112,6 +118,8 @@ impl DiscardReason {
             Self::LabelDemoted => "label_demoted",
             Self::DepthTruncated => "depth_truncated",
             Self::SymbolTruncated => "symbol_truncated",
+            Self::MalformedLine => "malformed_line",
+            Self::ExemplarProfile => "exemplar_profile",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
         }

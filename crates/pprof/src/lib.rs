@@ -4,6 +4,7 @@
 //! ```text
 //! body ──Decompressor──► plain bytes ──RawProfile──► columns ──checks──► Normaliser ──► Part
 //!                   other formats ──────Draft────────►                        │
+//!       (folded, trie, tree ──Stacks──┘, speedscope likewise)                    ▼
 //!                                                                           ProfileEncoder ──► bytes
 //! ```
 //!
@@ -25,9 +26,11 @@
 
 mod checks;
 mod cut_stacks;
+mod decimal;
 pub mod draft;
 mod dropped;
 pub mod encode;
+pub mod folded;
 mod golang;
 mod groups;
 pub mod gunzip;
@@ -43,7 +46,11 @@ pub mod relabel;
 mod sample_types;
 mod series;
 mod source;
+pub mod speedscope;
+pub mod stacks;
 mod tables;
+pub mod tree;
+pub mod trie;
 mod wire;
 
 pub use draft::{Draft, DraftError, DraftTerms};

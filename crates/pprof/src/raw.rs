@@ -46,6 +46,34 @@ pub enum DecodeError {
     TooLong { actual: usize, limit: usize },
 }
 
+/// Whether the bytes have the shape of a profile, from the first field to the last: what tells them
+/// from text and from other formats when nobody says what they are. Reads no more than the outermost
+/// fields.
+pub fn has_shape(bytes: &[u8]) -> bool {
+    let mut cursor = Cursor::new(bytes);
+    let mut n_types = 0;
+    loop {
+        let read = match cursor.tag() {
+            Ok(None) => return n_types > 0,
+            Ok(Some(tag)) => match tag.number {
+                1 => {
+                    n_types += 1;
+                    let content = cursor.sub(tag, "shape");
+                    content.and_then(|content| value_type(content).map(drop))
+                }
+                2..=6 | 11 => cursor.sub(tag, "shape").map(drop),
+                7..=10 | 12 | 14 | 15 => cursor.int(tag, "shape").map(drop),
+                13 => cursor.skip(tag),
+                _ => return false,
+            },
+            Err(error) => Err(error),
+        };
+        if read.is_err() {
+            return false;
+        }
+    }
+}
+
 /// String indexes of a kind and its unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ValueType {

@@ -92,8 +92,29 @@ async fn methods_and_types() {
 #[tokio::test]
 async fn ingest_answers() {
     let server = Running::start(&["limits.ingestion_body_limit_bytes=64KiB"]).await;
-    let table: [(&str, Vec<u8>, u16, &str); 8] = [
+    let table: [(&str, Vec<u8>, u16, &str); 14] = [
         ("name=app&format=pprof", pprof(), 200, ""),
+        ("name=app", pprof(), 200, ""),
+        ("name=app&format=folded", b"main;work 7\n".to_vec(), 200, ""),
+        (
+            "name=my.app",
+            b"main;work 7\n".to_vec(),
+            400,
+            "unknown profile type: app",
+        ),
+        (
+            "name=app&from=1000000000",
+            b"main 7\n".to_vec(),
+            400,
+            "ingestion window",
+        ),
+        ("name=app", b"main;work x\n".to_vec(), 422, "line 1: "),
+        (
+            "name=app&format=speedscope",
+            b"{}".to_vec(),
+            422,
+            "speedscope",
+        ),
         ("format=pprof", pprof(), 400, "name: "),
         ("name=a%20b&format=pprof", pprof(), 400, "name: "),
         ("name=app&format=pprof", b"nonsense".to_vec(), 422, ""),

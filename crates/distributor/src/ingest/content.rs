@@ -11,8 +11,11 @@ use std::io::Read;
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 use scoria_model::budget::BudgetExceeded;
-use scoria_model::{ByteBudget, Permit};
+use scoria_model::{ByteBudget, DiscardReason, Permit};
 use scoria_pprof::gunzip::is_gzip;
+
+use crate::outcome::RefusalKind;
+use crate::prepare::MEMORY_RETRY_AFTER;
 
 /// Read at a time.
 const STEP_BYTES: u64 = 256 * 1024;
@@ -38,6 +41,21 @@ pub enum ContentError {
     TooLarge { limit: u64 },
     #[error("{0}; retry in a second, or give the server more memory")]
     Memory(BudgetExceeded),
+}
+
+impl ContentError {
+    /// What the client can do about it.
+    pub const fn kind(&self) -> RefusalKind {
+        match self {
+            Self::TooLarge { .. } => RefusalKind::TooLarge,
+            Self::Memory(_) => RefusalKind::Overloaded {
+                retry_after: MEMORY_RETRY_AFTER,
+            },
+            Self::Encoding { .. } | Self::Corrupt { .. } => RefusalKind::Invalid {
+                reason: DiscardReason::MalformedProfile,
+            },
+        }
+    }
 }
 
 /// `limit` is in decompressed bytes; 0 means none.

@@ -2,12 +2,14 @@
 //!
 //! The parameter and the Content-Type decide, the first rule that matches wins. Two mistakes that
 //! clients make are put right by a look at the body: a form declared as `format=pprof`, and a
-//! gzipped pprof declared as nothing at all.
+//! pprof, JFR or speedscope body declared as nothing at all, which would else be read as text.
 //!
 //! # What it must not know
 //! How a format is decoded.
 
 use std::fmt;
+
+use memchr::memmem;
 
 /// A format and the shape in which the body carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum BodyFormat {
 /// A format that exists and is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "profiles in the format {format} are not supported; supported is pprof, plain or gzip, as the whole body with format=pprof or in the part \"profile\" of a multipart/form-data body"
+    "profiles in the format {format} are not supported; supported are pprof, groups (folded text), lines, trie, tree and speedscope"
 )]
 pub struct UnsupportedFormat {
     pub format: BodyFormat,
@@ -50,9 +52,20 @@ impl fmt::Display for BodyFormat {
     }
 }
 
+impl BodyFormat {
+    /// Whether it is one of those that hold nothing but counted stacks.
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::Groups | Self::Lines | Self::Trie | Self::Tree)
+    }
+}
+
 const TRIE_TYPE: &str = "binary/octet-stream+trie";
 const TREE_TYPE: &str = "binary/octet-stream+tree";
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const JFR_MAGIC: &[u8] = b"FLR\0";
+const SPEEDSCOPE_MARK: &[u8] = b"speedscope.app/file-format-schema.json";
+/// In which a speedscope file is searched for its mark.
+const HEAD_BYTES: usize = 64 * 1024;
 
 /// The format of a body by its `format` parameter, its Content-Type and how it begins. `body` is
 /// what is left once a Content-Encoding is taken off.
@@ -74,20 +87,23 @@ pub fn choose(format: Option<&str>, content_type: Option<&str>, body: &[u8]) -> 
         "speedscope" => BodyFormat::Speedscope,
         _ if is_form => BodyFormat::PprofForm,
         "groups" | "folded" | "collapsed" => BodyFormat::Groups,
-        _ if body.starts_with(&GZIP_MAGIC) => BodyFormat::Pprof,
-        _ => BodyFormat::Groups,
+        _ => undeclared(body),
     }
 }
 
-impl BodyFormat {
-    /// # Errors
-    /// The format is not one that is decoded.
-    pub const fn supported(self) -> Result<Self, UnsupportedFormat> {
-        match self {
-            Self::Pprof | Self::PprofForm => Ok(self),
-            _ => Err(UnsupportedFormat { format: self }),
-        }
+/// What a body is whose client did not say, or in a word that says nothing.
+fn undeclared(body: &[u8]) -> BodyFormat {
+    if body.starts_with(&GZIP_MAGIC) || scoria_pprof::raw::has_shape(body) {
+        return BodyFormat::Pprof;
     }
+    if body.starts_with(JFR_MAGIC) {
+        return BodyFormat::Jfr;
+    }
+    let head = &body[..body.len().min(HEAD_BYTES)];
+    if head.trim_ascii_start().starts_with(b"{") && memmem::find(head, SPEEDSCOPE_MARK).is_some() {
+        return BodyFormat::Speedscope;
+    }
+    BodyFormat::Groups
 }
 
 #[cfg(test)]
@@ -149,12 +165,27 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_format_and_what_to_send_instead() {
-        let error = BodyFormat::Speedscope.supported().unwrap_err().to_string();
-        assert!(
-            error.contains("speedscope") && error.contains("format=pprof"),
-            "{error}"
+    fn what_a_body_begins_with_tells_it_from_text_if_nothing_else_does() {
+        let mut pprof = vec![0x0a, 4, 8, 1, 0x10, 2, 0x12, 0];
+        assert_eq!(choose(None, None, &pprof), BodyFormat::Pprof);
+        pprof.rotate_left(6);
+        assert_eq!(choose(None, None, &pprof), BodyFormat::Pprof);
+        pprof.pop();
+        assert_eq!(choose(None, None, &pprof), BodyFormat::Groups);
+        assert_eq!(choose(None, None, b"\nmain 1"), BodyFormat::Groups);
+        assert_eq!(choose(None, None, b"FLR\0\x00\x02"), BodyFormat::Jfr);
+        let json = format!(
+            "\n{{\"$schema\": \"https://www.{}\"",
+            "speedscope.app/file-format-schema.json"
         );
-        assert!(BodyFormat::PprofForm.supported().is_ok());
+        assert_eq!(
+            choose(Some("json"), None, json.as_bytes()),
+            BodyFormat::Speedscope
+        );
+        assert_eq!(
+            choose(Some("folded"), None, json.as_bytes()),
+            BodyFormat::Groups
+        );
+        assert_eq!(choose(None, None, b"{} 1"), BodyFormat::Groups);
     }
 }

@@ -15,13 +15,13 @@ use crate::support::{House, NOW_S};
 
 /// One file: who sent it, the `__name__` that it gets at `/ingest`, and what stands behind the name
 /// in its types.
-struct File {
-    path: &'static str,
-    spy: &'static str,
+pub(crate) struct File {
+    pub(crate) path: &'static str,
+    pub(crate) spy: &'static str,
     /// File name of the sample type config that came with it.
-    config: Option<&'static str>,
-    name: &'static str,
-    types: &'static [&'static str],
+    pub(crate) config: Option<&'static str>,
+    pub(crate) name: &'static str,
+    pub(crate) types: &'static [&'static str],
 }
 
 const GO_CPU: &[&str] = &[
@@ -50,10 +50,10 @@ const DOTNET: &[&str] = &[
 ];
 
 const CPU: &str = "process_cpu";
-const FORMS: &str = "pyroscope/pkg/og/convert/pprof/testdata";
+pub(crate) const FORMS: &str = "pyroscope/pkg/og/convert/pprof/testdata";
 
 #[rustfmt::skip]
-const FILES: [File; 24] = [
+pub(crate) const FILES: [File; 27] = [
     file("pyroscope/pkg/pprof/testdata/heap", "gospy", "memory", GO_HEAP),
     file("pyroscope/pkg/pprof/testdata/heap_delta", "gospy", "memory", GO_HEAP),
     file("pyroscope/pkg/pprof/testdata/profile_java", "javaspy", CPU, CPU_NS),
@@ -75,6 +75,9 @@ const FILES: [File; 24] = [
     with_config("pyroscope/pkg/og/convert/pprof/testdata/req_2.pprof", "gospy", "req_2.st.json", "goroutines", &["goroutine:count:goroutine:count"]),
     with_config("pyroscope/pkg/og/convert/pprof/testdata/req_3.pprof", "gospy", "req_3.st.json", "block", GO_CONTENTION),
     file("pyroscope/pkg/og/convert/pprof/testdata/req_3.pprof", "gospy", "mutex", GO_CONTENTION),
+    file("pyroscope/pkg/og/convert/pprof/testdata/cpu-exemplars.pb.gz", "gospy", CPU, GO_CPU),
+    file("pyroscope/pkg/og/convert/pprof/testdata/cpu.pb.gz", "gospy", CPU, GO_CPU),
+    file("parca/fib.pb.gz", "gospy", CPU, GO_CPU),
     file("parca/fgprof.pb.gz", "gospy", CPU, &["samples:count:wallclock:nanoseconds", "time:nanoseconds:wallclock:nanoseconds"]),
     file("parca/labels.pb.gz", "gospy", CPU, GO_CPU),
     file("parca/profile1.pb.gz", "gospy", CPU, GO_CPU),
@@ -108,14 +111,14 @@ const fn with_config(
     }
 }
 
-fn corpus() -> Option<PathBuf> {
+pub(crate) fn corpus() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let path = std::env::var_os("SCORIA_CORPUS").map_or_else(beside, PathBuf::from);
     path.is_dir().then_some(path)
 }
 
 /// The files are years old, and some of them large.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         reject_older_than_ms: 0,
         reject_newer_than_ms: 0,
@@ -141,7 +144,7 @@ fn from_ingest(raw: Vec<u8>, spy: &str, config: Option<&[u8]>) -> IncomingProfil
     }
 }
 
-fn from_push(raw: Vec<u8>) -> IncomingProfile {
+pub(crate) fn from_push(raw: Vec<u8>) -> IncomingProfile {
     let mut profile = from_ingest(raw, "", None);
     let name = ("__name__".to_owned(), "named_by_client".to_owned());
     profile.labels.push(name);
@@ -149,11 +152,11 @@ fn from_push(raw: Vec<u8>) -> IncomingProfile {
     profile
 }
 
-fn kinds(house: &House) -> BTreeSet<String> {
+pub(crate) fn kinds(house: &House) -> BTreeSet<String> {
     house.ingester.rows().into_iter().map(|r| r.kind).collect()
 }
 
-fn expected(name: &str, types: &[&str]) -> BTreeSet<String> {
+pub(crate) fn expected(name: &str, types: &[&str]) -> BTreeSet<String> {
     types.iter().map(|kind| format!("{name}:{kind}")).collect()
 }
 

@@ -6,13 +6,13 @@ use scoria_model::{DiscardReason, Limits};
 
 use crate::support::{House, NOW_S, cpu_profile, gzip, profile, tenant};
 
-const FORM: &str = "multipart/form-data; boundary=limit";
+pub(crate) const FORM: &str = "multipart/form-data; boundary=limit";
 
 fn good() -> Vec<u8> {
     cpu_profile(&[(&["main", "work"], 7)])
 }
 
-fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, content) in parts {
         let head = format!(
@@ -26,7 +26,7 @@ fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     body
 }
 
-async fn send(
+pub(crate) async fn send(
     house: &House,
     query: &str,
     content_type: Option<&str>,
@@ -188,6 +188,30 @@ async fn nothing_to_store_is_a_success_and_counted() {
 }
 
 #[tokio::test]
+async fn a_resent_form_is_stored_once_whatever_its_boundary() {
+    let house = House::new(Limits::default());
+    let config: &[u8] = br#"{"cpu":{"display-name":"cpu"}}"#;
+    let body = form(&[("profile", &good()), ("sample_type_config", config)]);
+    let query = format!("name=app&from={}&until={NOW_S}", NOW_S - 15);
+    let mut other = body.clone();
+    while let Some(at) = other.windows(5).position(|bytes| bytes == b"limit") {
+        other[at..at + 5].copy_from_slice(b"other");
+    }
+    let shapes = [
+        (FORM, body, Outcome::Stored),
+        (
+            "multipart/form-data; boundary=other",
+            other,
+            Outcome::Duplicate,
+        ),
+    ];
+    for (content_type, body, outcome) in shapes {
+        let summary = send(&house, &query, Some(content_type), body).await;
+        assert_eq!(summary.unwrap().outcomes, [outcome]);
+    }
+}
+
+#[tokio::test]
 async fn a_resend_is_stored_once_and_the_next_interval_is_another() {
     let house = House::new(Limits::default());
     let at = |from: i64| format!("name=app&format=pprof&from={from}&until={NOW_S}");
@@ -240,7 +264,7 @@ async fn refusals_say_what_to_do() {
         (
             "name=app",
             None,
-            b"main;work 7\n".to_vec(),
+            b"main;work\n".to_vec(),
             malformed,
             "format=pprof",
         ),

@@ -1,7 +1,9 @@
 //! The distributor as its listeners use it, before an ingester that keeps what it is given.
 
 mod corpus;
+mod corpus_routes;
 mod decoded;
+mod formats;
 mod ingest;
 mod push;
 mod support;

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod encode;
+mod formats;
 mod ingest;
 mod jfr;
 mod jfr_corpus;

@@ -65,7 +65,9 @@ fn fault_of(error: &IngestError) -> Fault {
     let kind = error.kind();
     let fault = refused(kind, message);
     match kind {
-        RefusalKind::Invalid { .. } => fault.with_status(StatusCode::UNPROCESSABLE_ENTITY),
+        RefusalKind::Invalid { .. } if error.is_about_body() => {
+            fault.with_status(StatusCode::UNPROCESSABLE_ENTITY)
+        }
         RefusalKind::TooLarge => fault.with_status(StatusCode::PAYLOAD_TOO_LARGE),
         _ => fault,
     }

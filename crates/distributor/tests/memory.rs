@@ -1,0 +1,159 @@
+//! How much memory one request takes at its peak, by what the allocator says: the body, what it is
+//! decoded into, what is handed to the ingester and what that keeps of it.
+//!
+//! A binary of its own with one test, so that nothing else allocates meanwhile.
+
+use bytes::Bytes;
+use peak_alloc::PeakAlloc;
+use scoria_distributor::IngestRequest;
+use scoria_model::varint::{put_bytes, put_u64};
+use scoria_model::{Limits, TenantId};
+use support::House;
+
+#[path = "distributor/support.rs"]
+#[expect(
+    dead_code,
+    reason = "this binary needs a part of what the other one does"
+)]
+mod support;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// A request may take this many times its decompressed size.
+const TIMES_MAX: f64 = 4.0;
+/// A pprof is denser than text: two bytes of it name a frame, and what is read into columns, moved
+/// into a part, encoded, sent to the ingester and kept there is more than that each time.
+const PPROF_TIMES_MAX: f64 = 10.0;
+const STACKS: usize = 3_000;
+const DEPTH: usize = 24;
+
+/// Stacks as a service has them: a few hundred functions in ever other order.
+fn frames(stack: usize) -> impl Iterator<Item = String> {
+    (0..DEPTH).map(move |depth| {
+        let n = (stack * 7 + depth * 31 + stack * depth) % 700;
+        format!("com.example.shop.module{}.Service{n}.handleRequest", n % 40)
+    })
+}
+
+fn folded() -> Vec<u8> {
+    let lines =
+        (0..STACKS).map(|at| format!("{} {}\n", frames(at).collect::<Vec<_>>().join(";"), at + 1));
+    lines.collect::<String>().into_bytes()
+}
+
+/// A root with a branch for each stack: nothing is shared, as in the worst of trees.
+fn branches(fragment: impl Fn(usize, String) -> String) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut node = |name: &str, own: usize, n_children: usize| {
+        put_bytes(&mut out, name.as_bytes());
+        put_u64(&mut out, own as u64);
+        put_u64(&mut out, n_children as u64);
+    };
+    node("", 0, STACKS);
+    for stack in 0..STACKS {
+        for (depth, name) in frames(stack).enumerate() {
+            let is_leaf = depth + 1 == DEPTH;
+            let own = if is_leaf { stack + 1 } else { 0 };
+            node(&fragment(depth, name), own, usize::from(!is_leaf));
+        }
+    }
+    out
+}
+
+fn speedscope() -> Vec<u8> {
+    let names: Vec<String> = (0..700)
+        .map(|n| {
+            format!(
+                "{{\"name\":\"com.example.shop.module{}.Service{n}.handleRequest\"}}",
+                n % 40
+            )
+        })
+        .collect();
+    let samples: Vec<String> = (0..STACKS * 4)
+        .map(|stack| {
+            let frames = (0..DEPTH)
+                .map(|depth| ((stack * 7 + depth * 31 + stack * depth) % 700).to_string());
+            format!("[{}]", frames.collect::<Vec<_>>().join(", "))
+        })
+        .collect();
+    let weights = vec!["0.0100001"; STACKS * 4];
+    format!(
+        r#"{{"$schema":"https://www.speedscope.app/file-format-schema.json","shared":{{"frames":[{}]}},"profiles":[{{"type":"sampled","name":"p","unit":"seconds","samples":[{}],"weights":[{}]}}]}}"#,
+        names.join(","),
+        samples.join(","),
+        weights.join(",")
+    )
+    .into_bytes()
+}
+
+/// Like a Go profile: functions with files and lines.
+fn pprof() -> Vec<u8> {
+    use scoria_pprof::encode::FunctionRow;
+    let mut encoder = scoria_pprof::ProfileEncoder::new();
+    encoder.sample_type("samples", "count");
+    encoder.sample_type("cpu", "nanoseconds");
+    encoder.period("cpu", "nanoseconds", 10_000_000);
+    let locations: Vec<u64> = (0..9_000)
+        .map(|n: u64| {
+            let name = format!(
+                "example.org/shop/module{}.(*Service{n}).handleRequest",
+                n % 40
+            );
+            let filename = format!("/src/example.org/shop/module{}/service{n}.go", n % 40);
+            let function = encoder.function(&FunctionRow {
+                name: &name,
+                system_name: &name,
+                filename: &filename,
+                start_line: 10,
+            });
+            encoder.location(0, 0x40_0000 + n * 64, &[(function, n as i64)])
+        })
+        .collect();
+    for stack in 0..STACKS {
+        let stack =
+            (0..DEPTH).map(|depth| locations[(stack * 7 + depth * 31 + stack * depth) % 9_000]);
+        encoder.sample(stack, &[1, 10_000_000], &[]);
+    }
+    encoder.finish()
+}
+
+#[tokio::test]
+async fn a_request_takes_a_few_times_its_size() {
+    let shapes = [
+        ("name=app&format=folded", folded()),
+        ("name=app&format=tree", branches(|_, name| name)),
+        (
+            "name=app&format=trie",
+            branches(|depth, name| if depth == 0 { name } else { format!(";{name}") }),
+        ),
+        ("name=app&format=speedscope", speedscope()),
+        ("name=app&format=pprof", pprof()),
+    ];
+    let tenant = TenantId::anonymous();
+    for (query, body) in shapes {
+        let house = House::new(Limits {
+            max_profile_size_bytes: 0,
+            ingestion_rate_bytes: 0,
+            ..Limits::default()
+        });
+        let size = body.len();
+        let before = HEAP.current_usage();
+        HEAP.reset_peak_usage();
+        let request = IngestRequest {
+            query,
+            content_type: None,
+            content_encoding: None,
+            body: Bytes::from(body),
+        };
+        let taken = house.distributor.ingest(&tenant, request).await;
+        taken.expect("the body is whole");
+        let peak = HEAP.peak_usage().saturating_sub(before) + size;
+        let times = peak as f64 / size as f64;
+        println!("{query}: {size} bytes, {times:.2} times that at the peak");
+        let is_pprof = query.ends_with("pprof");
+        let limit = if is_pprof { PPROF_TIMES_MAX } else { TIMES_MAX };
+        assert!(times <= limit, "{query}: {times:.2}");
+        assert!(!house.ingester.rows().is_empty(), "{query}");
+    }
+}

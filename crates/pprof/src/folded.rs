@@ -1,0 +1,169 @@
+//! Folded stacks: text with a stack on each line.
+//!
+//! ```text
+//! groups    main;handle;parse 17        lines    main;handle;parse
+//! ```
+//!
+//! # Invariants
+//! - A line is read whole whatever its length, or the body is refused with the line's number.
+//! - A line that is left out is counted.
+//!
+//! # What it must not know
+//! What the counts mean.
+
+use crate::stacks::{StackError, Stacks};
+
+/// Bytes of a line that an error shows.
+const SHOWN: usize = 80;
+
+/// Reads lines of a stack, a blank and a count. Lines without a blank say nothing; their number.
+///
+/// # Errors
+/// A count is not a whole number of at least 0, or no line has the form, or the stacks are too many
+/// or too long.
+pub fn read_groups(body: &[u8], into: &mut Stacks) -> Result<u64, StackError> {
+    let (mut n_read, mut n_skipped) = (0_u64, 0_u64);
+    for (line, number) in lines(body).zip(1_u64..) {
+        let Some(blank) = memchr::memrchr(b' ', line) else {
+            n_skipped += u64::from(!line.is_empty());
+            continue;
+        };
+        let (stack, count) = (&line[..blank], &line[blank + 1..]);
+        let count = parse_count(count).map_err(|problem| StackError::Line {
+            line: number,
+            problem: format!("{problem}, in \"{}\"", shown(line)),
+        })?;
+        into.add_text(stack, count)?;
+        n_read += 1;
+    }
+    if n_read == 0 && n_skipped != 0 {
+        return Err(StackError::NoStacks { lines: n_skipped });
+    }
+    Ok(n_skipped)
+}
+
+/// Reads lines each of which is a stack that occurred once. Empty lines say nothing.
+///
+/// # Errors
+/// The stacks are too many or too long.
+pub fn read_lines(body: &[u8], into: &mut Stacks) -> Result<(), StackError> {
+    let mut stacks = lines(body).filter(|line| !line.is_empty());
+    stacks.try_for_each(|stack| into.add_text(stack, 1))
+}
+
+/// Without their ends, which are `\n` or `\r\n`.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', rest);
+        let line = &rest[..end.unwrap_or(rest.len())];
+        rest = end.map_or(&[], |end| &rest[end + 1..]);
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
+fn parse_count(digits: &[u8]) -> Result<u64, &'static str> {
+    let (digits, is_negative) = match digits {
+        [b'-', rest @ ..] => (rest, true),
+        [b'+', rest @ ..] => (rest, false),
+        all => (all, false),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err("what follows the last blank is not a whole number");
+    }
+    let value = digits.iter().try_fold(0_u64, |value, &digit| {
+        let digit = u64::from(digit - b'0');
+        value.checked_mul(10)?.checked_add(digit)
+    });
+    match value {
+        Some(0) => Ok(0),
+        Some(_) if is_negative => Err("the count is negative"),
+        Some(value) => Ok(value),
+        None => Err("the count does not fit in 64 bits"),
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    let head = &line[..line.len().min(SHOWN)];
+    let rest = if head.len() < line.len() { "…" } else { "" };
+    format!("{}{rest}", String::from_utf8_lossy(head).escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stacks::tests::{stacks, totals};
+
+    fn groups(text: &str) -> Result<(u64, Vec<String>), StackError> {
+        let mut into = stacks(1);
+        let skipped = read_groups(text.as_bytes(), &mut into)?;
+        Ok((skipped, totals(into)))
+    }
+
+    #[test]
+    fn the_last_blank_parts_stack_and_count() {
+        let text = "main;work 3\r\n\nmain;two words;leaf 4\nmain;work 5\nno-count\n 6\nmain +7";
+        let (skipped, totals) = groups(text).unwrap();
+        assert_eq!(skipped, 1);
+        assert_eq!(
+            totals,
+            [
+                "= 6",
+                "main = 7",
+                "main;two words;leaf = 4",
+                "main;work = 8"
+            ]
+        );
+        assert_eq!(groups("").unwrap(), (0, Vec::new()));
+        assert_eq!(groups("\n\r\n").unwrap(), (0, Vec::new()));
+        assert_eq!(
+            groups("a;b 0\na;b -0").unwrap(),
+            (0, vec!["a;b = 0".to_owned()])
+        );
+    }
+
+    #[test]
+    fn counts_that_are_none_are_refused_with_their_line() {
+        for (text, problem) in [
+            ("a 1\nb 1.5", "line 2: what follows the last blank"),
+            ("a 1 ", "line 1: what follows"),
+            ("a x", "not a whole number"),
+            ("a -3", "the count is negative, in \"a -3\""),
+            ("a 99999999999999999999", "does not fit"),
+            ("a 9999999999999999999", "overflow 64 bits"),
+        ] {
+            let error = groups(text).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+        assert!(
+            groups("junk\nmore\n")
+                .unwrap_err()
+                .to_string()
+                .contains("none of the 2 lines")
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_read_like_a_short_one() {
+        let frame = "f".repeat(200_000);
+        let text = format!("main;{frame} 2\nafter 1\n");
+        let (_, totals) = groups(&text).unwrap();
+        assert_eq!(
+            totals,
+            ["after = 1".to_owned(), format!("main;{frame} = 2")]
+        );
+        let mut into = stacks(1);
+        read_lines(text.as_bytes(), &mut into).unwrap();
+        assert_eq!(super::tests::totals(into).len(), 2);
+    }
+
+    #[test]
+    fn each_line_is_one_occurrence() {
+        let mut into = stacks(10);
+        read_lines(b"main;work 3\nmain\r\n\nmain", &mut into).unwrap();
+        assert_eq!(totals(into), ["main = 20", "main;work 3 = 10"]);
+    }
+}
