@@ -119,6 +119,7 @@ fn pprof() -> Vec<u8> {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the figures are for who asks for them")]
 async fn a_request_takes_a_few_times_its_size() {
     let shapes = [
         ("name=app&format=folded", folded()),
