@@ -205,7 +205,11 @@ async fn querier() -> Querier {
     });
     catalogue.commit(close).await.unwrap();
     Querier::new(
-        Settings::default(),
+        // Every question is answered anew.
+        Settings {
+            result_cache_bytes: 0,
+            ..Settings::default()
+        },
         Components {
             catalogue,
             blocks,

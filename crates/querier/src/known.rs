@@ -9,6 +9,7 @@ use scoria_model::ProfileType;
 use scoria_query::exec::{labels_without_series, needs_no_series};
 use scoria_query::merge::{LabelsPartial, Partial, StatsPartial};
 use scoria_query::scan::{Scan, What};
+use scoria_query::select::Projection;
 
 use crate::plan::Unit;
 
@@ -18,9 +19,12 @@ pub(crate) fn take_known(units: &mut Vec<Unit>, scan: &Scan) -> Vec<Unit> {
     if !stats && !needs_no_series(scan) {
         return Vec::new();
     }
+    // Reading the profiles of every service at both ends of the range would make the cheapest
+    // question the dearest.
+    let landing = Projection::of(scan).is_some_and(|projection| projection.is_landing());
     let (known, rest) = std::mem::take(units)
         .into_iter()
-        .partition(|unit| unit.is_inside(scan));
+        .partition(|unit| landing || unit.is_inside(scan));
     *units = rest;
     known
 }

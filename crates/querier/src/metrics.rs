@@ -64,6 +64,7 @@ pub struct Metrics {
     waiting: Gauge,
     wait_seconds: Histogram,
     lacking: Counter,
+    result_hits: Counter,
     cache_hits: Family<CacheLabels, Counter>,
     cache_misses: Family<CacheLabels, Counter>,
     queries: Family<QueryLabels, Counter>,
@@ -97,6 +98,7 @@ impl Metrics {
             waiting: Gauge::default(),
             wait_seconds: seconds(),
             lacking: Counter::default(),
+            result_hits: Counter::default(),
             cache_hits: Family::default(),
             cache_misses: Family::default(),
         };
@@ -170,6 +172,11 @@ impl Metrics {
 
     fn register_caches(&self, registry: &mut Registry) {
         registry.register(
+            "scoria_query_result_hits",
+            "Datasets whose answer was kept from an earlier query",
+            self.result_hits.clone(),
+        );
+        registry.register(
             "scoria_query_cache_bytes",
             "Bytes that a cache of queries holds: footers (tables), profile rows (indexes), symbols, and answers of datasets (results)",
             self.cache_bytes.clone(),
@@ -223,6 +230,7 @@ impl Metrics {
         self.cached_bytes.inc_by(stats.bytes_cached);
         self.samples.inc_by(stats.samples);
         self.profiles.inc_by(stats.profiles);
+        self.result_hits.inc_by(stats.result_hits);
         self.lacking.inc_by(u64::from(stats.missing.n > 0));
     }
 

@@ -32,7 +32,8 @@ impl Unit {
         &self.block.datasets[self.dataset]
     }
 
-    /// What decoded parts and answers of the dataset are kept under.
+    /// What decoded parts and answers of the dataset are kept under. A dataset is live as a whole
+    /// or not at all; whatever else changes what it answers would have to be told here, too.
     pub(crate) fn key(&self) -> DatasetKey {
         (self.block.id, self.dataset)
     }

@@ -201,8 +201,14 @@ async fn labels_types_series_and_stats() {
     let landing = world.querier.series(&one, &series, now()).await.unwrap();
     let sets: Vec<String> = landing.value.iter().map(ToString::to_string).collect();
     assert_eq!(sets.len(), 3, "{sets:?}");
-    // The catalogue knows them all.
+    // The catalogue knows them all, also of blocks that the range cuts.
     assert_eq!(landing.stats.requests, 0);
+    let cut = Series {
+        end_ms: START_MS + 1000,
+        ..series
+    };
+    let cut = world.querier.series(&one, &cut, now()).await.unwrap();
+    assert_eq!((cut.value.len(), cut.stats.requests), (3, 0));
     let stats = world
         .querier
         .get_profile_stats(&one, &GetProfileStats)

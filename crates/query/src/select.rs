@@ -177,6 +177,12 @@ impl Projection {
         Some(Self { names, landing })
     }
 
+    /// Whether it is the question of a landing page, which must be cheap: everybody who asks it
+    /// takes sets that lie a little outside of the range.
+    pub fn is_landing(&self) -> bool {
+        self.landing
+    }
+
     /// The names; none means all.
     pub fn names(&self) -> &[Arc<str>] {
         &self.names

@@ -252,3 +252,45 @@ async fn a_span_without_samples_says_why() {
     assert!(!response.headers().contains_key("x-scoria-empty-reason"));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn json_of_newer_and_older_clients_is_read() {
+    let server = pushed().await;
+    let now = now_ns() / 1_000_000;
+    let text = |ms: i64| ms.to_string();
+    let newer = question(json!({
+        "format": "PROFILE_FORMAT_FUNCTIONS",
+        "frameFilter": { "unknown": [1, { "deep": null }] },
+        "stackTraceSelector": { "callSite": [{ "name": "main" }], "frames": ["x"] },
+        "maxNodes": null,
+    }));
+    let older = json!({
+        "profile_typeID": CPU,
+        "label_selector": "{service_name=\"shop\",}",
+        "start": text(now - 3_600_000),
+        "end": text(now + 60_000),
+        "format": 1,
+        "max_nodes": "16384",
+    });
+    for body in [newer.clone(), older] {
+        let response = ask(&server, "SelectMergeStacktraces", &[], &body).await;
+        assert_eq!(response.status(), 200, "{body}");
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(answer["flamegraph"]["total"], "36000000", "{answer}");
+        assert_eq!(
+            answer["flamegraph"]["levels"][0]["values"],
+            json!(["0", "36000000", "0", "0"])
+        );
+    }
+    let diff = json!({
+        "left": newer.clone(),
+        "right": newer,
+        "format": "PROFILE_FORMAT_SANDWICH",
+        "maxNodes": 500,
+    });
+    let response = ask(&server, "Diff", &[], &diff).await;
+    assert_eq!(response.status(), 200);
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(answer["flamegraph"]["leftTicks"], "36000000");
+    server.stop().await;
+}

@@ -16,6 +16,8 @@ struct Cost {
     cpu_seconds: f64,
     samples: f64,
     bytes: f64,
+    /// Answers of datasets that were there already.
+    kept: f64,
 }
 
 pub(super) async fn run(args: &QueryArgs) -> anyhow::Result<Vec<Figure>> {
@@ -49,7 +51,20 @@ pub(super) async fn run(args: &QueryArgs) -> anyhow::Result<Vec<Figure>> {
             "SelectSeries",
             with(&base, json!({ "step": step, "groupBy": ["pod"] })),
         ),
+        (
+            "heatmap",
+            "SelectHeatmap",
+            with(
+                &base,
+                json!({ "step": step, "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL" }),
+            ),
+        ),
         ("pprof", "SelectMergeProfile", base.clone()),
+        (
+            "label values",
+            "LabelValues",
+            with(&base, json!({ "name": "pod", "matchers": [selector] })),
+        ),
         (
             "services and types",
             "Series",
@@ -114,6 +129,7 @@ async fn ask(
         cpu_seconds: after.since(&before, "process_cpu_seconds_total"),
         samples: after.since(&before, "scoria_query_samples_total"),
         bytes: after.since(&before, "scoria_query_fetched_bytes_total"),
+        kept: after.since(&before, "scoria_query_result_hits_total"),
     })
 }
 
@@ -138,6 +154,11 @@ fn describe(name: &str, cost: &Cost, repeat: usize) -> Vec<Figure> {
         &format!("{name}: fetched"),
         each(cost.bytes) / 1e6,
         "MB",
+    ));
+    figures.push(figure(
+        &format!("{name}: datasets answered before"),
+        each(cost.kept),
+        "",
     ));
     figures
 }
