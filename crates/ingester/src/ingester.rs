@@ -79,6 +79,22 @@ pub enum StartError {
     Interrupted,
 }
 
+impl StartError {
+    /// Whether the object store is at fault and a later start may succeed.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Catalogue(error) => error.is_unavailable(),
+            Self::OpenStream { source, .. } => match source {
+                CommitError::Unknown { .. } | CommitError::Deadline(_) => true,
+                CommitError::Store(error) => error.is_unavailable(),
+                CommitError::Catalogue(error) => error.is_unavailable(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 impl Ingester {
     /// Reads the log in the settings' directory and goes on from there. Must be called on a tokio
     /// runtime.

@@ -13,6 +13,7 @@ pub struct Readiness {
     started: AtomicBool,
     draining: AtomicBool,
     checks: Mutex<Vec<(&'static str, Check)>>,
+    notes: Mutex<Vec<(&'static str, Check)>>,
 }
 
 impl fmt::Debug for Readiness {
@@ -30,6 +31,19 @@ impl Readiness {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push((name, check));
+    }
+
+    /// Shows what `check` says from now on, without turning red for it.
+    pub fn add_note(&self, name: &'static str, check: Check) {
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((name, check));
+    }
+
+    /// What somebody should look at although everything works.
+    pub fn notes(&self) -> Vec<String> {
+        said(&self.notes)
     }
 
     /// All roles of the process are up.
@@ -65,13 +79,15 @@ impl Readiness {
         if !self.started.load(Ordering::Acquire) {
             red.push("server: starting".to_owned());
         }
-        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        red.extend(checks.iter().filter_map(|(name, check)| {
-            let said = check()?;
-            Some(format!("{name}: {said}"))
-        }));
+        red.extend(said(&self.checks));
         red
     }
+}
+
+fn said(checks: &Mutex<Vec<(&'static str, Check)>>) -> Vec<String> {
+    let checks = checks.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = |(name, check): &(&'static str, Check)| Some(format!("{name}: {}", check()?));
+    checks.iter().filter_map(said).collect()
 }
 
 #[cfg(test)]
@@ -86,6 +102,11 @@ mod tests {
         assert!(readiness.red().is_empty());
         readiness.add("ingester", Box::new(|| Some("disk full".to_owned())));
         readiness.add("querier", Box::new(|| None));
+        readiness.add_note(
+            "ingester",
+            Box::new(|| Some("a segment is damaged".to_owned())),
+        );
+        assert_eq!(readiness.notes(), ["ingester: a segment is damaged"]);
         assert_eq!(readiness.red(), ["ingester: disk full"]);
         let states = readiness.states();
         assert_eq!(states[0], ("server", None));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectStore, PutOptions};
 use scoria_block::{BlockError, BlockMeta, EncodedBlock, Fetched, Table};
 use scoria_model::BlockId;
 
@@ -40,6 +40,8 @@ pub enum Purpose {
     Inspect,
     /// What tenants keep beside their profiles.
     Tenant,
+    /// What nothing said the purpose of.
+    Other,
 }
 
 impl Purpose {
@@ -51,6 +53,7 @@ impl Purpose {
             Self::Query => "query",
             Self::Inspect => "inspect",
             Self::Tenant => "tenant",
+            Self::Other => "other",
         }
     }
 }
@@ -204,9 +207,11 @@ impl BlockStore {
 
     async fn put(&self, key: Path, bytes: Bytes) -> Result<(), StoreError> {
         let length = bytes.len() as u64;
+        let mut options = PutOptions::default();
+        options.extensions.insert(Purpose::Flush);
         let result = self
             .store
-            .put(&key, bytes.into())
+            .put_opts(&key, bytes.into(), options)
             .await
             .map(|_| length)
             .map_err(|source| StoreError::new("write", &key, source));
@@ -292,9 +297,13 @@ impl BlockStore {
         stats: &mut FetchStats,
     ) -> Result<Vec<Bytes>, BlockReadError> {
         let requests = spans.iter().cloned().map(|span| async move {
-            let result = self
-                .store
-                .get_range(key, span.clone())
+            let range = Some(GetRange::Bounded(span.clone()));
+            let options = GetOptions {
+                range,
+                ..for_purpose(purpose)
+            };
+            let read = async { self.store.get_opts(key, options).await?.bytes().await };
+            let result = read
                 .await
                 .map_err(|source| StoreError::new("read", key, source));
             self.count_read(purpose, &result);
@@ -370,7 +379,8 @@ impl BlockStore {
     }
 
     async fn read_whole(&self, key: &Path) -> Result<Bytes, BlockReadError> {
-        let read = async { self.store.get(key).await?.bytes().await };
+        let options = for_purpose(Purpose::Inspect);
+        let read = async { self.store.get_opts(key, options).await?.bytes().await };
         let result = read
             .await
             .map_err(|source| StoreError::new("read", key, source));
@@ -385,6 +395,13 @@ impl BlockStore {
             source,
         }
     }
+}
+
+/// Options that tell the store below what a read is for.
+fn for_purpose(purpose: Purpose) -> GetOptions {
+    let mut options = GetOptions::default();
+    options.extensions.insert(purpose);
+    options
 }
 
 /// Refuses ranges that do not lie in the object.

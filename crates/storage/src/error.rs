@@ -4,6 +4,8 @@ use std::fmt;
 
 use object_store::path::Path;
 
+use crate::remote::Refusal;
+
 /// What a failed request means to the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
@@ -16,6 +18,9 @@ pub enum StoreErrorKind {
     Denied,
     /// The store cannot do this at all. Nothing was written.
     Unsupported,
+    /// The store says that the request is wrong, which the settings cause: region, endpoint or
+    /// addressing. Nothing was written.
+    Refused,
     /// It did not answer, or answered that it is in trouble. Worth another try; a write may or may
     /// not have landed.
     Unavailable,
@@ -35,6 +40,11 @@ impl StoreErrorKind {
             | E::NotImplemented { .. }
             | E::InvalidPath { .. }
             | E::UnknownConfigurationKey { .. } => Self::Unsupported,
+            E::Generic { source, .. } => match refusal(source.as_ref()) {
+                Some(Refusal { status: 501, .. }) => Self::Unsupported,
+                Some(_) => Self::Refused,
+                None => Self::Unavailable,
+            },
             _ => Self::Unavailable,
         }
     }
@@ -46,9 +56,24 @@ impl StoreErrorKind {
             Self::Exists => "exists",
             Self::Denied => "denied",
             Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
             Self::Unavailable => "unavailable",
         }
     }
+}
+
+/// The refusal that is somewhere in the causes of an error.
+fn refusal<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refusal> {
+    let mut next = Some(error);
+    // Causes have no cycles, but nothing says so.
+    for _ in 0..16 {
+        let error = next?;
+        if let Some(refusal) = error.downcast_ref() {
+            return Some(refusal);
+        }
+        next = error.source();
+    }
+    None
 }
 
 impl fmt::Display for StoreErrorKind {

@@ -12,6 +12,7 @@
 //! tenants/{tenant}/ad-hoc/{id}                    a profile that was uploaded to look at it
 //! tenants/{tenant}/debug-info/{build id}/metadata what is known of an executable
 //! tenants/{tenant}/debug-info/{build id}/exe      the executable
+//! quarantine/{nonce}/{key}            what a tool set aside
 //! ```
 //!
 //! Numbers are padded to twenty digits, so that keys sort as numbers do.
@@ -24,6 +25,8 @@ use crate::documents::DocumentKind;
 
 use crate::catalogue::TombstoneId;
 
+/// Folder of all that is the catalogue's.
+pub const CATALOGUE: &str = "catalogue";
 /// Folder of the log.
 pub const LOG: &str = "catalogue/log";
 /// Folder of the snapshots.
@@ -32,6 +35,8 @@ pub const SNAPSHOT: &str = "catalogue/snapshot";
 pub const BLOCKS: &str = "blocks";
 /// Folder of what tenants keep beside their profiles.
 pub const TENANTS: &str = "tenants";
+/// Folder of what was set aside because it is damaged or was replaced. Nothing reads or deletes it.
+pub const QUARANTINE: &str = "quarantine";
 
 /// The entry that makes `version` out of the one before.
 pub fn log_entry(version: CatalogueVersion) -> Path {
@@ -106,6 +111,11 @@ pub fn debug_info_metadata(tenant: &TenantId, build_id: &str) -> Path {
 /// One executable.
 pub fn debug_info_exe(tenant: &TenantId, build_id: &str) -> Path {
     debug_info_folder(tenant).join(build_id).join("exe")
+}
+
+/// Where `key` is kept once it was set aside, together with all that has the same `nonce`.
+pub fn quarantined(nonce: u128, key: &Path) -> Path {
+    Path::from(format!("{QUARANTINE}/{nonce:032x}/{key}"))
 }
 
 /// The version that a key of the log, of a snapshot or of a document stands for, if it is one.

@@ -14,14 +14,20 @@
 
 pub mod block_store;
 pub mod catalogue;
+pub mod copy;
 pub mod documents;
 pub mod error;
+pub mod fsck;
+pub mod guarded;
 pub mod keys;
 pub mod metrics;
+pub mod rebuild;
+pub mod remote;
 pub mod store_url;
 pub mod tenant_files;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod usage;
 
 pub use block_store::{BlockStore, BlockStoreOptions, FetchStats, Purpose};
 pub use catalogue::{
@@ -30,6 +36,8 @@ pub use catalogue::{
 };
 pub use documents::{Change, DocumentError, DocumentKind, Documents};
 pub use error::{StoreError, StoreErrorKind};
+pub use guarded::{GuardedStore, HedgePolicy, RequestMetrics, RequestPolicy};
 pub use metrics::Metrics;
-pub use store_url::{StoreUrl, open_object_store, probe_conditional_create};
+pub use remote::{Addressing, Bucket, ClientSettings, Credentials, Secret};
+pub use store_url::{OpenError, StoreUrl, open_object_store, probe_conditional_create};
 pub use tenant_files::{FileEntry, FileUpload, TenantFiles};

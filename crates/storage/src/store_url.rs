@@ -12,6 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::keys;
+use crate::remote::{self, Bucket, ClientSettings, Service};
 
 /// Where objects are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,26 +21,55 @@ pub enum StoreUrl {
     File(PathBuf),
     /// The memory of this process, for tests and trials.
     Memory,
+    /// A bucket behind a network.
+    Remote(Bucket),
 }
 
 /// Why an object store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the store URL {url:?} is not supported; supported are file:///absolute/path, file:relative/path and memory:"
+        "the store URL {url:?} is not supported; supported are s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///absolute/path, file:relative/path and memory:"
     )]
     Url { url: String },
+    #[error("cannot make a client for {url}: {source}; see the settings of section store")]
+    Client {
+        url: String,
+        source: object_store::Error,
+    },
     #[error("cannot use the directory {path} as an object store: {source}")]
     Directory {
         path: PathBuf,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     #[error(
-        "the object store does not refuse to write an object a second time when asked to create it; the catalogue cannot be kept there. Use a store with conditional writes"
+        "the object store lets an object be written a second time that was to be created only (If-None-Match: *), tried with {key}; two processes could then overwrite each other's commits, so the catalogue cannot be kept there. Use a store with conditional writes, or switch them on where a gateway in between drops them"
     )]
-    NoConditionalCreate,
-    #[error("the object store could not be tried out: {0}")]
-    Probe(#[from] StoreError),
+    NoConditionalCreate { key: Path },
+    #[error("the object store could not be tried out: {source}{}", remedy(source.kind))]
+    Probe {
+        #[from]
+        source: StoreError,
+    },
+}
+
+impl OpenError {
+    /// Whether a later try may succeed with the same settings.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Probe { source } if source.is_unavailable())
+    }
+}
+
+/// What to do about a probe that failed for good.
+const fn remedy(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::NotFound => "; create the bucket first, and check its name and region",
+        StoreErrorKind::Denied => {
+            "; check store.credentials and the rights to get, put, list and delete in the bucket"
+        }
+        StoreErrorKind::Refused => "; check store.endpoint, store.region and store.addressing",
+        StoreErrorKind::Exists | StoreErrorKind::Unsupported | StoreErrorKind::Unavailable => "",
+    }
 }
 
 impl FromStr for StoreUrl {
@@ -51,6 +81,15 @@ impl FromStr for StoreUrl {
         };
         if url == "memory:" || url == "memory://" {
             return Ok(Self::Memory);
+        }
+        for service in [Service::S3, Service::Google, Service::Azure] {
+            let scheme = service.scheme();
+            if let Some(rest) = url
+                .strip_prefix(scheme)
+                .and_then(|rest| rest.strip_prefix("://"))
+            {
+                return bucket(service, rest).map(Self::Remote).ok_or_else(refuse);
+            }
         }
         let rest = url.strip_prefix("file:").ok_or_else(refuse)?;
         // A host would be taken for a folder; the only one that means this machine is none.
@@ -66,12 +105,32 @@ impl FromStr for StoreUrl {
     }
 }
 
+/// `name/prefix` of a bucket's URL.
+fn bucket(service: Service, rest: &str) -> Option<Bucket> {
+    let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let named = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if name.is_empty() || !name.chars().all(named) {
+        return None;
+    }
+    let prefix = Path::parse(prefix.trim_matches('/')).ok()?;
+    // A query or a fragment would silently become part of keys.
+    if prefix.as_ref().contains(['?', '#']) {
+        return None;
+    }
+    Some(Bucket {
+        service,
+        name: name.to_owned(),
+        prefix: prefix.into(),
+    })
+}
+
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) if path.is_absolute() => write!(f, "file://{}", path.display()),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Memory => f.write_str("memory:"),
+            Self::Remote(bucket) => bucket.fmt(f),
         }
     }
 }
@@ -82,16 +141,39 @@ impl StoreUrl {
         match self {
             Self::File(_) => 4 << 10,
             Self::Memory => 0,
+            // About what comes over the line in the time that a request waits for its first byte.
+            Self::Remote(_) => 256 << 10,
         }
     }
 
-    /// Opens the store.
+    /// How it is called in metrics.
+    pub fn bucket_name(&self) -> &str {
+        match self {
+            Self::File(_) => "file",
+            Self::Memory => "memory",
+            Self::Remote(bucket) => &bucket.name,
+        }
+    }
+
+    /// Whether requests go over a network.
+    pub const fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
+    /// Opens the store; nothing is sent to a remote one yet.
     ///
     /// # Errors
-    /// [`OpenError::Directory`] when the directory cannot be made or used.
-    pub fn open(&self) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    /// [`OpenError::Directory`] when the directory cannot be made or used, [`OpenError::Client`]
+    /// when the settings make no client.
+    pub fn open(&self, client: &ClientSettings) -> Result<Arc<dyn ObjectStore>, OpenError> {
         match self {
             Self::Memory => Ok(Arc::new(InMemory::new())),
+            Self::Remote(bucket) => {
+                remote::client(bucket, client).map_err(|source| OpenError::Client {
+                    url: self.to_string(),
+                    source,
+                })
+            }
             Self::File(path) => {
                 let failed =
                     |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Directory {
@@ -126,12 +208,12 @@ fn prepare_directories(root: &std::path::Path) -> std::io::Result<()> {
     }
 }
 
-/// Opens the object store that `url` names.
+/// Opens the object store that `url` names, a remote one with what the platform offers.
 ///
 /// # Errors
 /// A URL that is not supported, or a directory that cannot be used.
 pub fn open_object_store(url: &str) -> Result<Arc<dyn ObjectStore>, OpenError> {
-    url.parse::<StoreUrl>()?.open()
+    url.parse::<StoreUrl>()?.open(&ClientSettings::default())
 }
 
 /// Tries out whether the store refuses to create an object twice, which the catalogue rests on.
@@ -153,7 +235,7 @@ pub async fn probe_conditional_create(store: &dyn ObjectStore) -> Result<(), Ope
 async fn probe_with(store: &dyn ObjectStore, key: &Path) -> Result<(), OpenError> {
     let put = |text: &'static str| store.put_opts(key, text.into(), PutMode::Create.into());
     let refused = |source: object_store::Error| match StoreErrorKind::of(&source) {
-        StoreErrorKind::Unsupported => OpenError::NoConditionalCreate,
+        StoreErrorKind::Unsupported => OpenError::NoConditionalCreate { key: key.clone() },
         _ => StoreError::new("write", key, source).into(),
     };
     match put("first").await {
@@ -163,7 +245,7 @@ async fn probe_with(store: &dyn ObjectStore, key: &Path) -> Result<(), OpenError
         Err(error) => return Err(refused(error)),
     }
     match put("second").await {
-        Ok(_) => return Err(OpenError::NoConditionalCreate),
+        Ok(_) => return Err(OpenError::NoConditionalCreate { key: key.clone() }),
         Err(error) if StoreErrorKind::of(&error) == StoreErrorKind::Exists => {}
         Err(error) => return Err(refused(error)),
     }
@@ -172,7 +254,7 @@ async fn probe_with(store: &dyn ObjectStore, key: &Path) -> Result<(), OpenError
     if bytes.as_ref() == b"first" {
         Ok(())
     } else {
-        Err(OpenError::NoConditionalCreate)
+        Err(OpenError::NoConditionalCreate { key: key.clone() })
     }
 }
 

@@ -1,17 +1,24 @@
 //! The command line: what the verbs are, what their flags mean, and how the process ends.
 
+mod block;
+mod catalogue;
+mod copy;
 mod flame;
+mod fsck;
 mod output;
 mod push;
 mod query;
 mod server;
+mod settings;
 mod time;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench;
+use crate::config::ConfigError;
 
 /// How a process ends; other programs may rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +31,8 @@ pub(crate) enum Exit {
     Address = 3,
     /// Some of the files were refused.
     Partly = 4,
+    /// What was checked is damaged.
+    Damaged = 5,
     /// Ended by a second signal, without finishing what was under way.
     Interrupted = 130,
 }
@@ -34,6 +43,7 @@ const EXIT_CODES: &str = "Exit codes:
   2    wrong arguments or configuration
   3    the address to listen on could not be bound
   4    some of the pushed files were refused
+  5    fsck found something damaged
   130  ended by a second signal, without draining";
 
 #[derive(Debug, Parser)]
@@ -47,7 +57,7 @@ const EXIT_CODES: &str = "Exit codes:
   scoria query top --selector '{service_name=\"app\"}'
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 address taken,
-4 some files refused, 130 ended by a second signal. Settings: docs/reference/config.md"
+4 some files refused, 5 damage found, 130 ended by a second signal. Settings: docs/reference/config.md"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -62,6 +72,16 @@ enum Verb {
     Push(push::PushArgs),
     /// Ask a server, and show the answer in the terminal or write it to a file.
     Query(query::QueryArgs),
+    /// Check everything in an object store.
+    Fsck(fsck::FsckArgs),
+    /// Show or mend the catalogue of an object store.
+    Catalog(catalogue::CatalogueArgs),
+    /// Show or export a block of an object store.
+    Block(block::BlockArgs),
+    /// Copy some profiles into another object store.
+    Copy(copy::CopyArgs),
+    /// Show what tenants and services have in an object store, and what it costs.
+    Usage(usage::UsageArgs),
     /// Measure a running server.
     Bench(bench::BenchArgs),
 }
@@ -110,11 +130,19 @@ async fn run(verb: Verb) -> Exit {
         Verb::Server(args) => return server::run(args).await,
         Verb::Push(args) => push::run(args).await,
         Verb::Query(args) => query::run(args).await.map(|()| Exit::Done),
+        Verb::Fsck(args) => fsck::run(args).await,
+        Verb::Catalog(args) => catalogue::run(args).await,
+        Verb::Block(args) => block::run(args).await,
+        Verb::Copy(args) => copy::run(args).await,
+        Verb::Usage(args) => usage::run(args).await,
         Verb::Bench(args) => bench::run(args).await.map(|()| Exit::Done),
     };
     done.unwrap_or_else(|error| {
         output::complain(&format!("{error:#}"));
-        Exit::Failed
+        match error.is::<ConfigError>() {
+            true => Exit::Usage,
+            false => Exit::Failed,
+        }
     })
 }
 
@@ -137,6 +165,7 @@ mod tests {
             Exit::Usage,
             Exit::Address,
             Exit::Partly,
+            Exit::Damaged,
             Exit::Interrupted,
         ] {
             let line = format!("\n  {} ", exit as u8);

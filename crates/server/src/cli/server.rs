@@ -1,12 +1,11 @@
 //! `scoria server`: from the command line to a running server and its end.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::settings::SettingsArgs;
 use super::{EXIT_CODES, Exit, output};
-use crate::config::{Config, ConfigError, Layers};
+use crate::config::{Config, ConfigError};
 use crate::serve::{Server, StartError};
 use crate::telemetry;
 
@@ -30,24 +29,14 @@ pub(super) struct ServerArgs {
     /// Roles to run: all, or some of distributor, ingester, querier.
     #[arg(long)]
     target: Option<String>,
-    /// YAML file with settings.
-    #[arg(long, env = "SCORIA_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Address to listen on.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Directory of what is kept on this machine's disk.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
-    /// Where blocks are kept: file:///path or memory:
-    #[arg(long, value_name = "URL")]
-    store_url: Option<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
     /// YAML file with limits by tenant; read again when it changes.
     #[arg(long, value_name = "FILE")]
     runtime_config: Option<String>,
-    /// One setting; may be given several times.
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
     /// Print the settings in force, with secrets masked, and end.
     #[arg(long)]
     dump_config: bool,
@@ -55,43 +44,15 @@ pub(super) struct ServerArgs {
 
 impl ServerArgs {
     fn load(&self) -> Result<Config, ConfigError> {
-        let file = match &self.config {
-            Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-                        origin: path.display().to_string(),
-                        reason: error.to_string(),
-                    })?;
-                Some((path.clone(), text))
-            }
-            None => None,
-        };
-        let given = [
+        self.settings.load(&[
             ("--target", "server.target", &self.target),
             ("--listen", "server.listen", &self.listen),
-            ("--data-dir", "storage.data_dir", &self.data_dir),
-            ("--store-url", "storage.url", &self.store_url),
             (
                 "--runtime-config",
                 "runtime_config.file",
                 &self.runtime_config,
             ),
-        ];
-        let flags = given
-            .into_iter()
-            .filter_map(|(flag, key, value)| Some((flag, key, value.clone()?)))
-            .collect();
-        // A variable that is not text cannot be one of ours.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Layers {
-            file,
-            environment,
-            sets: self.set.clone(),
-            flags,
-        }
-        .load()
+        ])
     }
 }
 

@@ -22,10 +22,13 @@ mod log;
 mod memory;
 mod querier;
 mod runtime_config;
+pub mod secret;
 mod self_profiling;
 mod server;
 mod storage;
+mod store;
 pub mod units;
+mod usage;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +44,8 @@ pub use runtime_config::RuntimeFileConfig;
 pub use self_profiling::SelfProfilingConfig;
 pub use server::ServerConfig;
 pub use storage::StorageConfig;
+pub use store::{StoreAddressing, StoreConfig, StoreConfigError, StoreCredentials};
+pub use usage::UsageConfig;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,11 +56,13 @@ pub struct Config {
     pub auth: AuthConfig,
     pub memory: MemoryConfig,
     pub storage: StorageConfig,
+    pub store: StoreConfig,
     pub ingester: IngesterConfig,
     pub querier: QuerierConfig,
     pub limits: LimitsConfig,
     pub runtime_config: RuntimeFileConfig,
     pub self_profiling: SelfProfilingConfig,
+    pub usage: UsageConfig,
 }
 
 impl Config {

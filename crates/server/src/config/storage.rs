@@ -12,8 +12,9 @@ pub struct StorageConfig {
     /// Directory of what this process keeps on its own disk: the log of profiles that are not in a
     /// block yet, and the object store unless `url` says otherwise.
     pub data_dir: PathBuf,
-    /// The object store: `file:///path` or `memory:` (gone when the process ends). Empty takes
-    /// `store` inside the data directory.
+    /// The object store: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`,
+    /// `file:///path` or `memory:` (gone when the process ends). Empty takes `store` inside the
+    /// data directory. Section `store` says how to reach the first three.
     pub url: String,
     /// Memory for pages of blocks that were read lately.
     pub cache: ByteSize,

@@ -141,12 +141,18 @@ fn errors_of_numbers_in_a_file_do_not_pass_as_text() {
 #[test]
 fn a_dump_is_a_config_and_shows_no_secret() {
     let mut config = Config::default();
-    config.storage.url = "s3://key:secret@bucket/prefix?token=hidden".to_owned();
+    config.storage.url = "s3://key:hunter1@bucket/prefix?token=hidden".to_owned();
+    config.store.secret_access_key = secret::Secret::new("hunter2");
     let dump = config.dump();
     assert!(
-        !dump.contains("secret") && !dump.contains("hidden"),
+        !dump.contains("hunter") && !dump.contains("hidden"),
         "{dump}"
     );
+    assert!(
+        dump.contains("secret_access_key: \"***\"") || dump.contains("secret_access_key: '***'"),
+        "{dump}"
+    );
+    assert!(!format!("{config:?}").contains("hunter2"));
     assert!(dump.contains("token="), "{dump}");
 
     let dump = Config::default().dump();

@@ -25,6 +25,7 @@ mod status;
 mod tenancy;
 mod top;
 mod url_parameters;
+mod usage;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -153,6 +154,7 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/pyroscope/render-diff", get(render_diff::render_diff))
         .route("/pyroscope/label-values", get(label_values::label_values))
         .route("/api/v1/top", get(top::top))
+        .route("/api/v1/usage", get(usage::usage))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))

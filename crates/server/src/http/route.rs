@@ -14,7 +14,7 @@ pub(super) enum Route {
     Ingest {
         label: &'static str,
     },
-    /// Queries by GET: the older HTTP API, and profiles and tables by address.
+    /// What tenants ask for by GET: the older HTTP API, profiles and tables by address, usage.
     Legacy {
         label: &'static str,
     },
@@ -44,6 +44,7 @@ impl Route {
             "/pprof" => legacy("pprof"),
             "/pgo/go" => legacy("pgo_go"),
             "/api/v1/top" => legacy("api_v1_top"),
+            "/api/v1/usage" => legacy("api_v1_usage"),
             "/" => own("page"),
             "/ready" => own("ready"),
             "/metrics" => own("metrics"),

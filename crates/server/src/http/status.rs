@@ -15,13 +15,20 @@ use crate::config::Config;
 pub(super) const TEXT: [(http::HeaderName, &str); 1] =
     [(CONTENT_TYPE, "text/plain; charset=utf-8")];
 
-/// 200 `ready`, or 503 with a line for everything that is red.
+/// 200 `ready`, or 503 with a line for everything that is red; then a line for each warning.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let red = app.readiness.red();
+    let notes = app.readiness.notes();
+    let notes = notes.iter().map(|note| format!("warning: {note}\n"));
     if red.is_empty() {
-        return (TEXT, "ready\n").into_response();
+        let text: String = std::iter::once("ready\n".to_owned()).chain(notes).collect();
+        return (TEXT, text).into_response();
     }
-    let lines: String = red.iter().map(|line| format!("{line}\n")).collect();
+    let lines: String = red
+        .iter()
+        .map(|line| format!("{line}\n"))
+        .chain(notes)
+        .collect();
     (
         StatusCode::SERVICE_UNAVAILABLE,
         TEXT,

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 use super::Parts;
-use super::storage::Storage;
+use super::storage::{Storage, Waiting};
 
 /// An ingester that is reached over its channel only.
 #[derive(Debug)]
@@ -24,29 +24,43 @@ pub(super) struct IngesterRole {
     drain_timeout: Duration,
 }
 
-pub(super) async fn start(
+pub(super) fn components(
     parts: &mut Parts<'_>,
     storage: &Storage,
     clock: &Arc<dyn Clock>,
-    node: NodeId,
-) -> anyhow::Result<(IngesterRole, Channel)> {
-    let metrics = Metrics::new(parts.registry);
-    let components = Components {
+) -> Components {
+    Components {
         catalogue: storage.catalogue.clone(),
         blocks: storage.blocks.clone(),
         clock: Arc::clone(clock),
         heads: parts.memory.heads.clone(),
         flush: parts.memory.flush.clone(),
         queries: parts.memory.queries.clone(),
-        metrics,
-    };
+        metrics: Metrics::new(parts.registry),
+    }
+}
+
+pub(super) async fn start(
+    parts: &Parts<'_>,
+    components: Components,
+    node: NodeId,
+    waiting: &mut Waiting,
+) -> anyhow::Result<(IngesterRole, Channel)> {
     let settings = settings(parts, node);
     let directory = settings.directory.clone();
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making the log directory {}", directory.display()))?;
-    let running = Ingester::start(settings, components)
-        .await
-        .with_context(|| format!("starting the ingester on {}", directory.display()))?;
+    let running = loop {
+        match Ingester::start(settings.clone(), components.clone()).await {
+            Ok(running) => break running,
+            Err(error) if error.is_unavailable() => waiting.pause(&error.to_string()).await,
+            Err(error) => {
+                let context = format!("starting the ingester on {}", directory.display());
+                return Err(anyhow::Error::new(error).context(context));
+            }
+        }
+    };
+    waiting.over();
 
     let (channel, incoming) = memory::channel();
     let (hang_up, hung_up) = oneshot::channel();
@@ -69,6 +83,15 @@ pub(super) async fn start(
             let running = watched.lock().unwrap_or_else(PoisonError::into_inner);
             let problems = running.as_ref()?.status().problems;
             (!problems.is_empty()).then(|| problems.join("; "))
+        }),
+    );
+    let watched = Arc::clone(&running);
+    parts.readiness.add_note(
+        "ingester",
+        Box::new(move || {
+            let running = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let warnings = running.as_ref()?.status().warnings;
+            (!warnings.is_empty()).then(|| warnings.join("; "))
         }),
     );
     let role = IngesterRole {

@@ -26,6 +26,7 @@ use scoria_cluster::{Member, MemberState, Membership, Zone};
 use scoria_distributor::{Distributor, TenantLimits};
 use scoria_model::{Clock, NodeId};
 use scoria_querier::Querier;
+use scoria_storage::{Catalogue, RequestMetrics};
 use tonic::transport::Channel;
 
 use crate::config::Config;
@@ -41,6 +42,14 @@ pub struct Roles {
     pub cabinet: Cabinet,
     pub membership: Membership,
     pub clock: Arc<dyn Clock>,
+    pub usage: UsageSource,
+}
+
+/// What the cost of the store is told from.
+#[derive(Debug, Clone)]
+pub struct UsageSource {
+    pub catalogue: Catalogue,
+    pub requests: RequestMetrics,
 }
 
 /// What must be stopped in order.
@@ -79,9 +88,12 @@ struct Cluster {
 /// The store cannot be used, the catalogue or the log cannot be read, or a role cannot start.
 pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Roles, RunningRoles)> {
     let clock: Arc<dyn Clock> = Arc::new(clock::SystemClock::new());
-    let storage = storage::open(&mut parts, &clock).await?;
+    let mut waiting = storage::Waiting::new(parts.readiness);
+    let storage = storage::open(&mut parts, &clock, &mut waiting).await?;
     let node = NodeId(Arc::from(parts.config.ingester.node.as_str()));
-    let (ingester, channel) = ingester::start(&mut parts, &storage, &clock, node.clone()).await?;
+    let components = ingester::components(&mut parts, &storage, &clock);
+    let (ingester, channel) =
+        ingester::start(&parts, components, node.clone(), &mut waiting).await?;
     let cluster = Cluster {
         membership: Membership::fixed(vec![Member {
             node: node.clone(),
@@ -92,12 +104,17 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Roles, Runnin
         clock,
         limits: parts.limits.clone(),
     };
+    let usage = UsageSource {
+        catalogue: storage.catalogue.clone(),
+        requests: storage.requests.clone(),
+    };
     let roles = Roles {
         cabinet: Cabinet::new(storage.documents.clone()),
         membership: cluster.membership.clone(),
         distributor: distributor::start(&mut parts, &cluster),
         querier: querier::start(&mut parts, &cluster, storage),
         clock: Arc::clone(&cluster.clock),
+        usage,
     };
     Ok((roles, RunningRoles { ingester }))
 }

@@ -1,3 +1,4 @@
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use scoria_block::TableMeta;

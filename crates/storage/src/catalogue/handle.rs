@@ -296,7 +296,9 @@ impl Catalogue {
                 metrics.catalogue_request("write", Err(error.kind));
                 let event = match error.kind {
                     StoreErrorKind::Exists => Event::PutExists,
-                    StoreErrorKind::Denied | StoreErrorKind::Unsupported => Event::PutRefused,
+                    StoreErrorKind::Denied
+                    | StoreErrorKind::Unsupported
+                    | StoreErrorKind::Refused => Event::PutRefused,
                     StoreErrorKind::NotFound | StoreErrorKind::Unavailable => Event::PutUnclear,
                 };
                 *last = Some(error);

@@ -34,8 +34,29 @@ fn urls_are_read_and_others_refused_with_what_is_supported() {
         assert_eq!(parsed(url).unwrap(), StoreUrl::File(path.into()));
     }
     assert_eq!(parsed("file:/a").unwrap().to_string(), "file:///a");
+    for (url, prefix, shown) in [
+        ("s3://profiles", "", "s3://profiles"),
+        ("s3://profiles/", "", "s3://profiles"),
+        ("gs://profiles/a/b/", "a/b", "gs://profiles/a/b"),
+        ("az://profiles/a", "a", "az://profiles/a"),
+    ] {
+        let StoreUrl::Remote(bucket) = parsed(url).unwrap() else {
+            panic!("{url}");
+        };
+        assert_eq!(
+            (bucket.name.as_str(), bucket.prefix.as_str()),
+            ("profiles", prefix)
+        );
+        assert_eq!(bucket.to_string(), shown);
+    }
     for url in [
-        "s3://bucket/p",
+        "ftp://bucket/p",
+        "s3:bucket",
+        "s3://",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
+        "s3://key:secret@bucket/p",
+        "s3://bucket/p?region=x",
         "/tmp/x",
         "",
         "file:",
@@ -73,12 +94,15 @@ async fn the_probe_accepts_them_and_leaves_nothing_behind() {
 async fn the_probe_refuses_a_store_that_overwrites() {
     let store = crate::testing::OverwritingStore::default();
     let error = probe_conditional_create(&store).await.unwrap_err();
-    assert!(matches!(error, OpenError::NoConditionalCreate), "{error}");
+    assert!(
+        matches!(error, OpenError::NoConditionalCreate { .. }),
+        "{error}"
+    );
     let mut plan = FaultPlan::none();
     plan.begin_outage();
     let down = FaultyStore::new(open_object_store("memory:").unwrap(), plan);
     let error = probe_conditional_create(&down).await.unwrap_err();
-    assert!(matches!(error, OpenError::Probe(_)), "{error}");
+    assert!(matches!(error, OpenError::Probe { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -154,4 +178,44 @@ async fn a_file_store_opens_what_it_wrote() {
         .unwrap();
     let again = open_object_store(&url).unwrap();
     assert_eq!(read(again.as_ref(), &key).await, "x");
+}
+
+#[test]
+fn a_store_that_refuses_is_told_with_the_remedy() {
+    let refused = |source: object_store::Error| {
+        let key = keys::probe(1);
+        OpenError::from(StoreError::new("write", &key, source))
+    };
+    let missing = refused(object_store::Error::NotFound {
+        path: "x".into(),
+        source: "NoSuchBucket".into(),
+    });
+    assert!(
+        missing.to_string().contains("create the bucket first"),
+        "{missing}"
+    );
+    assert!(!missing.is_unavailable());
+    let denied = refused(object_store::Error::PermissionDenied {
+        path: "x".into(),
+        source: "InvalidAccessKeyId".into(),
+    });
+    assert!(denied.to_string().contains("store.credentials"), "{denied}");
+    let region = refused(object_store::Error::Generic {
+        store: "S3",
+        source: Box::new(crate::remote::Refusal {
+            status: 400,
+            text: "AuthorizationHeaderMalformed: expecting 'eu-west-1'".into(),
+        }),
+    });
+    let text = region.to_string();
+    assert!(
+        text.contains("store.region") && text.contains("eu-west-1"),
+        "{text}"
+    );
+    assert!(!region.is_unavailable());
+    let down = refused(object_store::Error::Generic {
+        store: "S3",
+        source: "connection refused".into(),
+    });
+    assert!(down.is_unavailable());
 }
