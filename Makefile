@@ -4,7 +4,7 @@ CARGO ?= cargo
 SEED  ?= 1
 SECONDS_PER_TARGET ?= 10
 
-.PHONY: run build test check fmt bench fuzz sim help
+.PHONY: run build test check fmt bench fuzz sim store-faults help
 
 help:            ## list the verbs
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -16,9 +16,10 @@ build:           ## build the binary
 	$(CARGO) build -p scoria-server --bin scoria
 
 # `cargo test` builds the binary too, beside the tests that start it as a process.
-test:            ## every test of the workspace, then the real clients and the browser
+test:            ## every test of the workspace, then the real clients, a real S3 server and the browser
 	$(CARGO) test --workspace
 	tests/clients/run.sh
+	tests/stores/run.sh
 	tests/ui/run.sh
 
 check:           ## formatting, lints, licences and sources
@@ -31,6 +32,9 @@ fmt:             ## format the workspace
 
 sim:             ## one seed of the simulation, with its trace: make sim SEED=42
 	SCORIA_SIM_SEED=$(SEED) $(CARGO) test -p scoria-tests --test simulation -- --nocapture replay
+
+store-faults:    ## many rounds of spoiled requests to a real S3 server: make store-faults ROUNDS=100 SEED=7
+	SCORIA_STORE_ROUNDS=$(or $(ROUNDS),100) SCORIA_STORE_SEED=$(SEED) tests/stores/run.sh
 
 fuzz:            ## every fuzz target, SECONDS_PER_TARGET each, from its seed corpus
 	fuzz/run.sh $(SECONDS_PER_TARGET)

@@ -69,7 +69,11 @@ pub fn binary() -> PathBuf {
     path
 }
 
-fn client() -> reqwest::blocking::Client {
+/// A client without anything special.
+///
+/// # Panics
+/// When there is no TLS.
+pub fn client() -> reqwest::blocking::Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // A second install is refused, and then the first one serves.
@@ -250,6 +254,17 @@ impl ServerProcess {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
         self.child.wait().expect("and reaped")
+    }
+
+    /// Waits until it ends by itself; its exit code, or `None` when it still runs.
+    pub fn wait_for_end(&mut self, patience: Duration) -> Option<i32> {
+        for _ in 0..patience.as_millis() / 20 {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
     }
 
     pub fn pid(&self) -> u32 {

@@ -1,94 +1,26 @@
 //! D1-D4 on the built binary: what was answered 200 is there once, whatever was killed when.
-//!
-//! Every profile carries one leaf named by its number with its own value, so that presence and
-//! multiplicity can be read from one flame graph.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use scoria_tests::pprof_bytes::TestProfile;
+use scoria_tests::ledger::{Ledger, profile, value_of};
 use scoria_tests::process::{ServerProcess, now_ns};
 
 const SERVICE: &str = "durable";
-
-/// What became of profile `n`.
-#[derive(Debug, Default)]
-struct Ledger {
-    acknowledged: BTreeMap<u64, i64>,
-    unknown: BTreeMap<u64, i64>,
-}
-
-fn value_of(n: u64) -> i64 {
-    1000 + n as i64 % 977
-}
-
-fn profile(n: u64, time_ns: i64) -> TestProfile {
-    let stack = vec![
-        "main".to_owned(),
-        "handler".to_owned(),
-        format!("request_{n}"),
-    ];
-    TestProfile::cpu(time_ns, [(stack, value_of(n))])
-}
-
-/// Writes from four threads until told to stop; the ledger says what each write was answered.
-fn write_until(
-    server: &ServerProcess,
-    next: &AtomicU64,
-    stop: &AtomicBool,
-    ledger: &Mutex<Ledger>,
-) {
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Acquire) {
-                    let n = next.fetch_add(1, Ordering::AcqRel);
-                    let reply = server.ingest(SERVICE, &profile(n, now_ns()));
-                    let mut ledger = ledger.lock().expect("no writer panicked");
-                    match reply.map(|r| r.status) {
-                        Some(200) => ledger.acknowledged.insert(n, value_of(n)),
-                        _ => ledger.unknown.insert(n, value_of(n)),
-                    };
-                }
-            });
-        }
-    });
-}
-
-/// D1-D4 against what the server shows now.
-fn check(server: &ServerProcess, ledger: &Ledger) {
-    let mut shown = server.self_by_function(SERVICE);
-    for (n, value) in &ledger.acknowledged {
-        let found = shown.remove(&format!("request_{n}"));
-        assert_eq!(found, Some(*value), "profile {n} was answered 200");
-    }
-    for (name, value) in shown {
-        let n: u64 = name
-            .strip_prefix("request_")
-            .and_then(|n| n.parse().ok())
-            .unwrap_or_else(|| panic!("{name}"));
-        assert_eq!(
-            ledger.unknown.get(&n),
-            Some(&value),
-            "{name} counts at most once"
-        );
-    }
-}
 
 #[test]
 fn everything_acknowledged_survives_kill_9_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
-    let (next, ledger) = (AtomicU64::new(0), Mutex::new(Ledger::default()));
+    let ledger = Ledger::new(SERVICE);
     // A cut every 300 ms, so that kills also fall into flushes, commits and truncations.
     let arguments = ["--set", "ingester.cut_age=300ms"];
     for round in 0..8u64 {
         let server = ServerProcess::start(&data, &arguments);
-        check(&server, &ledger.lock().expect("no writer panicked"));
+        ledger.check(&server);
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| write_until(&server, &next, &stop, &ledger));
+            scope.spawn(|| ledger.write_until(&server, &stop));
             // The kill falls somewhere else each round; what it hits is the point, not the time.
             std::thread::sleep(std::time::Duration::from_millis(150 + round * 137));
             let pid = rustix::process::Pid::from_raw(server.pid() as i32).expect("a pid");
@@ -98,13 +30,12 @@ fn everything_acknowledged_survives_kill_9_once() {
         server.kill();
     }
     let server = ServerProcess::start(&data, &arguments);
-    let ledger = ledger.lock().expect("no writer panicked");
     assert!(
-        ledger.acknowledged.len() > 50,
+        ledger.acknowledged() > 50,
         "the test wrote something: {}",
-        ledger.acknowledged.len()
+        ledger.acknowledged()
     );
-    check(&server, &ledger);
+    ledger.check(&server);
     assert!(server.terminate().success());
 }
 
