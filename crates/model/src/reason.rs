@@ -34,6 +34,9 @@ pub enum DiscardReason {
     BrokenReference,
     /// A numeric sample label, which has no place in the data model.
     NumericLabel,
+    /// An attribute of an OTLP export whose value cannot be a label: a bool, a double, bytes, a
+    /// list or a map.
+    UnusableAttribute,
     /// A span or trace id that is not hexadecimal of the right length.
     MalformedSpanId,
     /// A sample label that its policy or a limit keeps from becoming a label of the series.
@@ -53,7 +56,7 @@ pub enum DiscardReason {
 }
 
 impl DiscardReason {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Unknown,
         Self::InvalidLabels,
         Self::MissingLabels,
@@ -78,6 +81,7 @@ impl DiscardReason {
         Self::ZeroValue,
         Self::BrokenReference,
         Self::NumericLabel,
+        Self::UnusableAttribute,
         Self::MalformedSpanId,
         Self::LabelDemoted,
         Self::DepthTruncated,
@@ -114,6 +118,7 @@ impl DiscardReason {
             Self::ZeroValue => "zero_value",
             Self::BrokenReference => "broken_reference",
             Self::NumericLabel => "numeric_label",
+            Self::UnusableAttribute => "unusable_attribute",
             Self::MalformedSpanId => "malformed_span_id",
             Self::LabelDemoted => "label_demoted",
             Self::DepthTruncated => "depth_truncated",

@@ -39,6 +39,7 @@ pub mod language;
 mod merge;
 pub mod name;
 pub mod normalise;
+pub mod otlp;
 pub mod policy;
 pub mod raw;
 mod rejection;

@@ -37,6 +37,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A message inside a buffer; as much of it as the buffer holds.
+    pub(crate) const fn within(buffer: &'a [u8], start: usize, length: usize) -> Self {
+        let at = if start < buffer.len() {
+            start
+        } else {
+            buffer.len()
+        };
+        let left = buffer.len() - at;
+        let length = if length < left { length } else { left };
+        Self {
+            buffer,
+            at,
+            end: at + length,
+        }
+    }
+
     /// Where in the outermost message the next byte is.
     pub(crate) const fn at(&self) -> usize {
         self.at
@@ -127,6 +143,15 @@ impl<'a> Cursor<'a> {
         }
         self.at += length;
         Ok(())
+    }
+
+    /// The eight bytes of a fixed field.
+    pub(crate) fn eight(&mut self) -> Result<u64, DecodeError> {
+        let at = self.at;
+        self.pass(8)?;
+        let bytes = self.buffer.get(at..).unwrap_or_default();
+        let bytes = bytes.first_chunk().ok_or(DecodeError::Truncated)?;
+        Ok(u64::from_le_bytes(*bytes))
     }
 
     /// A varint field of the message `what`.

@@ -1,0 +1,407 @@
+//! The dictionary of an export: the tables that all of its profiles share, read once.
+//!
+//! Strings, stacks and links stay where they are in the body; the rest is read into rows of fixed
+//! size. Indexes are kept as sent: whoever follows one checks it.
+//!
+//! # Invariants
+//! - Memory is taken from the budget before a table is made, by the number of entries that are
+//!   really there.
+//! - A row says nothing that its entry does not; entry 0 is an entry like any other.
+
+use scoria_model::part::mapping_flags;
+use scoria_model::{ByteBudget, Permit};
+
+use super::ExportError;
+use super::attributes::{Attribute, Strings, Value};
+use super::fields::{Fields, Malformed, Span};
+
+/// An index that was not given, or cannot be one.
+pub(super) const NO_INDEX: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct MappingRow {
+    pub(super) start: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+    pub(super) filename: u32,
+    /// The mapping itself, for its attributes.
+    pub(super) place: Span,
+    /// See [`mapping_flags`]: what all of its locations have.
+    pub(super) flags: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FunctionRow {
+    pub(super) name: u32,
+    pub(super) system_name: u32,
+    pub(super) filename: u32,
+    pub(super) start_line: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LocationRow {
+    pub(super) address: u64,
+    pub(super) mapping: u32,
+    /// One past its last entry in the table of lines.
+    pub(super) lines_end: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LineRow {
+    pub(super) line: i64,
+    pub(super) function: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Link {
+    pub(super) trace: [u8; 16],
+    pub(super) span: [u8; 8],
+}
+
+/// The tables.
+#[derive(Debug, Default)]
+pub(super) struct Dictionary {
+    pub(super) strings: Vec<Span>,
+    pub(super) stacks: Vec<Span>,
+    pub(super) links: Vec<Span>,
+    pub(super) attributes: Vec<Attribute>,
+    pub(super) mappings: Vec<MappingRow>,
+    pub(super) functions: Vec<FunctionRow>,
+    pub(super) locations: Vec<LocationRow>,
+    pub(super) lines: Vec<LineRow>,
+    /// Whether an attribute's text is an index.
+    pub(super) interned: bool,
+    permit: Option<Permit>,
+}
+
+/// How many entries each table has.
+#[derive(Debug, Default)]
+struct Counts {
+    mappings: usize,
+    locations: usize,
+    functions: usize,
+    links: usize,
+    strings: usize,
+    attributes: usize,
+    stacks: usize,
+    lines: usize,
+}
+
+const DICTIONARY: &str = "the dictionary";
+/// What following an index costs beside its row: a memo of where it went.
+const MEMO_BYTES: usize = 8;
+
+impl Counts {
+    fn of(body: &[u8], places: &[Span]) -> Result<Self, Malformed> {
+        let mut counts = Self::default();
+        for &place in places {
+            let mut fields = Fields::of(body, place, DICTIONARY);
+            while let Some(tag) = fields.next()? {
+                let count = match tag.number {
+                    1 => &mut counts.mappings,
+                    2 => {
+                        let location = fields.span(tag)?;
+                        counts.locations += 1;
+                        counts.lines += n_lines(body, location)?;
+                        continue;
+                    }
+                    3 => &mut counts.functions,
+                    4 => &mut counts.links,
+                    5 => &mut counts.strings,
+                    6 => &mut counts.attributes,
+                    7 => &mut counts.stacks,
+                    _ => {
+                        fields.skip(tag)?;
+                        continue;
+                    }
+                };
+                *count += 1;
+                fields.span(tag)?;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Memory for the rows and for the memos of a converter.
+    const fn bytes(&self) -> usize {
+        self.mappings * (size_of::<MappingRow>() + MEMO_BYTES)
+            + self.locations * (size_of::<LocationRow>() + MEMO_BYTES)
+            + self.functions * (size_of::<FunctionRow>() + MEMO_BYTES)
+            + self.links * size_of::<Span>()
+            + self.strings * (size_of::<Span>() + MEMO_BYTES)
+            + self.attributes * (size_of::<Attribute>() + 2 * MEMO_BYTES)
+            + self.stacks * size_of::<Span>()
+            + self.lines * size_of::<LineRow>()
+    }
+}
+
+fn n_lines(body: &[u8], location: Span) -> Result<usize, Malformed> {
+    let mut fields = Fields::of(body, location, "a location");
+    let mut n = 0;
+    while let Some(tag) = fields.next()? {
+        n += usize::from(tag.number == 3);
+        fields.skip(tag)?;
+    }
+    Ok(n)
+}
+
+impl Dictionary {
+    /// Reads the dictionary, which may come in several pieces: they are one message.
+    pub(super) fn read(
+        body: &[u8],
+        places: &[Span],
+        memory: &ByteBudget,
+    ) -> Result<Self, ExportError> {
+        let counts = Counts::of(body, places)?;
+        let permit = memory.try_acquire(counts.bytes() as u64)?;
+        let mut dictionary = Self {
+            strings: Vec::with_capacity(counts.strings),
+            stacks: Vec::with_capacity(counts.stacks),
+            links: Vec::with_capacity(counts.links),
+            attributes: Vec::with_capacity(counts.attributes),
+            mappings: Vec::with_capacity(counts.mappings),
+            functions: Vec::with_capacity(counts.functions),
+            locations: Vec::with_capacity(counts.locations),
+            lines: Vec::with_capacity(counts.lines),
+            interned: false,
+            permit: Some(permit),
+        };
+        for &place in places {
+            dictionary.read_tables(body, place)?;
+        }
+        // Their texts are indexes into the strings, which may stand behind them.
+        for &place in places {
+            dictionary.read_attributes(body, place)?;
+        }
+        dictionary.flag_mappings();
+        Ok(dictionary)
+    }
+
+    pub(super) const fn n_attributes(&self) -> usize {
+        self.attributes.len()
+    }
+
+    /// Bytes taken from the budget.
+    pub(super) fn permitted_bytes(&self) -> u64 {
+        self.permit.as_ref().map_or(0, Permit::bytes)
+    }
+
+    fn read_tables(&mut self, body: &[u8], place: Span) -> Result<(), Malformed> {
+        let mut fields = Fields::of(body, place, DICTIONARY);
+        while let Some(tag) = fields.next()? {
+            match tag.number {
+                1 => self.mappings.push(mapping(body, fields.span(tag)?)?),
+                2 => self.read_location(body, fields.span(tag)?)?,
+                3 => self.functions.push(function(body, fields.span(tag)?)?),
+                4 => self.links.push(fields.span(tag)?),
+                5 => self.strings.push(fields.span(tag)?),
+                7 => self.stacks.push(fields.span(tag)?),
+                _ => fields.skip(tag)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_attributes(&mut self, body: &[u8], place: Span) -> Result<(), Malformed> {
+        let strings = Strings {
+            body,
+            places: &self.strings,
+        };
+        let mut fields = Fields::of(body, place, DICTIONARY);
+        while let Some(tag) = fields.next()? {
+            if tag.number == 6 {
+                let entry = fields.span(tag)?;
+                let attribute = strings.key_value_and_unit(entry, &mut self.interned)?;
+                self.attributes.push(attribute);
+            } else {
+                fields.skip(tag)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_location(&mut self, body: &[u8], place: Span) -> Result<(), Malformed> {
+        let mut fields = Fields::of(body, place, "a location");
+        let mut row = LocationRow::default();
+        while let Some(tag) = fields.next()? {
+            match tag.number {
+                1 => row.mapping = fields.index(tag)?,
+                2 => row.address = fields.int(tag)?,
+                3 => self.lines.push(line(body, fields.span(tag)?)?),
+                _ => fields.skip(tag)?,
+            }
+        }
+        row.lines_end = self.lines.len() as u32;
+        self.locations.push(row);
+        Ok(())
+    }
+
+    /// A mapping has what each of its locations has.
+    fn flag_mappings(&mut self) {
+        const ALL: u32 = mapping_flags::HAS_FUNCTIONS
+            | mapping_flags::HAS_FILENAMES
+            | mapping_flags::HAS_LINE_NUMBERS;
+        let mut used = 0;
+        for at in 0..self.locations.len() {
+            let mapping = self.locations[at].mapping as usize;
+            let has = self.location_flags(at);
+            if let Some(row) = self.mappings.get_mut(mapping) {
+                // The bit of inline frames, which is not used, marks a first look.
+                let first = row.flags & mapping_flags::HAS_INLINE_FRAMES == 0;
+                row.flags =
+                    mapping_flags::HAS_INLINE_FRAMES | has & if first { ALL } else { row.flags };
+                used += 1;
+            }
+        }
+        if used > 0 {
+            for row in &mut self.mappings {
+                row.flags &= ALL;
+            }
+        }
+    }
+
+    fn location_flags(&self, at: usize) -> u32 {
+        let lines = self.lines_of(at);
+        let mut flags = 0;
+        let named = |index: u32| {
+            self.strings
+                .get(index as usize)
+                .is_some_and(|s| !s.is_empty())
+        };
+        let function = |line: &LineRow| self.functions.get(line.function as usize);
+        if lines
+            .iter()
+            .any(|line| function(line).is_some_and(|f| named(f.name)))
+        {
+            flags |= mapping_flags::HAS_FUNCTIONS;
+        }
+        if lines
+            .iter()
+            .any(|line| function(line).is_some_and(|f| named(f.filename)))
+        {
+            flags |= mapping_flags::HAS_FILENAMES;
+        }
+        if lines.iter().any(|line| line.line != 0) {
+            flags |= mapping_flags::HAS_LINE_NUMBERS;
+        }
+        flags
+    }
+
+    /// The lines of location `at`, innermost first.
+    pub(super) fn lines_of(&self, at: usize) -> &[LineRow] {
+        let start = match at.checked_sub(1) {
+            Some(before) => self.locations[before].lines_end as usize,
+            None => 0,
+        };
+        &self.lines[start..self.locations[at].lines_end as usize]
+    }
+
+    /// The link at an index, `None` outside of the table.
+    pub(super) fn link(&self, body: &[u8], at: u32) -> Option<Result<Link, Malformed>> {
+        self.links.get(at as usize).map(|&place| link(body, place))
+    }
+}
+
+fn mapping(body: &[u8], place: Span) -> Result<MappingRow, Malformed> {
+    let mut fields = Fields::of(body, place, "a mapping");
+    let mut row = MappingRow {
+        place,
+        ..MappingRow::default()
+    };
+    while let Some(tag) = fields.next()? {
+        match tag.number {
+            1 => row.start = fields.int(tag)?,
+            2 => row.limit = fields.int(tag)?,
+            3 => row.offset = fields.int(tag)?,
+            4 => row.filename = fields.index(tag)?,
+            _ => fields.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+fn function(body: &[u8], place: Span) -> Result<FunctionRow, Malformed> {
+    let mut fields = Fields::of(body, place, "a function");
+    let mut row = FunctionRow::default();
+    while let Some(tag) = fields.next()? {
+        match tag.number {
+            1 => row.name = fields.index(tag)?,
+            2 => row.system_name = fields.index(tag)?,
+            3 => row.filename = fields.index(tag)?,
+            4 => row.start_line = fields.int(tag)? as i64,
+            _ => fields.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+fn line(body: &[u8], place: Span) -> Result<LineRow, Malformed> {
+    let mut fields = Fields::of(body, place, "a line");
+    let mut row = LineRow::default();
+    while let Some(tag) = fields.next()? {
+        match tag.number {
+            1 => row.function = fields.index(tag)?,
+            2 => row.line = fields.int(tag)? as i64,
+            _ => fields.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+/// Ids of another length than theirs count as not given.
+fn link(body: &[u8], place: Span) -> Result<Link, Malformed> {
+    let mut fields = Fields::of(body, place, "a link");
+    let mut link = Link::default();
+    while let Some(tag) = fields.next()? {
+        match tag.number {
+            1 => link.trace = fields.span(tag)?.of(body).try_into().unwrap_or_default(),
+            2 => link.span = fields.span(tag)?.of(body).try_into().unwrap_or_default(),
+            _ => fields.skip(tag)?,
+        }
+    }
+    Ok(link)
+}
+
+/// The attribute indexes of a mapping.
+pub(super) fn mapping_attributes(
+    body: &[u8],
+    mapping: Span,
+    mut each: impl FnMut(u32),
+) -> Result<(), Malformed> {
+    let mut fields = Fields::of(body, mapping, "a mapping");
+    while let Some(tag) = fields.next()? {
+        if tag.number == 5 {
+            fields.ints(tag, |index| each(u32::try_from(index).unwrap_or(NO_INDEX)))?;
+        } else {
+            fields.skip(tag)?;
+        }
+    }
+    Ok(())
+}
+
+/// The location indexes of a stack, leaf first.
+pub(super) fn stack_locations(
+    body: &[u8],
+    stack: Span,
+    mut each: impl FnMut(u32),
+) -> Result<(), Malformed> {
+    let mut fields = Fields::of(body, stack, "a stack");
+    while let Some(tag) = fields.next()? {
+        if tag.number == 1 {
+            fields.ints(tag, |index| each(u32::try_from(index).unwrap_or(NO_INDEX)))?;
+        } else {
+            fields.skip(tag)?;
+        }
+    }
+    Ok(())
+}
+
+impl Value {
+    /// The text's bytes, for a value that is one.
+    pub(super) fn text(self, body: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Text(place) => Some(place.of(body)),
+            _ => None,
+        }
+    }
+}
