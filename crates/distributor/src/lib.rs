@@ -30,6 +30,7 @@ pub mod incoming;
 pub mod ingest;
 mod key;
 pub mod metrics;
+pub mod otlp;
 pub mod outcome;
 mod prepare;
 mod push;

@@ -19,6 +19,7 @@ use scoria_model::labels::names;
 use scoria_model::{DiscardReason, TenantId};
 
 use crate::incoming::IncomingProfile;
+use crate::otlp::OtlpMetrics;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Tenant(TenantId);
@@ -111,6 +112,7 @@ pub struct Metrics {
     parse_seconds: Histograms<ByType>,
     batch_series: Histograms<ByTenant>,
     push_seconds: Histograms<ByTenant>,
+    pub(crate) otlp: OtlpMetrics,
 }
 
 impl Metrics {
@@ -130,6 +132,7 @@ impl Metrics {
             parse_seconds: Family::new_with_constructor(SECONDS),
             batch_series: Family::new_with_constructor(SERIES),
             push_seconds: Family::new_with_constructor(SECONDS),
+            otlp: OtlpMetrics::register(registry),
         };
         metrics.register_discards(registry);
         metrics.register_receipts(registry);

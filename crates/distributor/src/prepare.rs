@@ -77,6 +77,9 @@ pub(crate) enum Stop {
     Request(Refusal),
 }
 
+/// What became of each profile of a request, in order.
+pub(crate) type Outcomes = Vec<Result<Prepared, Stop>>;
+
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         Self::Profile(refusal)
@@ -139,6 +142,39 @@ impl Batch<'_> {
             }
         }
         prepared
+    }
+
+    /// As [`prepare`](Self::prepare), with profiles that are made one at a time, so that only the
+    /// one at hand is held whole. Returns them with what became of each.
+    ///
+    /// # Errors
+    /// The request as a whole breaks a limit, or one of `profiles` stops it; the caller counts it.
+    pub(crate) fn prepare_each(
+        mut self,
+        profiles: impl Iterator<Item = Result<IncomingProfile, Refusal>>,
+    ) -> Result<(Vec<IncomingProfile>, Outcomes), Refusal> {
+        let mut worker = self.preparation.workers.take();
+        let (mut taken, mut prepared) = (Vec::new(), Vec::new());
+        let mut stopped = None;
+        for profile in profiles {
+            let outcome = profile.map_err(Stop::Request).and_then(|mut profile| {
+                let outcome = self.profile(&mut worker, &mut profile);
+                taken.push(profile);
+                outcome
+            });
+            match outcome {
+                Err(Stop::Request(refusal)) => {
+                    stopped = Some(refusal);
+                    break;
+                }
+                outcome => prepared.push(outcome),
+            }
+        }
+        self.preparation.workers.give_back(worker);
+        match stopped {
+            None => Ok((taken, prepared)),
+            Some(refusal) => Err(refusal),
+        }
     }
 
     fn profile(

@@ -29,7 +29,7 @@ use crate::incoming::IncomingProfile;
 use crate::key::Keys;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
-use crate::prepare::{Preparation, Prepared, Stop, Workers, service_of};
+use crate::prepare::{Batch, Preparation, Prepared, Stop, Workers, service_of};
 use crate::rate::RateLimiter;
 use crate::tenants::TenantLimits;
 
@@ -203,6 +203,41 @@ impl Distributor {
             work()
         });
         job.await.map_err(|_| stopped())
+    }
+
+    /// Decodes and prepares an upload in one go, where [`decode`](Self::decode) does such work:
+    /// `work` gets what prepares the tenant's profiles.
+    ///
+    /// # Errors
+    /// The server is shutting down.
+    pub(crate) async fn prepare_with<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        bytes: u64,
+        work: impl FnOnce(Batch<'_>) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (shared, tenant) = (Arc::clone(&self.shared), tenant.clone());
+        self.decode(bytes, move || {
+            let limits = shared.limits.of(&tenant);
+            work(shared.preparation.batch(&tenant, &limits))
+        })
+        .await
+    }
+
+    /// Stores the profiles of one request that are prepared.
+    ///
+    /// # Errors
+    /// At least one profile was refused or could not be stored.
+    pub(crate) async fn store(
+        &self,
+        tenant: &TenantId,
+        profiles: &[IncomingProfile],
+        prepared: Vec<Result<Prepared, Stop>>,
+    ) -> Result<PushSummary, PushError> {
+        let shared = &self.shared;
+        shared.preparation.metrics.batch(tenant, profiles.len());
+        let outcomes = shared.store(tenant, profiles, prepared).await;
+        PushError::summarise(outcomes)
     }
 
     /// What a decoder may take for each profile of the tenant.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::http::{App, Policies, routes};
+use crate::http::{App, Policies, otlp_routes, routes};
 use crate::listener::Listener;
 use crate::memory::{Memory, MemoryError};
 use crate::readiness::Readiness;
@@ -49,10 +49,19 @@ pub struct Server {
     address: SocketAddr,
     readiness: Arc<Readiness>,
     stop: CancellationToken,
-    listening: JoinHandle<()>,
+    listening: Vec<JoinHandle<()>>,
+    otlp_addresses: Vec<SocketAddr>,
     watching: JoinHandle<()>,
     profiling: Option<self_profile::SelfProfiler>,
     roles: RunningRoles,
+}
+
+async fn bind(address: SocketAddr, what: &str) -> Result<Listener, StartError> {
+    let listener = Listener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind { address, source })?;
+    tracing::info!(address = %listener.address(), "{what}");
+    Ok(listener)
 }
 
 impl Server {
@@ -63,12 +72,13 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let memory = Memory::new(&config.memory)?;
-        let address = config.server.listen;
-        let listener = Listener::bind(address)
-            .await
-            .map_err(|source| StartError::Bind { address, source })?;
+        let listener = bind(config.server.listen, "listening").await?;
         let address = listener.address();
-        tracing::info!(%address, "listening");
+        let mut otlp_listeners = Vec::new();
+        let otlp = [config.otlp.grpc_listen, config.otlp.http_listen];
+        for address in otlp.into_iter().flatten() {
+            otlp_listeners.push(bind(address, "listening for OTLP").await?);
+        }
 
         let mut registry = Registry::default();
         telemetry::register_process(&mut registry);
@@ -86,12 +96,17 @@ impl Server {
             .sample()
             .map_err(|error| StartError::Role(error.into()))?;
         let stop = CancellationToken::new();
-        let listening = {
-            let (app, config, stop) = (Arc::clone(&app), Arc::clone(&config), stop.clone());
+        let otlp_addresses = otlp_listeners.iter().map(Listener::address).collect();
+        let serve = |listener: Listener, routes: axum::Router| {
+            let (config, stop) = (Arc::clone(&config), stop.clone());
             tokio::spawn(async move {
-                listener.serve(routes(&app), &config.server, stop).await;
+                listener.serve(routes, &config.server, stop).await;
             })
         };
+        let mut listening = vec![serve(listener, routes(&app))];
+        for listener in otlp_listeners {
+            listening.push(serve(listener, otlp_routes(&app)));
+        }
 
         let profiling = self_profile::start(&config, address).await;
         let parts = roles::Parts {
@@ -113,6 +128,7 @@ impl Server {
         tracing::info!(%address, target = %config.server.target, "ready");
         Ok(Self {
             address,
+            otlp_addresses,
             readiness,
             stop,
             listening,
@@ -127,13 +143,20 @@ impl Server {
         self.address
     }
 
+    /// Where it listens for OTLP alone: gRPC, then HTTP, as far as they are switched on.
+    pub fn otlp_addresses(&self) -> &[SocketAddr] {
+        &self.otlp_addresses
+    }
+
     /// Takes no more requests, finishes those under way, and stops the roles.
     pub async fn stop(self) {
         self.readiness.draining();
         drop(self.profiling);
         self.stop.cancel();
-        if let Err(error) = self.listening.await {
-            tracing::error!(%error, "the listener did not stop as it should");
+        for listening in self.listening {
+            if let Err(error) = listening.await {
+                tracing::error!(%error, "a listener did not stop as it should");
+            }
         }
         if let Err(error) = self.watching.await {
             tracing::error!(%error, "the runtime file's watch did not end as it should");

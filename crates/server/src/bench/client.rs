@@ -50,9 +50,25 @@ impl Client {
 
     /// Sends one encoded push.v1 request and waits for its 200.
     pub(super) async fn push(&self, body: bytes::Bytes) -> anyhow::Result<()> {
-        let reply = self
-            .post("/push.v1.PusherService/Push")
-            .header("Content-Type", "application/proto")
+        let request = self.post("/push.v1.PusherService/Push");
+        self.send(request.header("Content-Type", "application/proto"), body)
+            .await
+    }
+
+    /// Sends one gzipped export of OTLP profiles and waits for its 200.
+    pub(super) async fn export(&self, body: bytes::Bytes) -> anyhow::Result<()> {
+        let request = self.post("/v1development/profiles");
+        let request = request.header("Content-Type", "application/x-protobuf");
+        self.send(request.header("Content-Encoding", "gzip"), body)
+            .await
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        body: bytes::Bytes,
+    ) -> anyhow::Result<()> {
+        let reply = request
             .body(body)
             .send()
             .await

@@ -15,6 +15,7 @@ pub(super) struct Shot {
     pub(super) kind: String,
     pub(super) body: Vec<u8>,
     pub(super) raw_bytes: usize,
+    pub(super) samples: usize,
 }
 
 /// What a replayed file holds.
@@ -57,6 +58,7 @@ pub(super) fn build(
                 pod,
                 kind: source.kind.clone(),
                 raw_bytes: raw.len(),
+                samples: n_samples(&raw)?,
                 body: gzip(&raw)?,
             });
         }
@@ -105,7 +107,7 @@ fn read_source(path: &Path) -> anyhow::Result<Source> {
     })
 }
 
-fn gzip(raw: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(super) fn gzip(raw: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     out.write_all(raw)?;
     Ok(out.finish()?)
@@ -132,6 +134,11 @@ fn with_time(raw: &[u8], time_ns: i64) -> anyhow::Result<Vec<u8>> {
     }
     put_number(&mut out, TIME, time_ns as u64);
     Ok(out)
+}
+
+fn n_samples(raw: &[u8]) -> anyhow::Result<usize> {
+    let raw = scoria_pprof::RawProfile::decode(raw).context("reading a pprof")?;
+    Ok(raw.columns.samples.len())
 }
 
 fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {

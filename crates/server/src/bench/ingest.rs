@@ -10,7 +10,7 @@ use scoria_model::varint::{put_bytes, put_u64};
 
 use super::client::Client;
 use super::fleet::{self, Shot};
-use super::{Figure, IngestArgs, figure};
+use super::{Figure, Format, IngestArgs, figure, otlp};
 
 pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
     let client = Client::new(&args.target.url, args.target.tenant.as_deref())?;
@@ -30,15 +30,12 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
         (i64::try_from(now_ns.as_nanos())?, interval_ns),
     )?;
     let raw_bytes: usize = shots.iter().map(|shot| shot.raw_bytes).sum();
-    let sent_bytes: usize = shots.iter().map(|shot| shot.body.len()).sum();
-    let requests: Vec<Bytes> = shots
-        .chunks(args.batch.max(1))
-        .map(|batch| request(&args.target.service, batch))
-        .collect();
+    let (requests, samples) = requests(args, &shots)?;
+    let sent_bytes: usize = requests.iter().map(Bytes::len).sum();
 
     let before = client.metrics().await?;
     let start = Instant::now();
-    let mut latencies = send(&client, requests, args.concurrency.max(1)).await?;
+    let mut latencies = send(&client, requests, args).await?;
     let seconds = start.elapsed().as_secs_f64();
     let after = client.metrics().await?;
 
@@ -60,6 +57,11 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
         ),
         figure("decompressed pprof", megabytes / seconds, "MB/s"),
         figure("server CPU per profile", cpu * 1e6 / profiles, "us"),
+        figure(
+            "samples per core",
+            samples as f64 / cpu.max(f64::MIN_POSITIVE),
+            "/s",
+        ),
         figure("acknowledged p50", at(0.5), "ms"),
         figure("acknowledged p99", at(0.99), "ms"),
         figure(
@@ -78,6 +80,27 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
             "MB",
         ),
     ])
+}
+
+/// The encoded requests, and how many samples they hold.
+fn requests(args: &IngestArgs, shots: &[Shot]) -> anyhow::Result<(Vec<Bytes>, usize)> {
+    let service = &args.target.service;
+    let mut requests = Vec::new();
+    let mut samples = 0;
+    for batch in shots.chunks(args.batch.max(1)) {
+        match args.format {
+            Format::Pprof => {
+                samples += batch.iter().map(|shot| shot.samples).sum::<usize>();
+                requests.push(request(service, batch));
+            }
+            Format::Otlp => {
+                let export = otlp::export(service, batch)?;
+                samples += export.samples;
+                requests.push(Bytes::from(export.body));
+            }
+        }
+    }
+    Ok((requests, samples))
 }
 
 /// One encoded push.v1.PushRequest.
@@ -110,22 +133,26 @@ fn put_field(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_bytes(out, bytes);
 }
 
-/// Sends all requests, `concurrency` at a time; seconds that each one took.
+/// Sends all requests, as many at a time as was asked for; seconds that each one took.
 async fn send(
     client: &Client,
     requests: Vec<Bytes>,
-    concurrency: usize,
+    args: &IngestArgs,
 ) -> anyhow::Result<Vec<f64>> {
     let requests = Arc::new(requests);
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..concurrency {
+    let format = args.format;
+    for _ in 0..args.concurrency.max(1) {
         let (client, requests, next) = (client.clone(), Arc::clone(&requests), Arc::clone(&next));
         workers.spawn(async move {
             let mut latencies = Vec::new();
             while let Some(body) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let start = Instant::now();
-                client.push(body.clone()).await?;
+                match format {
+                    Format::Pprof => client.push(body.clone()).await?,
+                    Format::Otlp => client.export(body.clone()).await?,
+                }
                 latencies.push(start.elapsed().as_secs_f64());
             }
             anyhow::Ok(latencies)

@@ -10,6 +10,7 @@
 mod client;
 mod fleet;
 mod ingest;
+mod otlp;
 mod query;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   scoria bench ingest --profiles ./pprofs --pods 60 --rounds 20
+  scoria bench ingest --format otlp --batch 1300 --pods 1300 --rounds 10 --concurrency 1
   scoria bench query --service bench --json")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -32,6 +34,15 @@ enum BenchVerb {
     Ingest(IngestArgs),
     /// Ask flame graphs and time series and report latencies and samples per core and second.
     Query(QueryArgs),
+}
+
+/// What profiles are sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// pprof, by push.v1.
+    Pprof,
+    /// OTLP profiles in version 1.10, over HTTP.
+    Otlp,
 }
 
 /// How results are printed.
@@ -79,6 +90,9 @@ struct IngestArgs {
     /// Profiles in one request.
     #[arg(long, default_value_t = 1)]
     batch: usize,
+    /// What to send them as.
+    #[arg(long, value_enum, default_value = "pprof")]
+    format: Format,
     /// Seconds between two profiles of a pod, going back from now.
     #[arg(long, default_value_t = 15)]
     interval: u64,

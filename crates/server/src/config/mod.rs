@@ -20,6 +20,7 @@ mod limit_names;
 mod limits;
 mod log;
 mod memory;
+mod otlp;
 mod querier;
 mod runtime_config;
 pub mod secret;
@@ -39,6 +40,7 @@ pub use layers::{ConfigError, Layers};
 pub use limits::{LimitError, LimitsConfig};
 pub use log::{LogConfig, LogFormat};
 pub use memory::{MemoryConfig, MemoryLimit};
+pub use otlp::OtlpConfig;
 pub use querier::QuerierConfig;
 pub use runtime_config::RuntimeFileConfig;
 pub use self_profiling::SelfProfilingConfig;
@@ -53,6 +55,7 @@ pub use usage::UsageConfig;
 pub struct Config {
     pub server: ServerConfig,
     pub log: LogConfig,
+    pub otlp: OtlpConfig,
     pub auth: AuthConfig,
     pub memory: MemoryConfig,
     pub storage: StorageConfig,

@@ -24,7 +24,7 @@ use super::fault::Fault;
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Bodies above this are decompressed off the threads that serve connections.
-const INLINE_BYTES: usize = 64 << 10;
+pub(super) const INLINE_BYTES: usize = 64 << 10;
 
 /// A whole body and the permit for its bytes.
 pub(super) struct PaidBody {
@@ -147,7 +147,11 @@ pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), Fault> {
     ))
 }
 
-fn gunzip(mut body: PaidBody, limit: u64) -> Result<PaidBody, Fault> {
+/// Takes a gzip off; the permit then covers the result.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn gunzip(mut body: PaidBody, limit: u64) -> Result<PaidBody, Fault> {
     // The length that the body claims is paid for first; only a body that turns out longer, which
     // an honest client's is not, costs a second attempt at the full price.
     let claimed = body
@@ -173,7 +177,7 @@ fn gunzip(mut body: PaidBody, limit: u64) -> Result<PaidBody, Fault> {
     Ok(PaidBody { bytes, permit })
 }
 
-fn too_large(actual: u64, limit: u64) -> Fault {
+pub(super) fn too_large(actual: u64, limit: u64) -> Fault {
     Fault::invalid(format!(
         "the request body is too large (ingestion_body_limit_bytes, actual: at least {actual}, limit: {limit}); send fewer profiles in one request"
     ))

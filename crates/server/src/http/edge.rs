@@ -32,13 +32,16 @@ pub(super) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     let route = Route::of(request.uri().path());
     let protocol = protocol(request.headers());
     let (method, label) = match protocol {
-        Some(Protocol::Grpc | Protocol::GrpcWeb) if route.is_rpc() => ("gRPC", route.grpc_label()),
+        Some(Protocol::Grpc | Protocol::GrpcWeb) if route.is_rpc() || route.is_otlp() => {
+            ("gRPC", route.grpc_label())
+        }
         _ => (method_label(request.method()), route.label()),
     };
     let headers = request.headers().clone();
     let response = match answer(&app, route, request, next).await {
         Ok(response) => response,
         Err(fault) if route.is_rpc() => fault.into_rpc_response(&headers),
+        Err(fault) if route.is_otlp() => super::otlp::refused(fault, &headers),
         Err(fault) => fault.into_response(),
     };
     app.requests

@@ -59,7 +59,8 @@ impl Fault {
         self.status.unwrap_or_else(|| self.code.http_status())
     }
 
-    fn headers(&self) -> HeaderMap {
+    /// `Retry-After`, if it is worth coming back.
+    pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some(wait) = self.retry_after {
             // Whole seconds, never 0: a client must not come back at once.

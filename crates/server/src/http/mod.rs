@@ -11,6 +11,7 @@ mod fault;
 mod ingest;
 mod label_values;
 mod limits;
+mod otlp;
 mod profiles;
 mod push;
 mod query;
@@ -155,6 +156,8 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/pyroscope/label-values", get(label_values::label_values))
         .route("/api/v1/top", get(top::top))
         .route("/api/v1/usage", get(usage::usage))
+        .route(route::OTLP_GRPC, post(otlp::export))
+        .route(route::OTLP_HTTP, post(otlp::export))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))
@@ -178,6 +181,16 @@ pub fn routes(app: &Arc<App>) -> Router {
     plain
         .merge(profiles)
         .fallback_service(rpc::Rpc::new(app))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(app), edge::edge))
+        .with_state(Arc::clone(app))
+}
+
+/// The routes of the listeners for OTLP alone.
+pub fn otlp_routes(app: &Arc<App>) -> Router {
+    Router::new()
+        .route(route::OTLP_GRPC, post(otlp::export))
+        .route(route::OTLP_HTTP, post(otlp::export))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(app), edge::edge))
         .with_state(Arc::clone(app))

@@ -14,6 +14,11 @@ pub(super) enum Route {
     Ingest {
         label: &'static str,
     },
+    /// Exports of OTLP profiles, over gRPC or HTTP.
+    Otlp {
+        path: &'static str,
+        label: &'static str,
+    },
     /// What tenants ask for by GET: the older HTTP API, profiles and tables by address, usage.
     Legacy {
         label: &'static str,
@@ -28,6 +33,11 @@ pub(super) enum Route {
     },
     Unknown,
 }
+
+/// Where exports of OTLP profiles go: both paths take both transports.
+pub(super) const OTLP_GRPC: &str =
+    "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
+pub(super) const OTLP_HTTP: &str = "/v1development/profiles";
 
 impl Route {
     pub(super) fn of(path: &str) -> Self {
@@ -45,6 +55,14 @@ impl Route {
             "/pgo/go" => legacy("pgo_go"),
             "/api/v1/top" => legacy("api_v1_top"),
             "/api/v1/usage" => legacy("api_v1_usage"),
+            OTLP_GRPC => Self::Otlp {
+                path: OTLP_GRPC,
+                label: "opentelemetry_proto_collector_profiles_v1development_profilesservice_export",
+            },
+            OTLP_HTTP => Self::Otlp {
+                path: OTLP_HTTP,
+                label: "v1development_profiles",
+            },
             "/" => own("page"),
             "/ready" => own("ready"),
             "/metrics" => own("metrics"),
@@ -77,6 +95,7 @@ impl Route {
         match self {
             Self::Rpc { label, .. }
             | Self::Ingest { label }
+            | Self::Otlp { label, .. }
             | Self::Legacy { label }
             | Self::TenantStatus { label }
             | Self::Own { label } => label,
@@ -87,14 +106,17 @@ impl Route {
     /// The label of a call over gRPC: its full name, as dashboards of gRPC services have it.
     pub(super) const fn grpc_label(self) -> &'static str {
         match self {
-            Self::Rpc { path, .. } => path,
+            Self::Rpc { path, .. } | Self::Otlp { path, .. } => path,
             other => other.label(),
         }
     }
 
     /// Whether it adds data, and so is for one tenant and refused when memory is short.
     pub(super) const fn writes(self) -> bool {
-        matches!(self, Self::Ingest { .. } | Self::Rpc { writes: true, .. })
+        matches!(
+            self,
+            Self::Ingest { .. } | Self::Otlp { .. } | Self::Rpc { writes: true, .. }
+        )
     }
 
     /// Whether it belongs to a tenant: everything but the pages about the server itself. A path that
@@ -106,7 +128,7 @@ impl Route {
     /// The one method that the route takes, if it takes one only.
     pub(super) const fn method(self) -> Option<&'static str> {
         match self {
-            Self::Rpc { .. } | Self::Ingest { .. } => Some("POST"),
+            Self::Rpc { .. } | Self::Ingest { .. } | Self::Otlp { .. } => Some("POST"),
             Self::Legacy { .. } | Self::TenantStatus { .. } | Self::Own { .. } => Some("GET"),
             Self::Unknown => None,
         }
@@ -114,6 +136,10 @@ impl Route {
 
     pub(super) const fn is_rpc(self) -> bool {
         matches!(self, Self::Rpc { .. })
+    }
+
+    pub(super) const fn is_otlp(self) -> bool {
+        matches!(self, Self::Otlp { .. })
     }
 }
 
@@ -133,6 +159,10 @@ mod tests {
             assert_eq!(Route::of(path).grpc_label(), path);
         }
         assert!(Route::of("/push.v1.PusherService/Push").writes());
+        for path in [OTLP_GRPC, OTLP_HTTP] {
+            let route = Route::of(path);
+            assert!(route.writes() && route.has_tenant() && route.is_otlp());
+        }
         assert!(!Route::of("/querier.v1.QuerierService/Diff").writes());
         assert_eq!(Route::of("/nowhere"), Route::Unknown);
         assert!(!Route::of("/ready").has_tenant());

@@ -78,6 +78,14 @@ impl Running {
         assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     }
 
+    /// The listeners for OTLP alone: gRPC, then HTTP.
+    pub fn otlp_urls(&self) -> Vec<String> {
+        let addresses = self.server.otlp_addresses().iter();
+        addresses
+            .map(|address| format!("http://{address}"))
+            .collect()
+    }
+
     pub async fn stop(self) {
         self.server.stop().await;
     }

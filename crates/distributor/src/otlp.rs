@@ -1,0 +1,273 @@
+//! OTLP profiles: one export, decoded, handed on and answered for.
+//!
+//! ```text
+//! body ─► (JSON: rewritten) ─► Export ─► a draft for each profile and service ─► part ─► store
+//!                                 └─► refused ones, hints ────────────────────────────────┴─► Exported
+//! ```
+//!
+//! # Invariants
+//! - A profile that is refused takes no other with it: the answer counts it and says why. Only an
+//!   export of which nothing could be taken is refused as a whole.
+//! - What the server could not store for a reason of its own, or takes later, makes the answer one
+//!   after which the sender tries again; what was stored the first time is then recognised.
+//! - One draft is there at a time; of the others only their parts.
+//! - An export that was not understood is an error that names its sender, never a success.
+//!
+//! # What it must not know
+//! gRPC, HTTP and their statuses.
+
+mod answer;
+mod metrics;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use scoria_model::{DiscardReason, TenantId};
+use scoria_pprof::otlp::{Converted, Converter, Export, ExportError, Refused, json};
+use scoria_pprof::{DraftError, DraftTerms};
+
+use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, UploadDigest};
+use crate::outcome::{PushError, Refusal, RefusalKind};
+use crate::prepare::{Batch, MEMORY_RETRY_AFTER, Prepared, Stop};
+use crate::push::Distributor;
+pub use answer::Exported;
+use answer::Tally;
+pub(crate) use metrics::OtlpMetrics;
+
+/// In which form an export came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Protobuf,
+    Json,
+}
+
+impl Encoding {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Protobuf => "protobuf",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// One export, its transport's framing and compression taken off.
+#[derive(Debug, Clone)]
+pub struct ExportRequest {
+    pub body: Bytes,
+    pub encoding: Encoding,
+    /// As the sender names itself; empty if it does not. Told in errors.
+    pub user_agent: String,
+}
+
+/// An export, decoded and prepared.
+struct Taken {
+    layout: &'static str,
+    tally: Tally,
+    profiles: Vec<IncomingProfile>,
+    prepared: Vec<Result<Prepared, Stop>>,
+}
+
+impl Distributor {
+    /// Takes one export.
+    ///
+    /// # Errors
+    /// Nothing of it could be taken, or something is worth sending again.
+    pub async fn export(
+        &self,
+        tenant: &TenantId,
+        request: ExportRequest,
+    ) -> Result<Exported, PushError> {
+        let bytes = request.body.len() as u64;
+        let encoding = request.encoding;
+        let terms = self.draft_terms(tenant);
+        let taken = self
+            .prepare_with(tenant, bytes, move |batch| take(&request, &terms, batch))
+            .await
+            .and_then(|taken| taken)
+            .map_err(|refusal| {
+                let reason = refusal.kind.reason();
+                self.metrics().discarded(tenant, reason, bytes);
+                PushError::whole(refusal)
+            })?;
+        let mut tally = taken.tally;
+        let metrics = self.metrics();
+        metrics
+            .otlp
+            .exported(tenant, taken.layout, encoding, &tally);
+        for (refusal, bytes) in tally.refused() {
+            metrics.discarded(tenant, refusal.kind.reason(), bytes);
+        }
+        if tally.n_unusable() > 0 {
+            let reason = DiscardReason::UnusableAttribute;
+            metrics.dropped(tenant, reason, tally.n_unusable());
+        }
+        if !taken.profiles.is_empty() {
+            let stored = self.store(tenant, &taken.profiles, taken.prepared).await;
+            tally.add(stored)?;
+        }
+        tally.answer()
+    }
+}
+
+fn take(request: &ExportRequest, terms: &DraftTerms, batch: Batch<'_>) -> Result<Taken, Refusal> {
+    let memory = &terms.memory;
+    let refuse = |error: ExportError| refusal(&error, &request.user_agent);
+    match request.encoding {
+        Encoding::Protobuf => {
+            let export = Export::read(&request.body, memory).map_err(refuse)?;
+            prepare(&export, &request.body, terms, batch)
+        }
+        Encoding::Json => {
+            let (body, _permit) =
+                json::transcode(&request.body, memory).map_err(|error| refuse(error.into()))?;
+            let export = Export::read_transcoded(&body, memory).map_err(refuse)?;
+            prepare(&export, &request.body, terms, batch)
+        }
+    }
+}
+
+/// `sent` is what a resend repeats.
+fn prepare(
+    export: &Export<'_>,
+    sent: &[u8],
+    terms: &DraftTerms,
+    batch: Batch<'_>,
+) -> Result<Taken, Refusal> {
+    let mut feed = Feed {
+        export,
+        converter: export.converter(),
+        terms,
+        digest: UploadDigest::of(&[b"otlp", sent]),
+        tally: Tally::default(),
+        at: 0,
+        nth: 0,
+        ready: VecDeque::new(),
+        // What the profiles share is counted with the first.
+        wire_bytes: sent.len() as u64,
+    };
+    for at in 0..export.n_profiles() {
+        feed.wire_bytes = feed.wire_bytes.saturating_sub(export.profile_bytes(at));
+    }
+    let (profiles, prepared) = batch.prepare_each(&mut feed)?;
+    Ok(Taken {
+        layout: export.layout().as_str(),
+        tally: feed.tally,
+        profiles,
+        prepared,
+    })
+}
+
+/// The profiles of an export, converted one at a time.
+struct Feed<'f, 'a> {
+    export: &'f Export<'a>,
+    converter: Converter<'f, 'a>,
+    terms: &'f DraftTerms,
+    digest: UploadDigest,
+    tally: Tally,
+    /// The next profile of the export.
+    at: usize,
+    /// How many have been made.
+    nth: u32,
+    /// Profiles of other services that the last one came apart into.
+    ready: VecDeque<Converted>,
+    /// Bytes that no profile has been charged with yet.
+    wire_bytes: u64,
+}
+
+impl Iterator for Feed<'_, '_> {
+    type Item = Result<IncomingProfile, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.ready.is_empty() {
+            if self.at == self.export.n_profiles() {
+                return None;
+            }
+            if let Err(refusal) = self.convert() {
+                return Some(Err(refusal));
+            }
+        }
+        self.ready.pop_front().map(|one| Ok(self.incoming(one)))
+    }
+}
+
+impl Feed<'_, '_> {
+    /// Converts the next profile of the export; counts it if it is refused.
+    ///
+    /// # Errors
+    /// There is no memory for it, and so none for the export.
+    fn convert(&mut self) -> Result<(), Refusal> {
+        let at = self.at;
+        self.at += 1;
+        match self.converter.profile(at, self.terms) {
+            Ok(converted) => {
+                for one in &converted {
+                    self.tally.converted(at, one.service, one.n_unusable);
+                }
+                self.wire_bytes += self.export.profile_bytes(at);
+                self.ready.extend(converted);
+            }
+            Err(Refused::Full {
+                error: DraftError::Memory(_),
+                message,
+            }) => return Err(overloaded(message)),
+            Err(refused) => {
+                let bytes = self.export.profile_bytes(at);
+                self.tally.refuse(refusal_of(refused), bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn incoming(&mut self, converted: Converted) -> IncomingProfile {
+        let nth = self.nth;
+        self.nth += 1;
+        IncomingProfile {
+            series: nth as usize,
+            labels: converted.labels,
+            id: String::new(),
+            origin: Origin::Push,
+            payload: Payload::Draft(DraftPayload {
+                draft: Some(Box::new(converted.draft)),
+                digest: self.digest,
+                nth,
+                wire_bytes: std::mem::take(&mut self.wire_bytes),
+            }),
+        }
+    }
+}
+
+fn overloaded(message: String) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Overloaded {
+            retry_after: MEMORY_RETRY_AFTER,
+        },
+        message,
+    }
+}
+
+fn refusal_of(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Rejection(rejection) => Refusal::invalid(rejection.reason, rejection.message),
+        Refused::Full { error, message } => Refusal {
+            message,
+            ..Refusal::from(error)
+        },
+    }
+}
+
+/// Why an export is refused as a whole, with who sent it.
+fn refusal(error: &ExportError, user_agent: &str) -> Refusal {
+    let is_memory = matches!(
+        error,
+        ExportError::Memory(_) | ExportError::Json(json::JsonError::Memory(_))
+    );
+    if is_memory {
+        return overloaded(error.to_string());
+    }
+    let sender: String = user_agent.chars().take(128).collect();
+    let message = match sender.as_str() {
+        "" => format!("{error}; sent without a user agent"),
+        sender => format!("{error}; sent by {sender:?}"),
+    };
+    Refusal::invalid(DiscardReason::MalformedProfile, message)
+}
