@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the server, then lets the real SDKs push to it: Python, Node, Rust and Go.
+# Builds the server, then lets the real SDKs push to it: Python, Node, Rust and Go, and
+# OpenTelemetry's for Python and Go.
 #
 # SCORIA_CLIENTS_DIR      where their packages are installed (default: target/clients)
 # SCORIA_CLIENTS_REQUIRED names of clients that must not be skipped, e.g. "python node rust go"

@@ -30,16 +30,19 @@ struct Client {
     /// Installs or builds it; the command that takes server, service and seconds.
     prepare: fn(&Place) -> Result<Vec<PathBuf>, String>,
     profile_type: &'static str,
+    /// What one unit of its values is.
+    value_ns: f64,
     /// Stands in the names of the busy function's frames.
     function: &'static str,
 }
 
-const CLIENTS: [Client; 4] = [
+const CLIENTS: [Client; 6] = [
     Client {
         name: "python",
         needs: &[&["python3", "-c", "import venv, ensurepip"]],
         prepare: python,
         profile_type: "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+        value_ns: 1.0,
         function: "busy_python",
     },
     Client {
@@ -47,6 +50,7 @@ const CLIENTS: [Client; 4] = [
         needs: &[&["node", "--version"], &["npm", "--version"]],
         prepare: node,
         profile_type: "wall:cpu:nanoseconds:wall:nanoseconds",
+        value_ns: 1.0,
         function: "busyNode",
     },
     Client {
@@ -54,6 +58,7 @@ const CLIENTS: [Client; 4] = [
         needs: &[&["cargo", "--version"]],
         prepare: rust,
         profile_type: "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+        value_ns: 1.0,
         function: "busy_rust",
     },
     Client {
@@ -61,6 +66,23 @@ const CLIENTS: [Client; 4] = [
         needs: &[&["go", "version"]],
         prepare: go,
         profile_type: "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+        value_ns: 1.0,
+        function: "main.busyGo",
+    },
+    Client {
+        name: "python-otlp",
+        needs: &[&["python3", "-c", "import venv, ensurepip"]],
+        prepare: python,
+        profile_type: "wall:samples:count:wall:nanoseconds",
+        value_ns: 10_000_000.0,
+        function: "busy_python",
+    },
+    Client {
+        name: "go-otlp",
+        needs: &[&["go", "version"]],
+        prepare: go,
+        profile_type: "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+        value_ns: 1.0,
         function: "main.busyGo",
     },
 ];
@@ -110,7 +132,7 @@ impl Place {
 
 fn lockfile(client: &str) -> &'static str {
     match client {
-        "python" => "requirements.txt",
+        "python" | "python-otlp" => "requirements.txt",
         "node" => "package-lock.json",
         "rust" => "Cargo.lock",
         _ => "go.sum",
@@ -315,7 +337,7 @@ fn judge(client: &Client, server: &ServerProcess) -> Verdict {
         Err(why) => return Verdict::Failed { why },
     };
     let share = shown.busy as f64 / shown.total as f64;
-    let seconds = shown.total as f64 / 1e9;
+    let seconds = shown.total as f64 * client.value_ns / 1e9;
     // One thread is busy; runtimes have others. More than that is counted double.
     let plausible = 1.0..=ran.as_secs_f64() * 1.8;
     if share > SHARE_MIN && share <= 1.0 && plausible.contains(&seconds) {
