@@ -22,6 +22,7 @@ mod conversion;
 pub mod decode;
 pub mod form;
 pub mod format;
+mod jfr;
 pub mod multipart;
 pub mod name;
 pub mod query;
@@ -39,6 +40,7 @@ use content::{Content, ContentError};
 use decode::{BodyError, Job};
 use form::{FormError, PprofForm};
 use format::BodyFormat;
+use jfr::RecordingLimits;
 use multipart::MultipartError;
 use name::NameError;
 use query::IngestQuery;
@@ -142,7 +144,8 @@ impl Distributor {
     /// Opens a request as far as its format needs, without decoding what it carries.
     fn open(&self, tenant: &TenantId, request: &IngestRequest<'_>) -> Result<Opened, IngestError> {
         let query = IngestQuery::parse(request.query, self.clock().now())?;
-        let limit = self.limits().of(tenant).ingestion_body_limit_bytes;
+        let limits = self.limits().of(tenant);
+        let limit = limits.ingestion_body_limit_bytes;
         let Content { body, permit } = content::decode(
             request.content_encoding,
             request.body.clone(),
@@ -165,6 +168,10 @@ impl Distributor {
                     body,
                     terms: self.draft_terms(tenant),
                     body_limit: limit,
+                    recording_limits: RecordingLimits {
+                        max_bytes: limits.max_jfr_size_bytes,
+                        max_samples: limits.max_profile_stacktrace_samples,
+                    },
                 };
                 return Ok(Opened::Encoded(Box::new(job), permit));
             }
@@ -193,6 +200,9 @@ impl Distributor {
         if lines > 0 {
             let reason = DiscardReason::MalformedLine;
             self.metrics().dropped(tenant, reason, lines);
+        }
+        for (reason, n) in decoded.left_out.iter() {
+            self.metrics().dropped(tenant, reason, n);
         }
         if let Some(reason) = decoded.dropped {
             discarded(reason);

@@ -17,6 +17,10 @@ use support::House;
 )]
 mod support;
 
+#[path = "../../pprof/tests/suite/jfr_writer.rs"]
+#[expect(dead_code, reason = "as above")]
+mod jfr_writer;
+
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
@@ -87,6 +91,32 @@ fn speedscope() -> Vec<u8> {
     .into_bytes()
 }
 
+/// As the JVM's profiler writes it: each stack a few times, on the processor and for allocations.
+fn jfr() -> Vec<u8> {
+    use jfr_writer::{Chunk, RUNNABLE, Value, class};
+    let mut chunk = Chunk::new();
+    for at in 0..STACKS {
+        let methods: Vec<(String, u32)> = (0..DEPTH)
+            .map(|depth| {
+                let n = (at * 7 + depth * 31 + at * depth) % 700;
+                let class = format!("com/example/shop/module{}/Service{n}", n % 40);
+                (class, n as u32)
+            })
+            .collect();
+        let frames = methods.iter();
+        let frames: Vec<(&str, &str, u32)> = frames
+            .map(|(class, line)| (&**class, "handleRequest", *line))
+            .collect();
+        let stack = chunk.stack(&frames);
+        for _ in 0..at % 4 {
+            chunk.sample(class::EXECUTION_SAMPLE, stack, RUNNABLE, [0; 3], None);
+        }
+        let allocation = [at as u64, stack, 64, 4096].map(Value::Integer);
+        chunk.event(class::IN_NEW_TLAB, &allocation);
+    }
+    chunk.finish()
+}
+
 /// Like a Go profile: functions with files and lines.
 fn pprof() -> Vec<u8> {
     use scoria_pprof::encode::FunctionRow;
@@ -129,6 +159,7 @@ async fn a_request_takes_a_few_times_its_size() {
             branches(|depth, name| if depth == 0 { name } else { format!(";{name}") }),
         ),
         ("name=app&format=speedscope", speedscope()),
+        ("name=app&format=jfr", jfr()),
         ("name=app&format=pprof", pprof()),
     ];
     let tenant = TenantId::anonymous();

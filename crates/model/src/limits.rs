@@ -13,6 +13,8 @@ pub struct Limits {
     pub ingestion_body_limit_bytes: u64,
     /// Largest decompressed profile.
     pub max_profile_size_bytes: u64,
+    /// Largest decompressed JFR recording; it holds many profiles.
+    pub max_jfr_size_bytes: u64,
     /// Most samples in one profile.
     pub max_profile_stacktrace_samples: u64,
     /// Most labels on one sample.
@@ -70,6 +72,7 @@ impl Default for Limits {
             ingestion_burst_bytes: 256 * MIB,
             ingestion_body_limit_bytes: 256 * MIB,
             max_profile_size_bytes: 4 * MIB,
+            max_jfr_size_bytes: 64 * MIB,
             max_profile_stacktrace_samples: 16_000,
             max_profile_stacktrace_sample_labels: 100,
             max_profile_stacktrace_depth: 1000,

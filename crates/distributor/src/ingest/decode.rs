@@ -2,7 +2,7 @@
 //!
 //! Each format has a decoder of its own in `scoria_pprof`; here is what they share of the old HTTP
 //! API: under which type and which labels a profile is stored. A recording with types and labels of
-//! its own (JFR) has a module of its own beside this one and is called from [`profiles_of`].
+//! its own (JFR) has a module of its own beside this one.
 //!
 //! # Invariants
 //! - The same job gives the same profiles in the same order.
@@ -14,20 +14,22 @@
 use bytes::Bytes;
 use scoria_model::DiscardReason;
 use scoria_model::labels::names;
+use scoria_pprof::jfr::JfrError;
 use scoria_pprof::speedscope::{Speedscope, SpeedscopeError};
 use scoria_pprof::stacks::{StackError, Stacks};
-use scoria_pprof::{Draft, DraftError, DraftTerms, folded, tree, trie};
+use scoria_pprof::{Draft, DraftError, DraftTerms, Dropped, folded, tree, trie};
 
 use super::content::{self, ContentError};
 use super::conversion::{App, UnknownType};
 use super::format::{BodyFormat, UnsupportedFormat};
-use super::multipart;
+use super::jfr::{self, RecordingLimits};
+use super::multipart::{self, MultipartError};
 use super::query::IngestQuery;
 use crate::decoded::DecodedProfile;
 use crate::incoming::UploadDigest;
 use crate::outcome::{Refusal, RefusalKind};
 
-const APP_NAME: &str = "app_name";
+pub(super) const APP_NAME: &str = "app_name";
 const PROFILE_NAME: &str = "profile_name";
 /// What reading a speedscope file may take for each byte of it, beside the drafts.
 const SPEEDSCOPE_FACTOR: u64 = 2;
@@ -43,6 +45,7 @@ pub(super) struct Job {
     pub(super) terms: DraftTerms,
     /// Decompressed bytes; 0 means no limit.
     pub(super) body_limit: u64,
+    pub(super) recording_limits: RecordingLimits,
 }
 
 impl Job {
@@ -78,6 +81,8 @@ pub(super) struct Decoded {
     pub(super) profiles: Vec<DecodedProfile>,
     /// Lines without a count.
     pub(super) skipped_lines: u64,
+    /// Samples that have no place in a profile.
+    pub(super) left_out: Dropped,
     /// Set if the whole body was put aside, with the reason for it.
     pub(super) dropped: Option<DiscardReason>,
 }
@@ -96,6 +101,12 @@ pub enum BodyError {
     Type(#[from] UnknownType),
     #[error(transparent)]
     Content(#[from] ContentError),
+    #[error(transparent)]
+    Jfr(JfrError),
+    #[error(transparent)]
+    Multipart(#[from] MultipartError),
+    #[error("the form has no part {part:?}")]
+    MissingPart { part: &'static str },
     #[error(transparent)]
     Unsupported(#[from] UnsupportedFormat),
     /// It was read, and what is in it may not be stored.
@@ -125,17 +136,23 @@ impl BodyError {
             Self::Type(_) => RefusalKind::Invalid {
                 reason: DiscardReason::InvalidLabels,
             },
-            Self::Stacks { .. } | Self::Speedscope(_) | Self::Unsupported(_) => {
-                RefusalKind::Invalid {
-                    reason: DiscardReason::MalformedProfile,
-                }
-            }
+            Self::Stacks { .. }
+            | Self::Speedscope(_)
+            | Self::Jfr(_)
+            | Self::Multipart(_)
+            | Self::MissingPart { .. }
+            | Self::Unsupported(_) => RefusalKind::Invalid {
+                reason: DiscardReason::MalformedProfile,
+            },
         }
     }
 }
 
-/// Decodes a body. An empty one holds no profiles.
+/// Decodes a body. An empty one holds no profiles, unless it should be a recording.
 pub(super) fn decode(mut job: Job) -> Result<Decoded, BodyError> {
+    if matches!(job.format, BodyFormat::Jfr | BodyFormat::JfrForm) {
+        return jfr::decode(job);
+    }
     if job.body.is_empty() {
         return Ok(Decoded::default());
     }
@@ -228,14 +245,20 @@ fn exemplar(query: &IngestQuery) -> Option<DiscardReason> {
         .then_some(DiscardReason::ExemplarProfile)
 }
 
-/// The labels of a profile whose type the name says. The client's own come first.
-fn profile(job: &Job, app: &App<'_>, profile_name: Option<&str>, draft: Draft) -> DecodedProfile {
-    let query = &job.query;
+/// The client's own labels, and whether a service is among them.
+pub(super) fn given_labels(query: &IngestQuery) -> (Vec<(String, String)>, bool) {
     let mut labels = query.name.labels.clone();
     let service =
         |(name, value): &(String, String)| name == names::SERVICE_NAME && !value.is_empty();
     let service_given = labels.iter().any(service);
     labels.retain(|pair| pair.0 != names::SERVICE_NAME || service(pair));
+    (labels, service_given)
+}
+
+/// The labels of a profile whose type the name says. The client's own come first.
+fn profile(job: &Job, app: &App<'_>, profile_name: Option<&str>, draft: Draft) -> DecodedProfile {
+    let query = &job.query;
+    let (mut labels, service_given) = given_labels(query);
     let mut add = |name: &str, value: &str| {
         if !value.is_empty() && labels.iter().all(|(given, _)| given != name) {
             labels.push((name.to_owned(), value.to_owned()));

@@ -32,7 +32,7 @@ pub enum BodyFormat {
 /// A format that exists and is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "profiles in the format {format} are not supported; supported are pprof, groups (folded text), lines, trie, tree and speedscope"
+    "profiles in the format {format} are not supported; supported are pprof, JFR, groups (folded text), lines, trie, tree and speedscope"
 )]
 pub struct UnsupportedFormat {
     pub format: BodyFormat,

@@ -259,7 +259,7 @@ async fn refusals_say_what_to_do() {
             None,
             b"FLR\0".to_vec(),
             malformed,
-            "jfr",
+            "the JFR recording is damaged at byte 4",
         ),
         (
             "name=app",

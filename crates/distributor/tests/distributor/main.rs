@@ -5,5 +5,6 @@ mod corpus_routes;
 mod decoded;
 mod formats;
 mod ingest;
+mod jfr;
 mod push;
 mod support;

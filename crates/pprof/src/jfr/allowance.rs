@@ -17,7 +17,7 @@ use super::error::JfrError;
 
 /// Steps that any recording may take, whatever its size.
 const STEPS_BASE: u64 = 1 << 22;
-/// Steps for each byte of a recording; real ones take one or two.
+/// Steps for each byte of a recording; real ones take two or three.
 const STEPS_PER_BYTE: u64 = 64;
 /// Memory is taken from the budget at least so much at a time.
 const HELD_STEP_BYTES: u64 = 64 * 1024;
@@ -96,11 +96,11 @@ impl Allowance {
         Ok(())
     }
 
-    /// Makes room for `n` more in a vector that doubles when it is full.
+    /// Makes room for `n` more in a vector that grows by half when it is full.
     pub(crate) fn reserve<T>(&self, to: &mut Vec<T>, n: usize) -> Result<(), JfrError> {
         const FIRST: usize = 16;
         if to.capacity() - to.len() < n {
-            let new = to.capacity().max(n).max(FIRST);
+            let new = (to.capacity() / 2).max(n).max(FIRST);
             self.hold((new * size_of::<T>()) as u64)?;
             to.reserve_exact(to.capacity() - to.len() + new);
         }

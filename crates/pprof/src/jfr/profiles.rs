@@ -15,7 +15,7 @@ use super::kinds::{Kind, Shape, Values};
 use super::recording::{Recording, Tag};
 use super::rows::Row;
 use super::snapshot::Snapshot;
-use crate::draft::{Draft, DraftError, DraftFunction, DraftMapping, DraftTerms};
+use crate::draft::{Draft, DraftFunction, DraftMapping, DraftTerms};
 use crate::raw::RawLine;
 use scoria_model::labels::names;
 use scoria_model::part::mapping_flags;
@@ -59,6 +59,8 @@ pub struct JfrProfiles<'r> {
     recording: &'r Recording,
     conversion: Conversion<'r>,
     terms: DraftTerms,
+    /// How large a draft may be when it takes another sample.
+    full_bytes: u64,
     /// Kinds that are done, and rows that are done of the next.
     kinds_done: usize,
     rows_done: usize,
@@ -66,15 +68,24 @@ pub struct JfrProfiles<'r> {
 
 impl Recording {
     /// The recording's profiles, each made when it is asked for. The terms hold for one draft.
-    pub const fn profiles<'r>(
+    pub fn profiles<'r>(
         &'r self,
         conversion: Conversion<'r>,
         terms: DraftTerms,
     ) -> JfrProfiles<'r> {
+        // Beyond the limit a draft is of no use, so it is full well before.
+        let full_bytes = match terms.max_bytes {
+            0 => u64::MAX,
+            bytes => bytes / 4 * 3,
+        };
         JfrProfiles {
             recording: self,
             conversion,
-            terms,
+            terms: DraftTerms {
+                max_bytes: 0,
+                ..terms
+            },
+            full_bytes,
             kinds_done: 0,
             rows_done: 0,
         }
@@ -85,7 +96,7 @@ impl JfrProfiles<'_> {
     /// The next profile, if there is one more.
     ///
     /// # Errors
-    /// There is no memory for it, or a sample alone is beyond the limits of a profile.
+    /// There is no memory for it.
     pub fn next_profile(&mut self) -> Result<Option<JfrProfile>, JfrError> {
         while let Some(&kind) = Kind::ALL.get(self.kinds_done) {
             let rows = self.recording.totals.rows[kind as usize].as_slice();
@@ -97,7 +108,7 @@ impl JfrProfiles<'_> {
             }
             let shape = kind.shape();
             let mut filler = Filler::new(self, shape)?;
-            let n = filler.fill(rows)?;
+            let n = filler.fill(rows, self.full_bytes)?;
             let draft = filler.draft;
             self.rows_done += n;
             let name = shape.name;
@@ -149,20 +160,17 @@ impl<'p, 'r> Filler<'p, 'r> {
     }
 
     /// Adds rows until the draft is full; how many it took.
-    fn fill(&mut self, rows: &[Row]) -> Result<usize, JfrError> {
+    fn fill(&mut self, rows: &[Row], full_bytes: u64) -> Result<usize, JfrError> {
         let max_samples = match self.conversion.max_samples {
             0 => usize::MAX,
             n => usize::try_from(n).unwrap_or(usize::MAX),
         };
         let mut labels = (None, Vec::new());
         for (at, row) in rows.iter().enumerate() {
-            if at >= max_samples {
+            if at >= max_samples || (at > 0 && self.draft.size() >= full_bytes) {
                 return Ok(at);
             }
-            match self.row(row, &mut labels) {
-                Err(JfrError::Draft(DraftError::TooLarge { .. })) if at > 0 => return Ok(at),
-                other => other?,
-            }
+            self.row(row, &mut labels)?;
         }
         Ok(rows.len())
     }

@@ -10,6 +10,7 @@ pub(crate) mod class {
     pub(crate) const LONG: u64 = 11;
     pub(crate) const STRING: u64 = 20;
     pub(crate) const CLASS: u64 = 21;
+    pub(crate) const FRAME_TYPE: u64 = 24;
     pub(crate) const THREAD_STATE: u64 = 25;
     pub(crate) const STACK_TRACE: u64 = 26;
     pub(crate) const STACK_FRAME: u64 = 27;
@@ -81,7 +82,7 @@ pub(crate) const fn array(name: &'static str, class: u64) -> Field {
 pub(crate) struct Chunk {
     pub(crate) encoding: Encoding,
     pub(crate) ticks_per_second: u64,
-    classes: Vec<(u64, &'static str, Vec<Field>)>,
+    classes: Vec<Class>,
     symbols: Vec<String>,
     /// Class and name.
     methods: Vec<(String, String)>,
@@ -100,78 +101,100 @@ pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-impl Chunk {
-    pub(crate) fn new() -> Self {
-        use class::*;
-        let sample = || {
+type Class = (u64, &'static str, Vec<Field>);
+
+fn types() -> Vec<Class> {
+    use class::*;
+    vec![
+        (BOOLEAN, "boolean", vec![]),
+        (FLOAT, "float", vec![]),
+        (DOUBLE, "double", vec![]),
+        (BYTE, "byte", vec![]),
+        (INT, "int", vec![]),
+        (LONG, "long", vec![]),
+        (STRING, "java.lang.String", vec![]),
+        (CLASS, "java.lang.Class", vec![constant("name", SYMBOL)]),
+        (
+            FRAME_TYPE,
+            "jdk.types.FrameType",
+            vec![plain("description", STRING)],
+        ),
+        (
+            THREAD_STATE,
+            "jdk.types.ThreadState",
+            vec![plain("name", STRING)],
+        ),
+        (
+            STACK_TRACE,
+            "jdk.types.StackTrace",
+            vec![plain("truncated", BOOLEAN), array("frames", STACK_FRAME)],
+        ),
+        (
+            STACK_FRAME,
+            "jdk.types.StackFrame",
+            vec![
+                constant("method", METHOD),
+                plain("lineNumber", INT),
+                plain("bytecodeIndex", INT),
+                constant("type", FRAME_TYPE),
+            ],
+        ),
+        (
+            METHOD,
+            "jdk.types.Method",
+            vec![constant("type", CLASS), constant("name", SYMBOL)],
+        ),
+        (SYMBOL, "jdk.types.Symbol", vec![plain("string", STRING)]),
+    ]
+}
+
+fn events() -> Vec<Class> {
+    use class::*;
+    let sample = || {
+        vec![
+            plain("startTime", LONG),
+            constant("stackTrace", STACK_TRACE),
+            constant("state", THREAD_STATE),
+            plain("contextId", LONG),
+            plain("spanId", LONG),
+            plain("spanName", LONG),
+        ]
+    };
+    let mut wall = sample();
+    wall.push(plain("samples", INT));
+    vec![
+        (EXECUTION_SAMPLE, "jdk.ExecutionSample", sample()),
+        (WALL_CLOCK_SAMPLE, "profiler.WallClockSample", wall),
+        (
+            IN_NEW_TLAB,
+            "jdk.ObjectAllocationInNewTLAB",
             vec![
                 plain("startTime", LONG),
                 constant("stackTrace", STACK_TRACE),
-                constant("state", THREAD_STATE),
-                plain("contextId", LONG),
-                plain("spanId", LONG),
-                plain("spanName", LONG),
-            ]
-        };
-        let mut wall = sample();
-        wall.push(plain("samples", INT));
-        let classes = vec![
-            (BOOLEAN, "boolean", vec![]),
-            (FLOAT, "float", vec![]),
-            (DOUBLE, "double", vec![]),
-            (BYTE, "byte", vec![]),
-            (INT, "int", vec![]),
-            (LONG, "long", vec![]),
-            (STRING, "java.lang.String", vec![]),
-            (CLASS, "java.lang.Class", vec![constant("name", SYMBOL)]),
-            (
-                THREAD_STATE,
-                "jdk.types.ThreadState",
-                vec![plain("name", STRING)],
-            ),
-            (
-                STACK_TRACE,
-                "jdk.types.StackTrace",
-                vec![plain("truncated", BOOLEAN), array("frames", STACK_FRAME)],
-            ),
-            (
-                STACK_FRAME,
-                "jdk.types.StackFrame",
-                vec![constant("method", METHOD), plain("lineNumber", INT)],
-            ),
-            (
-                METHOD,
-                "jdk.types.Method",
-                vec![constant("type", CLASS), constant("name", SYMBOL)],
-            ),
-            (SYMBOL, "jdk.types.Symbol", vec![plain("string", STRING)]),
-            (EXECUTION_SAMPLE, "jdk.ExecutionSample", sample()),
-            (WALL_CLOCK_SAMPLE, "profiler.WallClockSample", wall),
-            (
-                IN_NEW_TLAB,
-                "jdk.ObjectAllocationInNewTLAB",
-                vec![
-                    plain("startTime", LONG),
-                    constant("stackTrace", STACK_TRACE),
-                    plain("allocationSize", LONG),
-                    plain("tlabSize", LONG),
-                ],
-            ),
-            (
-                MONITOR_ENTER,
-                "jdk.JavaMonitorEnter",
-                vec![
-                    plain("startTime", LONG),
-                    plain("duration", LONG),
-                    constant("stackTrace", STACK_TRACE),
-                ],
-            ),
-            (
-                SETTING,
-                "jdk.ActiveSetting",
-                vec![plain("name", STRING), plain("value", STRING)],
-            ),
-        ];
+                plain("allocationSize", LONG),
+                plain("tlabSize", LONG),
+            ],
+        ),
+        (
+            MONITOR_ENTER,
+            "jdk.JavaMonitorEnter",
+            vec![
+                plain("startTime", LONG),
+                plain("duration", LONG),
+                constant("stackTrace", STACK_TRACE),
+            ],
+        ),
+        (
+            SETTING,
+            "jdk.ActiveSetting",
+            vec![plain("name", STRING), plain("value", STRING)],
+        ),
+    ]
+}
+
+impl Chunk {
+    pub(crate) fn new() -> Self {
+        let classes = [types(), events()].concat();
         Self {
             encoding: Encoding::Utf8,
             ticks_per_second: 1_000_000_000,
@@ -327,7 +350,9 @@ impl Chunk {
                             varint(out, frames.len() as u64);
                             for &(method, line) in frames {
                                 varint(out, method);
-                                varint(out, u64::from(line));
+                                for number in [line, line % 400, 1] {
+                                    varint(out, u64::from(number));
+                                }
                             }
                         });
                     }

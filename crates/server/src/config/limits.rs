@@ -21,6 +21,8 @@ pub struct LimitsConfig {
     pub ingestion_body_limit_bytes: ByteSize,
     /// Largest decompressed profile.
     pub max_profile_size_bytes: ByteSize,
+    /// Largest decompressed JFR recording; it holds many profiles.
+    pub max_jfr_size_bytes: ByteSize,
     /// Most samples in one profile.
     pub max_profile_stacktrace_samples: u64,
     /// Most labels on one sample.
@@ -78,6 +80,7 @@ impl Default for LimitsConfig {
             ingestion_burst_bytes: ByteSize(l.ingestion_burst_bytes),
             ingestion_body_limit_bytes: ByteSize(l.ingestion_body_limit_bytes),
             max_profile_size_bytes: ByteSize(l.max_profile_size_bytes),
+            max_jfr_size_bytes: ByteSize(l.max_jfr_size_bytes),
             max_profile_stacktrace_samples: l.max_profile_stacktrace_samples,
             max_profile_stacktrace_sample_labels: l.max_profile_stacktrace_sample_labels,
             max_profile_stacktrace_depth: l.max_profile_stacktrace_depth,
@@ -169,6 +172,7 @@ impl LimitsConfig {
                 .0,
             ingestion_body_limit_bytes: self.ingestion_body_limit_bytes.0,
             max_profile_size_bytes: self.max_profile_size_bytes.0,
+            max_jfr_size_bytes: self.max_jfr_size_bytes.0,
             max_profile_stacktrace_samples: self.max_profile_stacktrace_samples,
             max_profile_stacktrace_sample_labels: self.max_profile_stacktrace_sample_labels,
             max_profile_stacktrace_depth: self.max_profile_stacktrace_depth,

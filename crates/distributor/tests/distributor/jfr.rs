@@ -1,0 +1,249 @@
+//! JFR recordings at the old HTTP API: what is stored of them, what is refused and how.
+
+use std::collections::BTreeMap;
+
+use scoria_distributor::{Outcome, RefusalKind};
+use scoria_model::{DiscardReason, Limits};
+
+use crate::corpus::corpus;
+use crate::ingest::{FORM, form, send};
+use crate::support::{House, NOW_S, gzip};
+
+/// The fuzzer's seed: the length of the labels, the labels, the recording.
+const SEED: &[u8] = include_bytes!("../../../../fuzz/seeds/jfr/small");
+const QUERY: &str = "name=shop.api{region=eu}&format=jfr&spyName=javaspy&sampleRate=100";
+
+fn labels() -> &'static [u8] {
+    &SEED[2..2 + usize::from(SEED[1])]
+}
+
+fn recording() -> &'static [u8] {
+    &SEED[2 + usize::from(SEED[1])..]
+}
+
+/// What is stored of the recording, without and with its labels.
+fn expected(context: &str) -> Vec<String> {
+    let base = |name: &str| {
+        format!(
+            r#"{{__name__="{name}", jfr_event="itimer", pyroscope_spy="javaspy", region="eu", service_name="shop.api"}} {name}"#
+        )
+    };
+    let cpu = base("process_cpu") + ":cpu:nanoseconds:cpu:nanoseconds";
+    let mut rows = vec![
+        base("memory") + ":alloc_in_new_tlab_bytes:bytes:space:bytes = 2048",
+        base("memory") + ":alloc_in_new_tlab_objects:count:space:bytes = 2",
+        base("mutex") + ":contentions:count:mutex:count = 1",
+        base("mutex") + ":delay:nanoseconds:mutex:count = 500",
+    ];
+    if context.is_empty() {
+        rows.push(cpu + " = 40000000");
+    } else {
+        rows.push(cpu.clone() + " = 30000000");
+        let with = format!("service_name=\"shop.api\", {context}");
+        rows.push(cpu.replace("service_name=\"shop.api\"", &with) + " = 10000000");
+    }
+    rows.sort();
+    rows
+}
+
+#[tokio::test]
+async fn every_shape_of_a_recording_is_taken_and_its_resend_recognised() {
+    let context = r#"span_name="GET /", thread="pool-1""#;
+    let (plain, zipped) = (recording(), gzip(recording()));
+    let shapes = [
+        (None, plain.to_vec(), ""),
+        (None, zipped.clone(), ""),
+        (Some(FORM), form(&[("jfr", plain)]), ""),
+        (Some(FORM), form(&[("jfr", &zipped), ("labels", b"")]), ""),
+        (
+            Some(FORM),
+            form(&[("labels", labels()), ("jfr", plain)]),
+            context,
+        ),
+        (
+            Some(FORM),
+            form(&[("jfr", &zipped), ("labels", &gzip(labels()))]),
+            context,
+        ),
+    ];
+    for (content_type, body, context) in shapes {
+        let house = House::new(Limits::default());
+        let summary = send(&house, QUERY, content_type, body.clone()).await;
+        let summary = summary.unwrap();
+        assert!(summary.outcomes.iter().all(|o| *o == Outcome::Stored));
+        let mut stored = house.ingester.stored();
+        stored.sort();
+        assert_eq!(stored, expected(context));
+        assert_eq!(house.ingester.calls().len(), 1);
+        let again = send(&house, QUERY, content_type, body).await.unwrap();
+        assert!(again.outcomes.iter().all(|o| *o == Outcome::Duplicate));
+        assert_eq!(house.bodies.used(), 0);
+    }
+}
+
+#[tokio::test]
+async fn times_service_and_event() {
+    let house = House::new(Limits::default());
+    let query = format!(
+        "name=shop.cpu{{service_name=mine,jfr_event=own,__name__=shop}}&format=jfr&from={}&until={NOW_S}",
+        NOW_S - 10
+    );
+    send(&house, &query, None, recording().to_vec())
+        .await
+        .unwrap();
+    for row in house.ingester.rows() {
+        assert_eq!(row.time.0, (NOW_S - 10) * 1_000_000_000);
+        let labels = row.labels;
+        assert!(labels.contains(r#"service_name="mine""#), "{labels}");
+        assert!(labels.contains(r#"app_name="shop""#), "{labels}");
+        assert!(labels.contains(r#"jfr_event="own""#), "{labels}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_rate_times_are_nothing_and_the_rest_is_stored() {
+    let house = House::new(Limits::default());
+    let query = QUERY.replace("=100", "=0");
+    let sent = send(&house, &query, None, recording().to_vec()).await;
+    let outcomes = sent.unwrap().outcomes;
+    assert_eq!(outcomes[0], Outcome::Empty);
+    assert_eq!(house.ingester.stored().len(), 4);
+    // With a context and without.
+    assert_eq!(house.dropped("zero_value"), 2);
+}
+
+/// Limits, Content-Type, body, reason, and what the error says.
+type Refused<'a> = (&'a Limits, Option<&'a str>, Vec<u8>, DiscardReason, &'a str);
+
+#[tokio::test]
+async fn refusals() {
+    let small = Limits {
+        max_jfr_size_bytes: 1_000,
+        ..Limits::default()
+    };
+    let malformed = DiscardReason::MalformedProfile;
+    let table: [Refused<'_>; 8] = [
+        (
+            &Limits::default(),
+            None,
+            Vec::new(),
+            malformed,
+            "not a JFR recording",
+        ),
+        (
+            &Limits::default(),
+            None,
+            recording()[..900].to_vec(),
+            malformed,
+            "900 are left",
+        ),
+        (
+            &Limits::default(),
+            None,
+            gzip(recording())[..300].to_vec(),
+            malformed,
+            "decompress",
+        ),
+        (
+            &Limits::default(),
+            Some(FORM),
+            form(&[("labels", labels())]),
+            malformed,
+            "no part \"jfr\"",
+        ),
+        (
+            &Limits::default(),
+            Some(FORM),
+            form(&[("jfr", recording()), ("labels", b"\x0a\x05")]),
+            malformed,
+            "LabelsSnapshot",
+        ),
+        (
+            &Limits::default(),
+            Some(FORM),
+            b"nothing".to_vec(),
+            malformed,
+            "boundary",
+        ),
+        (
+            &small,
+            None,
+            recording().to_vec(),
+            DiscardReason::ProfileSizeLimit,
+            "max_jfr_size_bytes, actual: ",
+        ),
+        (
+            &small,
+            Some(FORM),
+            form(&[("jfr", &gzip(recording()))]),
+            DiscardReason::ProfileSizeLimit,
+            "max_jfr_size_bytes, actual: more than 1000",
+        ),
+    ];
+    for (limits, content_type, body, reason, says) in table {
+        let house = House::new(limits.clone());
+        let error = send(&house, QUERY, content_type, body).await.unwrap_err();
+        assert_eq!(error.kind(), RefusalKind::Invalid { reason }, "{error}");
+        assert!(error.is_about_body(), "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!(house.discarded(reason.as_str()), 1, "{error}");
+        assert_eq!(house.bodies.used(), 0);
+    }
+    let house = House::with_memory(Limits::default(), 10_000);
+    let sent = send(&house, QUERY, None, recording().to_vec()).await;
+    let kind = sent.unwrap_err().kind();
+    assert!(matches!(kind, RefusalKind::Overloaded { .. }), "{kind:?}");
+}
+
+/// Totals by profile type, and how many series there are of them.
+fn totals(house: &House) -> BTreeMap<String, (usize, i64)> {
+    let mut totals: BTreeMap<String, (usize, i64)> = BTreeMap::new();
+    for row in house.ingester.rows() {
+        let total = totals.entry(row.kind).or_default();
+        *total = (total.0 + 1, total.1 + row.total);
+    }
+    totals
+}
+
+/// Real recordings: what the flame graphs of the corpus add up to.
+#[tokio::test]
+async fn real_recordings() {
+    let folder = corpus().map(|folder| folder.join("pyroscope/pkg/og/convert/jfr/testdata"));
+    let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
+        eprintln!("skipped: no corpus of JFR recordings");
+        return;
+    };
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+    let house = House::new(Limits::default());
+    let body = form(&[
+        ("jfr", &read("dump1.jfr.gz")),
+        ("labels", &read("dump1.labels.pb.gz")),
+    ]);
+    send(&house, QUERY, Some(FORM), body).await.unwrap();
+    let expected = [(CPU.to_owned(), (5, 21_880_000_000))];
+    assert_eq!(totals(&house), BTreeMap::from(expected));
+
+    let house = House::new(Limits::default());
+    let body = read("cortex-dev-01__kafka-0__cpu_lock0_alloc0__0.jfr.gz");
+    send(&house, QUERY, None, body).await.unwrap();
+    let expected = [
+        ("block:contentions:count:block:count", 435),
+        ("block:delay:nanoseconds:block:count", 36_035_783),
+        (
+            "memory:alloc_in_new_tlab_bytes:bytes:space:bytes",
+            1_598_335_640,
+        ),
+        ("memory:alloc_in_new_tlab_objects:count:space:bytes", 7_972),
+        (
+            "memory:alloc_outside_tlab_bytes:bytes:space:bytes",
+            43_715_768,
+        ),
+        ("memory:alloc_outside_tlab_objects:count:space:bytes", 2_238),
+        ("mutex:contentions:count:mutex:count", 1_773),
+        ("mutex:delay:nanoseconds:mutex:count", 1_395_726_533),
+        (CPU, 5_820_000_000),
+    ];
+    let expected = expected.map(|(kind, total)| (kind.to_owned(), (1, total)));
+    assert_eq!(totals(&house), BTreeMap::from(expected));
+}
