@@ -183,13 +183,25 @@ fn a_stream_whose_log_is_lost_is_named_and_can_be_given_up() {
 fn usage_is_told_by_service_and_priced() {
     let dir = tempfile::tempdir().expect("a directory");
     let (data, _) = flushed(dir.path());
-    let arguments = ["usage", "--json", "--set", "usage.price_gb_month=1000000"];
+    let arguments = [
+        "usage",
+        "--json",
+        "--by-type",
+        "--set",
+        "usage.price_gb_month=1000000",
+    ];
     let (code, report) = tool_json(&data, &arguments);
     assert_eq!(code, Some(0), "{report}");
     let service = &report["services"][0];
     assert_eq!(service["service"], "tools", "{report}");
     assert_eq!(service["profiles"], 30, "{report}");
     assert!(service["month"]["storage"].as_f64() > Some(0.0), "{report}");
+    let kind = &report["profile_types"][0];
+    assert_eq!(kind["profiles"], 30, "{report}");
+    assert_eq!(
+        kind["bytes"], service["bytes"],
+        "one type has all of it: {report}"
+    );
     let server = ServerProcess::start(&data, &[]);
     let answer = server.get("/api/v1/usage").expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");

@@ -1,4 +1,7 @@
-//! What lies in the store by tenant and service, and what it costs. Pure.
+//! What lies in the store by tenant, service and profile type, and what it costs.
+//!
+//! Services follow from the catalogue alone. Which part of a service is of which profile type only
+//! the blocks know, so that [`profile_types`] reads the `profiles` table of each.
 //!
 //! Bytes of a table that several datasets share are divided by their rows in it, so that the shares
 //! of a block add up to its size. A block's objects belong to each dataset by its share of the
@@ -7,9 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use scoria_block::{BlockMeta, DatasetMeta};
+use scoria_block::{
+    BlockMeta, DatasetMeta, Fetched, OpenTable, ProfileRows, Sources, Table, decode_profiles,
+};
 use scoria_model::{TenantId, Timestamp};
 
+use crate::block_store::{BlockReadError, BlockStore};
 use crate::catalogue::CatalogueState;
 
 /// Days of the month that prices are for.
@@ -95,17 +101,123 @@ pub fn services(state: &CatalogueState, tenant: Option<&TenantId>) -> Vec<Servic
     services.into_values().collect()
 }
 
+/// What one profile type of a service has in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TypeUsage {
+    pub tenant: TenantId,
+    pub service: Arc<str>,
+    pub profile_type: String,
+    /// Samples by their number in their table, the rest by the number of profiles.
+    pub bytes: f64,
+    pub profiles: u64,
+    pub samples: u64,
+}
+
+/// The profile types in live blocks, sorted by tenant, service and name; only those of `tenant` if
+/// it is given. Reads one table of every block, one block at a time.
+///
+/// # Errors
+/// The block that cannot be read or is damaged.
+pub async fn profile_types(
+    blocks: &BlockStore,
+    state: &CatalogueState,
+    tenant: Option<&TenantId>,
+) -> Result<Vec<TypeUsage>, BlockReadError> {
+    let mut types: BTreeMap<(TenantId, Arc<str>, String), TypeUsage> = BTreeMap::new();
+    for meta in state.blocks() {
+        let wanted = |d: &DatasetMeta| tenant.is_none_or(|tenant| *tenant == d.tenant);
+        let datasets: Vec<_> = state
+            .live_datasets(meta)
+            .map(|(_, dataset)| dataset)
+            .filter(|dataset| wanted(dataset))
+            .collect();
+        if datasets.is_empty() {
+            continue;
+        }
+        let table = Table::Profiles;
+        let bytes = blocks.read_table(meta, table).await?;
+        let damaged = |source| BlockStore::damaged(meta.id, table, source);
+        let Some(table_meta) = meta.table(table) else {
+            continue;
+        };
+        let mut sources = Sources::default();
+        let open = OpenTable::new(table_meta).map_err(damaged)?;
+        sources.insert(Arc::new(open), Fetched::whole(bytes));
+        for dataset in datasets {
+            let rows = decode_profiles(&sources, meta, dataset).map_err(damaged)?;
+            for (kind, share) in shares(meta, dataset, &rows) {
+                let key = (
+                    dataset.tenant.clone(),
+                    Arc::clone(&dataset.service),
+                    kind.clone(),
+                );
+                let usage = types.entry(key).or_insert_with(|| TypeUsage {
+                    tenant: dataset.tenant.clone(),
+                    service: Arc::clone(&dataset.service),
+                    profile_type: kind,
+                    bytes: 0.0,
+                    profiles: 0,
+                    samples: 0,
+                });
+                usage.bytes += share.bytes;
+                usage.profiles += share.profiles;
+                usage.samples += share.samples;
+            }
+        }
+    }
+    Ok(types.into_values().collect())
+}
+
+/// Of one profile type in one dataset.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    bytes: f64,
+    profiles: u64,
+    samples: u64,
+}
+
+fn shares(meta: &BlockMeta, dataset: &DatasetMeta, rows: &ProfileRows) -> Vec<(String, Share)> {
+    let mut counted = vec![Share::default(); dataset.kinds.len()];
+    for row in rows.iter() {
+        if let Some(share) = counted.get_mut(row.kind as usize) {
+            share.profiles += 1;
+            share.samples += u64::from(row.n_samples);
+        }
+    }
+    let samples = [Table::Samples, Table::Snapshots];
+    let sample_bytes = samples.map(|table| bytes_of(meta, dataset, table));
+    let all: f64 = Table::ALL
+        .iter()
+        .map(|table| bytes_of(meta, dataset, *table))
+        .sum();
+    let rest = all - sample_bytes.iter().sum::<f64>();
+    let profiles = (rows.len() as f64).max(1.0);
+    let kinds = dataset.kinds.iter().zip(counted);
+    kinds
+        .map(|(kind, mut share)| {
+            let at = usize::from(Table::of_kind(kind) == Table::Snapshots);
+            let of_table = dataset.rows(samples[at]);
+            let in_table = (of_table.end.saturating_sub(of_table.start) as f64).max(1.0);
+            share.bytes = sample_bytes[at] * share.samples as f64 / in_table
+                + rest * share.profiles as f64 / profiles;
+            (kind.to_string(), share)
+        })
+        .collect()
+}
+
+/// The dataset's share of a table, by rows.
+fn bytes_of(meta: &BlockMeta, dataset: &DatasetMeta, table: Table) -> f64 {
+    let rows = dataset.rows(table);
+    let rows = rows.end.saturating_sub(rows.start) as f64;
+    meta.table(table)
+        .map_or(0.0, |of| of.bytes as f64 * rows / (of.rows as f64).max(1.0))
+}
+
 impl ServiceUsage {
     fn add(&mut self, meta: &BlockMeta, dataset: &DatasetMeta) {
-        let bytes: f64 = meta
-            .tables
+        let bytes: f64 = Table::ALL
             .iter()
-            .filter(|table| table.rows > 0)
-            .map(|table| {
-                let rows = dataset.rows(table.table);
-                let rows = rows.end.saturating_sub(rows.start);
-                table.bytes as f64 * rows as f64 / table.rows as f64
-            })
+            .map(|table| bytes_of(meta, dataset, *table))
             .sum();
         let of_block: u64 = meta.tables.iter().map(|table| table.bytes).sum();
         // The manifest is an object, too.
@@ -142,7 +254,7 @@ impl Prices {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use scoria_block::{Table, TableMeta};
+    use scoria_block::TableMeta;
     use scoria_model::{Epoch, Seq};
 
     use super::*;

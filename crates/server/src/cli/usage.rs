@@ -5,9 +5,9 @@ use std::sync::Arc;
 use clap::Args;
 use prometheus_client::registry::Registry;
 use scoria_model::TenantId;
-use scoria_storage::Catalogue;
-use scoria_storage::usage::Requests;
-use serde_json::Value;
+use scoria_storage::usage::{Requests, TypeUsage, profile_types};
+use scoria_storage::{BlockStore, BlockStoreOptions, Catalogue, Metrics};
+use serde_json::{Value, json};
 
 use super::catalogue::options;
 use super::settings::SettingsArgs;
@@ -25,6 +25,9 @@ pub(super) struct UsageArgs {
     /// Only this tenant.
     #[arg(long)]
     only_tenant: Option<String>,
+    /// Also by profile type, for which one table of every block is read.
+    #[arg(long)]
+    by_type: bool,
     /// Write JSON.
     #[arg(long)]
     json: bool,
@@ -41,13 +44,34 @@ pub(super) async fn run(args: UsageArgs) -> anyhow::Result<Exit> {
     let catalogue = Catalogue::open(Arc::clone(&named.store), options()).await?;
     let none = Requests::default();
     let state = catalogue.state();
-    let report = crate::usage::report(&state, tenant.as_ref(), (&none, &config.usage));
+    let mut report = crate::usage::report(&state, tenant.as_ref(), (&none, &config.usage));
+    if args.by_type {
+        let options = BlockStoreOptions {
+            metrics: Metrics::unregistered(),
+            cache_bytes: 0,
+            coalesce_gap: 0,
+        };
+        let blocks = BlockStore::new(Arc::clone(&named.store), options);
+        let types = profile_types(&blocks, &state, tenant.as_ref()).await?;
+        report["profile_types"] = types.iter().map(type_json).collect();
+    }
     let lines = match args.json {
         true => vec![serde_json::to_string_pretty(&report)?],
         false => as_text(&report),
     };
     output::print(lines)?;
     Ok(Exit::Done)
+}
+
+fn type_json(usage: &TypeUsage) -> Value {
+    json!({
+        "tenant": usage.tenant.as_str(),
+        "service": usage.service.as_ref(),
+        "profile_type": usage.profile_type,
+        "bytes": usage.bytes.round(),
+        "profiles": usage.profiles,
+        "samples": usage.samples,
+    })
 }
 
 fn as_text(report: &Value) -> Vec<String> {
@@ -74,6 +98,24 @@ fn as_text(report: &Value) -> Vec<String> {
         "TENANT", "SERVICE", "BYTES", "BLOCKS", "PROFILES", "SAMPLES", &cost,
     ];
     let mut lines = output::table(&heads, &rows);
+    if let Some(types) = report["profile_types"].as_array() {
+        let rows: Vec<Vec<String>> = types
+            .iter()
+            .map(|usage| {
+                vec![
+                    text(&usage["tenant"]),
+                    text(&usage["service"]),
+                    text(&usage["profile_type"]),
+                    bytes(&usage["bytes"]),
+                    usage["profiles"].to_string(),
+                    usage["samples"].to_string(),
+                ]
+            })
+            .collect();
+        let heads = ["TENANT", "SERVICE", "TYPE", "BYTES", "PROFILES", "SAMPLES"];
+        lines.push(String::new());
+        lines.extend(output::table(&heads, &rows));
+    }
     let total = &report["total"];
     lines.push(format!(
         "{} in all, {} {currency} a month to keep",
