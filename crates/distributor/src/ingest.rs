@@ -34,7 +34,7 @@ use scoria_model::{DiscardReason, Permit, TenantId};
 
 use crate::decoded::DecodedUpload;
 use crate::incoming::{IncomingProfile, IngestOrigin, Origin, Payload};
-use crate::outcome::{Outcome, PushError, PushSummary, RefusalKind};
+use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
 use crate::push::Distributor;
 use content::{Content, ContentError};
 use decode::{BodyError, Job};
@@ -118,8 +118,11 @@ impl Distributor {
         let bytes = request.body.len() as u64;
         let opened = self.open(tenant, &request);
         let opened = opened.inspect_err(|error| {
-            let reason = error.kind().reason();
-            self.metrics().discarded(tenant, reason, bytes);
+            let refusal = Refusal {
+                kind: error.kind(),
+                message: error.to_string(),
+            };
+            self.refused(tenant, &refusal, bytes, &[]);
         })?;
         drop(request);
         match opened {
@@ -194,7 +197,13 @@ impl Distributor {
         let decoded = decoded
             .map_err(BodyError::Refused)
             .and_then(|decoded| decoded)
-            .inspect_err(|error| discarded(error.kind().reason()))
+            .inspect_err(|error| {
+                let refusal = Refusal {
+                    kind: error.kind(),
+                    message: error.to_string(),
+                };
+                self.refused(tenant, &refusal, wire_bytes, &[]);
+            })
             .map_err(|error| IngestError::Body { error, is_text })?;
         let lines = decoded.skipped_lines;
         if lines > 0 {

@@ -25,6 +25,7 @@
 //! How profiles are stored and queried, and by which protocol they came: listeners turn requests
 //! into [`IncomingProfile`]s and [`RefusalKind`]s into the status codes of their protocol.
 
+mod admit;
 pub mod decoded;
 pub mod incoming;
 pub mod ingest;
@@ -32,9 +33,12 @@ mod key;
 pub mod metrics;
 pub mod otlp;
 pub mod outcome;
+pub mod policy;
 mod prepare;
 mod push;
+mod quota;
 mod rate;
+pub mod rejections;
 pub mod tenants;
 
 pub use decoded::{DecodedProfile, DecodedUpload};
@@ -42,5 +46,7 @@ pub use incoming::{DraftPayload, IncomingProfile, IngestOrigin, Origin, Payload,
 pub use ingest::{IngestError, IngestRequest};
 pub use metrics::Metrics;
 pub use outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
+pub use policy::TenantPolicy;
 pub use push::{Components, Distributor, Settings};
+pub use rejections::RejectionSettings;
 pub use tenants::TenantLimits;

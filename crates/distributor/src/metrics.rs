@@ -13,6 +13,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use scoria_model::labels::names;
@@ -40,6 +41,20 @@ struct Discarded {
 struct ByType {
     r#type: &'static str,
     tenant: Tenant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupReceived {
+    r#type: &'static str,
+    tenant: Tenant,
+    usage_group: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupDiscarded {
+    reason: &'static str,
+    tenant: Tenant,
+    usage_group: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +117,9 @@ pub struct Metrics {
     discarded_profiles: Family<Discarded, Counter>,
     discarded_bytes: Family<Discarded, Counter>,
     dropped_samples: Family<Discarded, Counter>,
+    group_received: Family<GroupReceived, Counter>,
+    group_discarded: Family<GroupDiscarded, Counter>,
+    rejections_held: Gauge,
     compressed_bytes: Histograms<ByType>,
     decompressed_bytes: Histograms<ByType>,
     samples: Histograms<ByType>,
@@ -122,6 +140,9 @@ impl Metrics {
             discarded_profiles: Family::default(),
             discarded_bytes: Family::default(),
             dropped_samples: Family::default(),
+            group_received: Family::default(),
+            group_discarded: Family::default(),
+            rejections_held: Gauge::default(),
             compressed_bytes: Family::new_with_constructor(BYTES),
             decompressed_bytes: Family::new_with_constructor(BYTES),
             samples: Family::new_with_constructor(SAMPLES),
@@ -156,6 +177,56 @@ impl Metrics {
             "What was left out or cut in profiles that were stored, by reason: samples, labels or symbols",
             self.dropped_samples.clone(),
         );
+        registry.register(
+            "pyroscope_usage_group_received_decompressed",
+            "Decompressed bytes of profiles that came in, by usage group",
+            self.group_received.clone(),
+        );
+        registry.register(
+            "pyroscope_usage_group_discarded_bytes",
+            "Decompressed bytes of profiles that a usage group's quota or sampling kept out",
+            self.group_discarded.clone(),
+        );
+        registry.register(
+            "scoria_distributor_rejections_held_bytes",
+            "Memory of what tenants can read about profiles that were not stored",
+            self.rejections_held.clone(),
+        );
+    }
+
+    /// Shows the memory of what tenants can read.
+    pub(crate) fn rejections_held(&self) -> Gauge {
+        self.rejections_held.clone()
+    }
+
+    /// A profile of a usage group came in.
+    pub(crate) fn group_received(
+        &self,
+        tenant: &TenantId,
+        (group, name): (&str, &str),
+        bytes: u64,
+    ) {
+        let labels = GroupReceived {
+            r#type: known(&PROFILE_NAMES, name).unwrap_or(OTHER),
+            tenant: Tenant(tenant.clone()),
+            usage_group: group.to_owned(),
+        };
+        self.group_received.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// A profile of a usage group was kept out, or only its totals were kept.
+    pub(crate) fn group_discarded(
+        &self,
+        tenant: &TenantId,
+        (group, reason): (&str, DiscardReason),
+        bytes: u64,
+    ) {
+        let labels = GroupDiscarded {
+            reason: reason.as_str(),
+            tenant: Tenant(tenant.clone()),
+            usage_group: group.to_owned(),
+        };
+        self.group_discarded.get_or_create(&labels).inc_by(bytes);
     }
 
     fn register_receipts(&self, registry: &mut Registry) {

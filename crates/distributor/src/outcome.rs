@@ -31,6 +31,8 @@ pub enum RefusalKind {
     TooLarge,
     /// The tenant sends more than it may: worth sending again later.
     RateLimited { retry_after: Duration },
+    /// A quota of the tenant is used up: worth sending again when it is renewed.
+    QuotaReached { retry_after: Duration },
     /// The server has no memory to spare: worth sending again later.
     Overloaded { retry_after: Duration },
     /// The server could not make it durable: worth sending again.
@@ -44,6 +46,7 @@ impl RefusalKind {
             Self::Invalid { reason } => reason,
             Self::TooLarge => DiscardReason::BodySizeLimitExceeded,
             Self::RateLimited { .. } => DiscardReason::RateLimited,
+            Self::QuotaReached { .. } => DiscardReason::IngestLimitReached,
             Self::Overloaded { .. } => DiscardReason::Overloaded,
             Self::Unavailable => DiscardReason::Unavailable,
         }

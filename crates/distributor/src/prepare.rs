@@ -2,14 +2,12 @@
 //! is charged and counted.
 //!
 //! ```text
-//! key ─► size known? permit ─► decompress ─► sum of the request ─► rate ─► decode, check, normalise ─► part
+//! size known? permit ─► decompress ─► admit (charge, sample) ─► decode, check, normalise ─► part
 //! ```
 //!
 //! # Invariants
 //! - Memory for what is decompressed is taken from the budget before it is decompressed, and what
 //!   the part needs is held until the part is dropped.
-//! - The rate is charged before the profile is looked at: invalid profiles cost as much as valid
-//!   ones.
 //! - Every profile that is not handed on is counted by reason, and so is everything left out of one
 //!   that is.
 //!
@@ -24,18 +22,25 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use scoria_model::labels::names;
 use scoria_model::part::Part;
-use scoria_model::{ByteBudget, Clock, DiscardReason, Limits, Permit, TenantId, Timestamp};
+use scoria_model::{
+    ByteBudget, Clock, DiscardReason, Limits, Permit, RetryKey, TenantId, Timestamp,
+};
 use scoria_pprof::gunzip::is_gzip;
+use scoria_pprof::policy::Keep;
 use scoria_pprof::{
-    About, Decompressor, Draft, Dropped, GunzipError, Ingest, Normalised, Normaliser, Rejection,
-    Upload,
+    About, Decompressor, Draft, Dropped, GunzipError, Ingest, Normalised, Normaliser, Policy,
+    Rejection, Upload,
 };
 
+use crate::admit::Charge;
 use crate::incoming::{IncomingProfile, Origin, Payload};
 use crate::key::{ByContent, Keys};
 use crate::metrics::{Metrics, Received, name_of};
 use crate::outcome::{Refusal, RefusalKind};
+use crate::policy::TenantPolicy;
+use crate::quota::Quotas;
 use crate::rate::RateLimiter;
+use crate::rejections::{Rejections, Seen};
 
 /// When to come again after the memory ran out: it is given back within a request's time.
 pub(crate) const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -50,6 +55,8 @@ pub(crate) struct Preparation {
     pub(crate) bodies: ByteBudget,
     pub(crate) keys: Keys,
     pub(crate) rates: RateLimiter,
+    pub(crate) quotas: Quotas,
+    pub(crate) rejections: Rejections,
     pub(crate) metrics: Metrics,
     pub(crate) workers: Workers,
 }
@@ -72,6 +79,8 @@ pub(crate) struct Prepared {
 pub(crate) enum Stop {
     /// The profile has no samples, or none that could be kept.
     Empty,
+    /// By a sampling rule.
+    SampledOut,
     Profile(Refusal),
     /// Nothing of the whole request may be stored.
     Request(Refusal),
@@ -89,20 +98,20 @@ impl From<Refusal> for Stop {
 /// One request on its way through the preparation.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
-    preparation: &'a Preparation,
-    tenant: &'a TenantId,
-    limits: &'a Limits,
-    now: Timestamp,
+    pub(crate) preparation: &'a Preparation,
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) policy: &'a TenantPolicy,
+    pub(crate) now: Timestamp,
     /// Decompressed bytes of the profiles so far.
-    sum: u64,
+    pub(crate) sum: u64,
 }
 
 impl Preparation {
-    pub(crate) fn batch<'a>(&'a self, tenant: &'a TenantId, limits: &'a Limits) -> Batch<'a> {
+    pub(crate) fn batch<'a>(&'a self, tenant: &'a TenantId, policy: &'a TenantPolicy) -> Batch<'a> {
         Batch {
             preparation: self,
             tenant,
-            limits,
+            policy,
             now: self.clock.now(),
             sum: 0,
         }
@@ -137,8 +146,9 @@ impl Batch<'_> {
         }
         if let Err(refusal) = &prepared {
             let reason = refusal.kind.reason();
-            for bytes in wire_bytes {
+            for (profile, bytes) in profiles.iter().zip(wire_bytes) {
                 self.discarded(reason, bytes);
+                self.remember(profile, Seen::refused(refusal));
             }
         }
         prepared
@@ -209,8 +219,13 @@ impl Batch<'_> {
                 let is_empty = normalised.part.profiles.is_empty();
                 worker.normaliser.take_back(normalised.part);
                 if is_empty {
-                    self.discarded(DiscardReason::EmptyProfile, charged);
+                    let reason = why_empty(&normalised.dropped);
+                    self.discarded(reason, charged);
+                    self.remember(profile, Seen::dropped(reason, 1));
                     return Err(Stop::Empty);
+                }
+                if let Some(refusal) = &refused {
+                    self.remember(profile, Seen::refused(refusal));
                 }
                 Ok(Prepared {
                     part,
@@ -221,7 +236,14 @@ impl Batch<'_> {
             }
             Err(Stop::Profile(refusal)) => {
                 self.discarded(refusal.kind.reason(), charged);
+                self.remember(profile, Seen::refused(&refusal));
                 Err(Stop::Profile(refusal.of(profile)))
+            }
+            Err(Stop::SampledOut) => {
+                let reason = DiscardReason::DroppedBySamplingRules;
+                self.discarded(reason, charged);
+                self.remember(profile, Seen::dropped(reason, 1));
+                Err(Stop::SampledOut)
             }
             Err(stop) => Err(stop),
         }
@@ -241,8 +263,13 @@ impl Batch<'_> {
         };
         let (plain, mut permit) = self.decompressed(&mut worker.decompressor, raw, labels)?;
         *charged = plain.len() as u64 + label_bytes(labels);
-        self.charge(plain.len() as u64, *charged)?;
+        let charge = Charge {
+            plain: plain.len() as u64,
+            charged: *charged,
+        };
+        let keep = self.admit(profile, labels, charge)?;
         let normaliser = &mut worker.normaliser;
+        normaliser.set_policy(self.profile_policy(keep));
         let normalised = self.normalised(profile, labels, |about, limits| {
             let upload = Upload {
                 pprof: plain,
@@ -268,7 +295,12 @@ impl Batch<'_> {
     ) -> Result<(Normalised, Bytes, Permit), Stop> {
         let size = draft.size();
         *charged = size + label_bytes(labels);
-        self.charge(size, *charged)?;
+        let charge = Charge {
+            plain: size,
+            charged: *charged,
+        };
+        let keep = self.admit(profile, labels, charge)?;
+        normaliser.set_policy(self.profile_policy(keep));
         let permit = self.preparation.bodies.try_acquire(size);
         let mut permit = permit.map_err(overloaded)?;
         let normalised = self.normalised(profile, labels, |about, limits| {
@@ -286,7 +318,7 @@ impl Batch<'_> {
         raw: &'b [u8],
         labels: &[(&str, &str)],
     ) -> Result<(&'b [u8], Permit), Refusal> {
-        let limits = self.limits;
+        let limits = &self.policy.limits;
         let cap = match limits.max_profile_size_bytes {
             0 => u64::MAX,
             bytes => bytes,
@@ -313,50 +345,12 @@ impl Batch<'_> {
         Ok((plain, permit))
     }
 
-    /// Counts the profile against the request's sum, then against the tenant's rate.
-    fn charge(&mut self, plain: u64, charged: u64) -> Result<(), Stop> {
-        self.sum = self.sum.saturating_add(plain);
-        let limit = self.limits.ingestion_body_limit_bytes;
-        if Limits::exceeded(self.sum, limit) {
-            return Err(Stop::Request(Refusal::invalid(
-                DiscardReason::BodySizeLimitExceeded,
-                format!(
-                    "the profiles of the request exceed the body size limit (ingestion_body_limit_bytes, actual: more than {} decompressed, limit: {limit}); send them in several requests",
-                    self.sum - 1
-                ),
-            )));
-        }
-        let now = self.preparation.clock.monotonic();
-        self.preparation
-            .rates
-            .take(self.tenant, self.limits, charged, now)
-            .map_err(|too_fast| {
-                Stop::Profile(Refusal {
-                    kind: RefusalKind::RateLimited {
-                        retry_after: too_fast.wait,
-                    },
-                    message: format!(
-                        "push rate limit ({} bytes/s, burst {}) exceeded while adding {charged} bytes (ingestion_rate_bytes of tenant {}); retry in {:.1} s or raise the limit",
-                        too_fast.rate,
-                        too_fast.burst,
-                        self.tenant,
-                        too_fast.wait.as_secs_f64(),
-                    ),
-                })
-            })
-    }
-
     fn normalised(
         &self,
         profile: &IncomingProfile,
         labels: &[(&str, &str)],
         normalise: impl FnOnce(&About<'_>, &Limits) -> Result<Normalised, Rejection>,
     ) -> Result<Normalised, Refusal> {
-        let by_content = if self.limits.deduplicate_by_content {
-            ByContent::Recognise
-        } else {
-            ByContent::Ignore
-        };
         let display_names: Option<Vec<(&str, &str)>> = match &profile.origin {
             Origin::Ingest(origin) => origin.sample_types.as_ref().map(|config| {
                 let pairs = config.display_names.iter();
@@ -374,10 +368,10 @@ impl Batch<'_> {
                     display_names: display_names.as_deref(),
                 }),
             },
-            key: self.preparation.keys.key(self.tenant, profile, by_content),
+            key: self.key(profile),
             now: self.now,
         };
-        normalise(&about, self.limits)
+        normalise(&about, &self.policy.limits)
             .map_err(|rejection| Refusal::invalid(rejection.reason, rejection.message))
     }
 
@@ -410,14 +404,32 @@ impl Batch<'_> {
                 parsed_in: took,
             },
         );
-        self.count_dropped(&normalised.dropped);
+        self.count_dropped(profile, &normalised.dropped);
     }
 
-    fn count_dropped(&self, dropped: &Dropped) {
+    /// By what a resend is recognised.
+    pub(crate) fn key(&self, profile: &IncomingProfile) -> RetryKey {
+        let by_content = if self.policy.limits.deduplicate_by_content {
+            ByContent::Recognise
+        } else {
+            ByContent::Ignore
+        };
+        self.preparation.keys.key(self.tenant, profile, by_content)
+    }
+
+    fn profile_policy(&self, keep: Keep) -> &Arc<Policy> {
+        match keep {
+            Keep::Whole => &self.policy.whole,
+            Keep::Totals => &self.policy.totals,
+        }
+    }
+
+    fn count_dropped(&self, profile: &IncomingProfile, dropped: &Dropped) {
         for (reason, count) in dropped.iter() {
             // An empty profile is counted as discarded, with its bytes.
             if reason != DiscardReason::EmptyProfile {
                 self.preparation.metrics.dropped(self.tenant, reason, count);
+                self.remember(profile, Seen::dropped(reason, count));
             }
         }
     }
@@ -441,6 +453,12 @@ impl Batch<'_> {
             first.rejection.message
         );
         Some(Refusal::invalid(first.rejection.reason, message))
+    }
+
+    /// For the tenant to see what became of it.
+    fn remember(&self, profile: &IncomingProfile, seen: Seen<'_>) {
+        let rejections = &self.preparation.rejections;
+        rejections.record(self.tenant, &profile.labels, seen, self.now);
     }
 
     fn discarded(&self, reason: DiscardReason, bytes: u64) {
@@ -467,6 +485,14 @@ impl Refusal {
             self.message = format!("profile {id} of series {series}: {}", self.message);
         }
         self
+    }
+}
+
+/// A profile of which nothing is left: because a rule dropped it, or by itself.
+fn why_empty(dropped: &Dropped) -> DiscardReason {
+    match dropped.get(DiscardReason::DroppedByRelabelRules) {
+        0 => DiscardReason::EmptyProfile,
+        _ => DiscardReason::DroppedByRelabelRules,
     }
 }
 

@@ -30,7 +30,9 @@ use crate::key::Keys;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
 use crate::prepare::{Batch, Preparation, Prepared, Stop, Workers, service_of};
+use crate::quota::Quotas;
 use crate::rate::RateLimiter;
+use crate::rejections::{Entry, RejectionSettings, Rejections, Seen};
 use crate::tenants::TenantLimits;
 
 /// The metadata key under which an ingester says when to come again, in seconds.
@@ -50,6 +52,8 @@ pub struct Settings {
     /// Requests whose profiles are up to this size, decompressed, are decoded where they arrive: a
     /// millisecond or two, which the way to another thread and back would cost as well.
     pub inline_bytes_max: u64,
+    /// How much is remembered of what was not stored, for tenants to read.
+    pub rejections: RejectionSettings,
 }
 
 impl Default for Settings {
@@ -59,6 +63,7 @@ impl Default for Settings {
             store_timeout: Duration::from_secs(8),
             decoders: 2,
             inline_bytes_max: 256 * 1024,
+            rejections: RejectionSettings::default(),
         }
     }
 }
@@ -98,12 +103,15 @@ impl Distributor {
     pub fn new(settings: Settings, components: Components, registry: &mut Registry) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = components.seed;
         let worker_seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let metrics = Metrics::new(registry);
         let preparation = Preparation {
             clock: components.clock,
             bodies: components.bodies,
             keys: Keys::new(components.seed),
             rates: RateLimiter::default(),
-            metrics: Metrics::new(registry),
+            quotas: Quotas::default(),
+            rejections: Rejections::new(settings.rejections, metrics.rejections_held()),
+            metrics,
             workers: Workers::new(settings.decoders + 2, worker_seed),
         };
         let ingesters = components
@@ -130,6 +138,25 @@ impl Distributor {
 
     pub fn limits(&self) -> &TenantLimits {
         &self.shared.limits
+    }
+
+    /// What became of the tenant's profiles that were not stored, or not whole; the latest first.
+    pub fn rejections(&self, tenant: &TenantId) -> Vec<Entry> {
+        self.shared.preparation.rejections.of(tenant)
+    }
+
+    /// Counts and remembers a request that was refused before there was a profile to speak of;
+    /// `labels` are what is known of it.
+    pub fn refused(
+        &self,
+        tenant: &TenantId,
+        refusal: &Refusal,
+        bytes: u64,
+        labels: &[(String, String)],
+    ) {
+        self.metrics()
+            .discarded(tenant, refusal.kind.reason(), bytes);
+        self.shared.remember(tenant, labels, Seen::refused(refusal));
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -161,6 +188,10 @@ impl Distributor {
         let prepared = self.prepare(tenant, profiles).await;
         let (profiles, prepared) = prepared.map_err(PushError::whole)?;
         let outcomes = shared.store(tenant, &profiles, prepared).await;
+        let delay = shared.limits.policy(tenant).artificial_delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         PushError::summarise(outcomes)
     }
 
@@ -218,8 +249,8 @@ impl Distributor {
     ) -> Result<T, Refusal> {
         let (shared, tenant) = (Arc::clone(&self.shared), tenant.clone());
         self.decode(bytes, move || {
-            let limits = shared.limits.of(&tenant);
-            work(shared.preparation.batch(&tenant, &limits))
+            let policy = shared.limits.policy(&tenant);
+            work(shared.preparation.batch(&tenant, &policy))
         })
         .await
     }
@@ -251,13 +282,20 @@ impl Distributor {
 }
 
 impl Shared {
+    /// For the tenant to see what became of a profile.
+    fn remember(&self, tenant: &TenantId, labels: &[(String, String)], seen: Seen<'_>) {
+        let now = self.preparation.clock.now();
+        let rejections = &self.preparation.rejections;
+        rejections.record(tenant, labels, seen, now);
+    }
+
     fn prepare(
         &self,
         tenant: &TenantId,
         profiles: &mut [IncomingProfile],
     ) -> Result<Vec<Result<Prepared, Stop>>, Refusal> {
-        let limits = self.limits.of(tenant);
-        self.preparation.batch(tenant, &limits).prepare(profiles)
+        let policy = self.limits.policy(tenant);
+        self.preparation.batch(tenant, &policy).prepare(profiles)
     }
 
     /// Hands the prepared profiles to their ingesters; what became of each.
@@ -276,7 +314,7 @@ impl Shared {
                     outcomes.push(Err(Refusal::unavailable("the profile was not stored")));
                     ready.push((at, prepared));
                 }
-                Err(Stop::Empty) => outcomes.push(Ok(Outcome::Empty)),
+                Err(Stop::Empty | Stop::SampledOut) => outcomes.push(Ok(Outcome::Empty)),
                 Err(Stop::Profile(refusal) | Stop::Request(refusal)) => outcomes.push(Err(refusal)),
             }
         }
@@ -290,7 +328,7 @@ impl Shared {
             (self.push_to(node.as_ref(), tenant, parts).await, group)
         });
         for (answer, group) in join_all(answers).await {
-            self.conclude(tenant, answer, group, &mut outcomes);
+            self.conclude((tenant, profiles), answer, group, &mut outcomes);
         }
         let took = self.preparation.clock.monotonic().saturating_sub(started);
         self.preparation.metrics.stored_in(tenant, took);
@@ -375,7 +413,7 @@ impl Shared {
     /// Writes an ingester's answer into the outcomes of its profiles, and counts what was not new.
     fn conclude(
         &self,
-        tenant: &TenantId,
+        (tenant, profiles): (&TenantId, &[IncomingProfile]),
         answer: Result<Vec<i32>, Refusal>,
         group: Vec<(usize, Prepared)>,
         outcomes: &mut [Result<Outcome, Refusal>],
@@ -396,9 +434,12 @@ impl Shared {
                 Ok(Outcome::Stored | Outcome::Empty) => {}
                 Ok(Outcome::Duplicate) => {
                     metrics.discarded(tenant, DiscardReason::Duplicate, prepared.bytes);
+                    let seen = Seen::dropped(DiscardReason::Duplicate, 1);
+                    self.remember(tenant, &profiles[at].labels, seen);
                 }
                 Err(refusal) => {
                     metrics.discarded(tenant, refusal.kind.reason(), prepared.bytes);
+                    self.remember(tenant, &profiles[at].labels, Seen::refused(refusal));
                 }
             }
             outcomes[at] = match (outcome, prepared.refused) {

@@ -56,6 +56,9 @@ impl RateLimiter {
             return Ok(());
         }
         let burst = burst(limits);
+        // What is larger than any allowed profile is refused for that, and not told to wait for
+        // what never comes.
+        let bytes = bytes.min(burst);
         let mut buckets = self.buckets.lock();
         if buckets.len() >= BUCKETS_BEFORE_SWEEP && !buckets.contains_key(tenant) {
             buckets.retain(|_, bucket| !bucket.is_full(now));
@@ -79,7 +82,7 @@ fn burst(limits: &Limits) -> u64 {
         0 => limits.ingestion_body_limit_bytes,
         bytes => bytes,
     };
-    // Labels are charged too; they are bounded by count and length, far below this.
+    // Labels are charged too; those that are allowed are far below this.
     limits
         .ingestion_burst_bytes
         .max(largest.saturating_add(1 << 20))
@@ -180,6 +183,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_allowed_profile_passes_after_the_wait_that_it_is_told(
+            rate in 1u64..1_000_000, burst in 0u64..10_000_000, largest in 1u64..8_000_000,
+            spent in 0u64..20_000_000, wanted in 0u64..8_000_000,
+        ) {
+            let limiter = RateLimiter::default();
+            let limits = limits(rate, burst, largest);
+            let _ = limiter.take(&tenant("a"), &limits, spent, Duration::ZERO);
+            let wanted = wanted.min(largest);
+            if let Err(refused) = limiter.take(&tenant("a"), &limits, wanted, Duration::ZERO) {
+                // A little more for the rounding of the wait.
+                let then = refused.wait + Duration::from_micros(1) + refused.wait / 1_000_000;
+                prop_assert!(limiter.take(&tenant("a"), &limits, wanted, then).is_ok());
+            }
+        }
+
         #[test]
         fn never_more_than_burst_and_rate(
             asks in proptest::collection::vec((0u64..3000, 0u64..2000), 1..60),

@@ -13,35 +13,43 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use scoria_model::{Limits, TenantId};
 
-/// Limits by tenant; those without an entry share the default. Clones see the same table.
+use crate::policy::TenantPolicy;
+
+/// Policies by tenant; those without an entry share the default. Clones see the same table.
 #[derive(Debug, Clone, Default)]
 pub struct TenantLimits {
-    default: Arc<Limits>,
+    default: Arc<TenantPolicy>,
     by_tenant: Arc<RwLock<Arc<Table>>>,
 }
 
-type Table = HashMap<TenantId, Arc<Limits>>;
+type Table = HashMap<TenantId, Arc<TenantPolicy>>;
 
 impl TenantLimits {
-    pub fn new(default: Limits, by_tenant: HashMap<TenantId, Limits>) -> Self {
+    pub fn new<P: Into<TenantPolicy>>(default: P, by_tenant: HashMap<TenantId, P>) -> Self {
         let limits = Self {
-            default: Arc::new(default),
+            default: Arc::new(default.into()),
             by_tenant: Arc::default(),
         };
         limits.replace(by_tenant);
         limits
     }
 
+    /// The numbers that limit what a tenant sends and asks.
     pub fn of(&self, tenant: &TenantId) -> Arc<Limits> {
+        Arc::clone(&self.policy(tenant).limits)
+    }
+
+    /// All that is done with what a tenant sends.
+    pub fn policy(&self, tenant: &TenantId) -> Arc<TenantPolicy> {
         let table = Arc::clone(&self.by_tenant.read());
         Arc::clone(table.get(tenant).unwrap_or(&self.default))
     }
 
-    /// From now on these tenants have limits of their own, and no others.
-    pub fn replace(&self, by_tenant: HashMap<TenantId, Limits>) {
+    /// From now on these tenants have policies of their own, and no others.
+    pub fn replace<P: Into<TenantPolicy>>(&self, by_tenant: HashMap<TenantId, P>) {
         let table = by_tenant
             .into_iter()
-            .map(|(tenant, limits)| (tenant, Arc::new(limits)));
+            .map(|(tenant, policy)| (tenant, Arc::new(policy.into())));
         let table = Arc::new(table.collect());
         *self.by_tenant.write() = table;
     }

@@ -18,6 +18,8 @@ pub mod names {
     pub const ORDER: &str = "__order__";
     pub const SESSION_ID: &str = "__session_id__";
     pub const SAMPLED: &str = "__sampled__";
+    /// Set by the server on series whose values count from the start of a process.
+    pub const CUMULATIVE: &str = "__cumulative__";
     pub const SPY: &str = "pyroscope_spy";
     pub const APP_NAME: &str = "app_name";
     pub const SPAN_ID: &str = "span_id";
@@ -33,6 +35,25 @@ pub mod names {
         PERIOD_TYPE,
         PERIOD_UNIT,
     ];
+}
+
+/// Which profile types hold, unless their sender makes differences of them, what has come together
+/// since their process began.
+pub mod cumulative {
+    /// The value of the label that marks such a series.
+    pub const MARK: &str = "true";
+
+    const TYPES: [(&str, [&str; 2]); 3] = [
+        ("memory", ["alloc_objects", "alloc_space"]),
+        ("mutex", ["contentions", "delay"]),
+        ("block", ["contentions", "delay"]),
+    ];
+
+    /// Whether a sample type of profiles with this `__name__` can.
+    pub fn can_be(name: &str, sample_type: &str) -> bool {
+        let mut types = TYPES.iter();
+        types.any(|(known, kinds)| *known == name && kinds.contains(&sample_type))
+    }
 }
 
 /// One name and its value.

@@ -25,6 +25,7 @@
 //! Routes, status codes, tenants, rates, the clock, and how a part is stored.
 
 mod checks;
+mod cumulative;
 mod cut_stacks;
 mod decimal;
 pub mod draft;

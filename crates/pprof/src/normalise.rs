@@ -22,12 +22,14 @@ use crate::draft::Draft;
 use crate::groups::{Groups, Terms};
 use crate::language::Language;
 use crate::merge::{Entries, Ids};
-use crate::policy::Keep;
+use crate::policy::{Keep, WithoutDelta};
 use crate::raw::{Columns, RawProfile, Sample};
 use crate::rejection::LabelText;
 use crate::series::SeriesLabels;
 use crate::tables::Tables;
-use crate::{Dropped, Policy, Rejection, cut_stacks, golang, name, sample_types, source};
+use crate::{
+    Dropped, Policy, Rejection, cumulative, cut_stacks, golang, name, sample_types, source,
+};
 
 /// Scratch above this size is given back after the profile that needed it.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
@@ -211,10 +213,14 @@ impl Normaliser {
         checks::check(raw, &rules, &mut dropped)?;
         let policy = Arc::clone(&self.policy);
         base.check_count(limits, &policy)?;
+        let is_pushed = matches!(upload.origin, Origin::Push);
+        if is_pushed && policy.without_delta == WithoutDelta::Cumulative {
+            cumulative::mark(raw, &mut base);
+        }
         if policy.keep == Keep::Totals {
             base.set(names::SAMPLED, "true".to_owned());
         }
-        let kinds = sample_types::select(raw, &policy, upload.labels, &mut dropped);
+        let kinds = sample_types::select(raw, &policy, &base, &mut dropped);
         let language = language_of(raw, upload);
         if language == Language::Go {
             golang::drop_type_parameters(raw);
@@ -320,10 +326,9 @@ impl Pass<'_, '_> {
         if self.groups.narrow(self.raw, self.terms.limits) {
             self.groups.start_again();
             *self.dropped = before;
-            *self.part = Part {
-                key: self.part.key,
-                ..Part::default()
-            };
+            let key = self.part.key;
+            self.part.clear();
+            self.part.key = key;
             self.start();
             self.samples()?;
         }

@@ -21,6 +21,17 @@ pub struct Policy {
     pub promotion: Promotion,
     pub label_names: LabelNames,
     pub keep: Keep,
+    pub without_delta: WithoutDelta,
+}
+
+/// What profiles that are pushed without `__delta__` are taken for, if it makes a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WithoutDelta {
+    /// Their values count from the start of the process.
+    #[default]
+    Cumulative,
+    /// Their values belong to their interval.
+    OfInterval,
 }
 
 /// When the rules that repair what known clients send run: the one for the names of Go's own delta

@@ -10,13 +10,14 @@ use scoria_model::labels::names;
 
 use crate::raw::RawProfile;
 use crate::relabel::{self, Pair, Verdict};
+use crate::series::SeriesLabels;
 use crate::{Dropped, Policy};
 
 /// The places of the sample types that are kept; the values of the others become 0.
 pub(crate) fn select(
     raw: &mut RawProfile<'_>,
     policy: &Policy,
-    labels: &[(&str, &str)],
+    base: &SeriesLabels<'_>,
     dropped: &mut Dropped,
 ) -> Vec<usize> {
     let n = raw.columns.sample_types.len();
@@ -26,11 +27,9 @@ pub(crate) fn select(
     let is_kept = |at: &usize| {
         let kind = &raw.columns.sample_types[*at];
         let text = |at| String::from_utf8_lossy(raw.text(at));
-        let mut pairs: Vec<Pair<'_>> = labels
-            .iter()
-            .map(|&(name, value)| (Cow::from(name), Cow::from(value)))
-            .filter(|(name, _)| name != names::TYPE && name != names::UNIT)
-            .collect();
+        let is_derived = |name: &str| name == names::TYPE || name == names::UNIT;
+        let own = base.pairs().iter().filter(|(name, _)| !is_derived(name));
+        let mut pairs: Vec<Pair<'_>> = own.cloned().collect();
         pairs.push((Cow::from(names::TYPE), text(kind.kind)));
         pairs.push((Cow::from(names::UNIT), text(kind.unit)));
         relabel::apply(&policy.sample_types, &mut pairs) == Verdict::Keep

@@ -51,7 +51,11 @@ impl<'a> SeriesLabels<'a> {
         }
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn pairs(&self) -> &[Pair<'a>] {
+        &self.pairs
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let pair = self.pairs.iter().find(|pair| pair.0 == name)?;
         Some(pair.1.as_ref())
     }

@@ -68,6 +68,8 @@ pub(crate) type ResultKey = (DatasetKey, Arc<[u8]>);
 pub(crate) struct Kept {
     /// `None` if the scan selects nothing.
     pub(crate) partial: Option<Partial>,
+    /// Profiles that it is made of.
+    pub(crate) profiles: u64,
     /// What was seen of spans, which explains an answer without any.
     pub(crate) spans: SpanStats,
 }

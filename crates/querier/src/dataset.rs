@@ -86,6 +86,7 @@ impl Reader {
         let key = lasting.map(|scan| (unit.key(), wire::encode_scan(&scan).into()));
         if let Some(kept) = key.as_ref().and_then(|key| self.caches.results.get(key)) {
             stats.result_hits += 1;
+            stats.merged_profiles += kept.profiles;
             stats.spans.merge(kept.spans);
             return Ok(kept);
         }
@@ -96,6 +97,7 @@ impl Reader {
         stats.add_scan(scanned);
         let kept = Arc::new(Kept {
             partial,
+            profiles: scanned.profiles,
             spans: scanned.spans,
         });
         if let Some(key) = key {

@@ -27,6 +27,7 @@ mod dataset;
 mod error;
 mod fair;
 mod known;
+mod mean;
 mod merged;
 mod metrics;
 mod pin;

@@ -455,7 +455,7 @@ impl Querier {
             limits: &self.limits(&tenants),
             lack,
         };
-        let result = self.0.run(question).await;
+        let result = self.0.run_with_means(question).await;
         let took: Duration = self.0.clock.monotonic().saturating_sub(started);
         self.0.metrics.ended(kind, took, result.as_ref().err());
         result

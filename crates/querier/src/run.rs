@@ -269,6 +269,7 @@ impl Shared {
             let work = move || known::answer(&known, &scan);
             let kept = Kept {
                 partial: Some(self.reader.pool.run(work).await?),
+                profiles: 0,
                 spans: SpanStats::default(),
             };
             self.take(gathering, Arc::new(kept)).await?;
@@ -332,6 +333,7 @@ impl Shared {
         };
         let kept = Kept {
             partial: Some(self.reader.pool.run(decode).await??),
+            profiles: 0,
             spans: SpanStats::default(),
         };
         self.take(gathering, Arc::new(kept)).await

@@ -18,6 +18,8 @@ pub struct QueryStats {
     pub ingesters: u64,
     /// Profiles selected, in blocks and heads.
     pub profiles: u64,
+    /// Profiles that the answer is made of, those of answers that were there already included.
+    pub merged_profiles: u64,
     /// Samples read, in blocks and heads.
     pub samples: u64,
     /// Requests to the object store.
@@ -76,6 +78,7 @@ impl QueryStats {
 
     pub(crate) fn add_scan(&mut self, scan: ScanStats) {
         self.profiles += scan.profiles;
+        self.merged_profiles += scan.profiles;
         self.samples += scan.samples;
         self.spans.merge(scan.spans);
     }
@@ -98,6 +101,7 @@ impl QueryStats {
         self.datasets += other.datasets;
         self.ingesters += other.ingesters;
         self.profiles += other.profiles;
+        self.merged_profiles += other.merged_profiles;
         self.samples += other.samples;
         self.requests += other.requests;
         self.bytes_fetched += other.bytes_fetched;

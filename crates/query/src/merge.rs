@@ -82,6 +82,21 @@ impl Partial {
     }
 }
 
+impl Partial {
+    /// The mean of `n` profiles whose values were added up; each value is rounded down.
+    pub fn into_mean(mut self, n: u64) -> Self {
+        let n = i64::try_from(n.max(1)).unwrap_or(i64::MAX);
+        match &mut self {
+            Self::Tree(tree) => tree.divide(n),
+            Self::Profile(profile) => profile.divide(n),
+            // A point knows how many profiles it is made of.
+            Self::Series(series) => series.divide(),
+            Self::Labels(_) | Self::Values(_) | Self::Stats(_) => {}
+        }
+        self
+    }
+}
+
 /// Joins partials of one kind.
 #[derive(Debug)]
 pub enum Merger {

@@ -18,7 +18,7 @@ use scoria_distributor::TenantLimits;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, LimitError};
 use crate::http::{App, Policies, otlp_routes, routes};
 use crate::listener::Listener;
 use crate::memory::{Memory, MemoryError};
@@ -37,6 +37,8 @@ pub enum StartError {
     },
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    #[error("limits.{0}")]
+    Limits(#[from] LimitError),
     #[error(transparent)]
     RuntimeConfig(#[from] RuntimeConfigError),
     #[error("{0:#}")]
@@ -167,11 +169,8 @@ impl Server {
 }
 
 /// The limits of all tenants as the configuration and the runtime file give them.
-async fn policies(
-    config: &Config,
-    registry: &mut Registry,
-) -> Result<Policies, RuntimeConfigError> {
-    let limits = TenantLimits::new(config.limits.to_limits(), HashMap::new());
+async fn policies(config: &Config, registry: &mut Registry) -> Result<Policies, StartError> {
+    let limits = TenantLimits::new(config.limits.to_policy()?, HashMap::new());
     let runtime = RuntimeConfig::start(
         config.runtime_config.clone(),
         config.limits.clone(),

@@ -30,7 +30,7 @@ fn comments(section: &str) -> (String, BTreeMap<String, String>) {
             join(&mut comment, text);
         } else if let Some(field) = line.strip_prefix("pub ").and_then(|f| f.split_once(": ")) {
             fields.insert(field.0.to_owned(), std::mem::take(&mut comment));
-        } else {
+        } else if !line.starts_with("#[") {
             comment.clear();
         }
     }

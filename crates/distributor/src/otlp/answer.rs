@@ -74,8 +74,13 @@ impl Tally {
             }
             Err(error) => error,
         };
-        let passes =
-            |kind: RefusalKind| kind.is_ours() || matches!(kind, RefusalKind::RateLimited { .. });
+        let passes = |kind: RefusalKind| {
+            kind.is_ours()
+                || matches!(
+                    kind,
+                    RefusalKind::RateLimited { .. } | RefusalKind::QuotaReached { .. }
+                )
+        };
         let transient = error.outcomes.iter().filter_map(|o| o.as_ref().err());
         let transient = transient
             .map(|refusal| refusal.kind)

@@ -6,5 +6,6 @@ mod decoded;
 mod formats;
 mod ingest;
 mod jfr;
+mod policy;
 mod push;
 mod support;

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use scoria_cluster::{Member, MemberState, Membership, Zone};
 use scoria_distributor::{
     Components, Distributor, IncomingProfile, Origin, Payload, PushError, PushSummary, Settings,
-    TenantLimits,
+    TenantLimits, TenantPolicy,
 };
 use scoria_model::part::PartView;
 use scoria_model::{ByteBudget, Clock, Limits, NodeId, TenantId, Timestamp};
@@ -244,6 +244,16 @@ impl House {
             bodies,
             registry,
         }
+    }
+
+    /// From now on the tenant has this policy.
+    pub(crate) fn set_policy(&self, policy: TenantPolicy) {
+        let policies = HashMap::from([(tenant(), policy)]);
+        self.distributor.limits().replace(policies);
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(crate) async fn push(

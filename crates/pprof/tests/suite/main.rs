@@ -9,5 +9,6 @@ mod jfr_corpus;
 mod jfr_writer;
 mod malformed;
 mod normalise;
+mod policy;
 mod round_trip;
 mod support;

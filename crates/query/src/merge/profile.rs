@@ -116,6 +116,13 @@ impl ProfilePartial {
         &self.own
     }
 
+    /// Divides what each stacktrace has.
+    pub(crate) fn divide(&mut self, by: i64) {
+        for own in &mut self.own {
+            *own /= by;
+        }
+    }
+
     pub fn period(&self) -> Period {
         self.period
     }

@@ -103,6 +103,15 @@ impl SeriesPartial {
         }
     }
 
+    /// Makes each point the mean of its profiles.
+    pub(crate) fn divide(&mut self) {
+        let points = self.groups.values_mut().flat_map(BTreeMap::values_mut);
+        for point in points {
+            point.sum /= i64::try_from(point.n.max(1)).unwrap_or(i64::MAX);
+            point.n = point.n.min(1);
+        }
+    }
+
     /// Number of points.
     pub fn n_points(&self) -> usize {
         self.groups.values().map(BTreeMap::len).sum()

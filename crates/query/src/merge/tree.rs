@@ -100,6 +100,22 @@ impl TreePartial {
         tree
     }
 
+    /// Divides what each stacktrace has, and keeps what has a value then.
+    pub(crate) fn divide(&mut self, by: i64) {
+        let whole = std::mem::take(self);
+        let own: Vec<i64> = whole.own.iter().map(|own| own / by).collect();
+        let totals = totals_of(&whole.parent, &own);
+        self.names = whole.names;
+        let mut new_node = vec![0; own.len()];
+        for at in 1..own.len() {
+            if totals[at] != 0 {
+                let parent = new_node[whole.parent[at] as usize];
+                new_node[at] = self.push(parent, whole.name[at], own[at]);
+            }
+        }
+        self.own[0] = own[0];
+    }
+
     /// Appends a node; its number.
     pub(crate) fn push(&mut self, parent: u32, name: u32, own: i64) -> u32 {
         let at = self.parent.len() as u32;

@@ -95,7 +95,9 @@ async fn serve(config: Config) -> Exit {
             tracing::error!("{error}");
             return match error {
                 StartError::Bind { .. } => Exit::Address,
-                StartError::Memory(_) | StartError::RuntimeConfig(_) => Exit::Usage,
+                StartError::Memory(_) | StartError::Limits(_) | StartError::RuntimeConfig(_) => {
+                    Exit::Usage
+                }
                 StartError::Role(_) => Exit::Failed,
             };
         }

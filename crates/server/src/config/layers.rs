@@ -269,7 +269,9 @@ fn read_text(default: &Value, text: String) -> Value {
     let read = match default {
         Value::Bool(_) => text.parse().ok().map(Value::Bool),
         Value::Number(_) => text.parse().ok().map(Value::Number),
-        _ => None,
+        // Lists and maps are written as in the file; a list of names may also be a plain text.
+        Value::Array(_) | Value::Object(_) | Value::Null => serde_saphyr::from_str(&text).ok(),
+        Value::String(_) => None,
     };
     read.unwrap_or(Value::String(text))
 }

@@ -1,15 +1,23 @@
 //! Section `limits`: what a tenant may send and ask. 0 switches a limit off unless its line says
 //! otherwise. The keys are the names by which errors call the limits.
 
+use std::time::Duration;
+
+use scoria_distributor::TenantPolicy;
 use scoria_model::Limits;
+use scoria_pprof::Policy;
+use scoria_pprof::policy::{Keep, LabelNames, Promotion, WithoutDelta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::distance::nearest;
 use super::limit_names;
+use super::policies::{
+    self, IngestLimitConfig, NameList, RuleConfig, RulesPosition, SamplingConfig, UsageGroupTexts,
+};
 use super::units::{ByteSize, Millis};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LimitsConfig {
     /// Decompressed profile bytes per second.
@@ -43,6 +51,38 @@ pub struct LimitsConfig {
     /// Most series that the sample labels of one profile make of it; if there would be more, the
     /// labels with the most values are left out.
     pub max_promoted_series_per_profile: u64,
+    /// Sample labels that may become labels of a series: regular expressions that match the whole
+    /// name. Empty takes all.
+    pub promoted_labels_allow: NameList,
+    /// Sample labels that never become labels of a series; they are left out of the profile.
+    pub promoted_labels_deny: NameList,
+    /// Off, label names may hold letters, digits, `_` and `.`, of which dots become `_`, and others
+    /// are refused. On, any name is taken as it is.
+    pub disable_label_sanitization: bool,
+    /// Rules that rewrite or drop each series, with the fields and the meaning of Prometheus's.
+    #[serde(deserialize_with = "policies::rules")]
+    pub ingestion_relabeling_rules: Vec<RuleConfig>,
+    /// Whether the rules that repair what known clients send run `first`, `last` or are `disabled`.
+    pub ingestion_relabeling_default_rules_position: RulesPosition,
+    /// Rules that keep or drop sample types by `__type__`, `__unit__` and the labels of the upload.
+    #[serde(deserialize_with = "policies::selecting_rules")]
+    pub sample_type_relabeling_rules: Vec<RuleConfig>,
+    /// Selectors by the name of a usage group; its profiles have metrics, sampling and quotas of
+    /// their own. At most 50.
+    #[serde(deserialize_with = "policies::usage_groups")]
+    pub distributor_usage_groups: UsageGroupTexts,
+    /// Which part of each usage group is kept: `usage_groups: {name: {probability: 0.1}}`; with
+    /// `keep_stripped_profiles` the totals of the rest stay, in series marked `__sampled__`.
+    pub distributor_sampling: SamplingConfig,
+    /// A quota that something outside keeps account of: `limit_reached` refuses what comes in until
+    /// `limit_reset_time`, for the tenant or some of its `usage_groups`.
+    pub ingestion_limit: Option<IngestLimitConfig>,
+    /// For how long each answer to a write is held back.
+    pub ingestion_artificial_delay: Millis,
+    /// Whether profiles pushed without `__delta__` hold what happened in their interval. Off, their
+    /// allocations, contentions and delays are taken to count from the start of the process, and
+    /// queries answer with the mean of such profiles.
+    pub trust_missing_delta: bool,
     /// How far in the past a profile may start.
     pub reject_older_than_ms: Millis,
     /// How far in the future a profile may start.
@@ -90,6 +130,17 @@ impl Default for LimitsConfig {
             max_label_names_per_series: l.max_label_names_per_series,
             max_promoted_labels_per_series: l.max_promoted_labels_per_series,
             max_promoted_series_per_profile: l.max_promoted_series_per_profile,
+            promoted_labels_allow: NameList::default(),
+            promoted_labels_deny: NameList::default(),
+            disable_label_sanitization: true,
+            ingestion_relabeling_rules: Vec::new(),
+            ingestion_relabeling_default_rules_position: RulesPosition::First,
+            sample_type_relabeling_rules: Vec::new(),
+            distributor_usage_groups: UsageGroupTexts::new(),
+            distributor_sampling: SamplingConfig::default(),
+            ingestion_limit: None,
+            ingestion_artificial_delay: Millis(0),
+            trust_missing_delta: false,
             reject_older_than_ms: Millis(l.reject_older_than_ms),
             reject_newer_than_ms: Millis(l.reject_newer_than_ms),
             max_sessions_per_series: l.max_sessions_per_series,
@@ -161,7 +212,64 @@ impl LimitsConfig {
         }
     }
 
-    /// As the roles take them.
+    /// All that is done with a tenant's profiles, as the distributor takes it.
+    ///
+    /// # Errors
+    /// Names the limit that cannot be compiled, or that speaks of a usage group that is not there.
+    pub fn to_policy(&self) -> Result<TenantPolicy, LimitError> {
+        let of = |name: &'static str| {
+            move |reason: String| LimitError {
+                name: name.to_owned(),
+                reason,
+            }
+        };
+        let groups = &self.distributor_usage_groups;
+        let profiles = Policy {
+            relabelling: policies::compile(&self.ingestion_relabeling_rules)
+                .map_err(of("ingestion_relabeling_rules"))?,
+            default_rules: self.ingestion_relabeling_default_rules_position.into(),
+            sample_types: policies::compile_selecting(&self.sample_type_relabeling_rules)
+                .map_err(of("sample_type_relabeling_rules"))?,
+            promotion: Promotion {
+                allow: self
+                    .promoted_labels_allow
+                    .compile()
+                    .map_err(of("promoted_labels_allow"))?,
+                deny: self
+                    .promoted_labels_deny
+                    .compile()
+                    .map_err(of("promoted_labels_deny"))?,
+            },
+            label_names: if self.disable_label_sanitization {
+                LabelNames::Any
+            } else {
+                LabelNames::Plain
+            },
+            keep: Keep::Whole,
+            without_delta: if self.trust_missing_delta {
+                WithoutDelta::OfInterval
+            } else {
+                WithoutDelta::Cumulative
+            },
+        };
+        let ingest_limit = self.ingestion_limit.as_ref();
+        let mut policy = TenantPolicy::new(self.to_limits(), profiles);
+        policy.usage_groups =
+            policies::compile_groups(groups).map_err(of("distributor_usage_groups"))?;
+        policy.sampling = self
+            .distributor_sampling
+            .compile(groups)
+            .map_err(of("distributor_sampling"))?;
+        policy.sampled_out = self.distributor_sampling.sampled_out();
+        policy.ingest_limit = ingest_limit
+            .map(|limit| limit.compile(groups))
+            .transpose()
+            .map_err(of("ingestion_limit"))?;
+        policy.artificial_delay = Duration::from_millis(self.ingestion_artificial_delay.0);
+        Ok(policy)
+    }
+
+    /// The numbers alone.
     pub fn to_limits(&self) -> Limits {
         Limits {
             ingestion_rate_bytes: self.ingestion_rate_bytes.0,

@@ -14,6 +14,7 @@
 
 mod auth;
 mod distance;
+mod distributor;
 mod ingester;
 mod layers;
 mod limit_names;
@@ -21,6 +22,7 @@ mod limits;
 mod log;
 mod memory;
 mod otlp;
+mod policies;
 mod querier;
 mod runtime_config;
 pub mod secret;
@@ -35,12 +37,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use auth::AuthConfig;
+pub use distributor::DistributorConfig;
 pub use ingester::IngesterConfig;
 pub use layers::{ConfigError, Layers};
 pub use limits::{LimitError, LimitsConfig};
 pub use log::{LogConfig, LogFormat};
 pub use memory::{MemoryConfig, MemoryLimit};
 pub use otlp::OtlpConfig;
+pub use policies::{
+    GroupLimitConfig, GroupSamplingConfig, IngestLimitConfig, NameList, RuleConfig, RulesPosition,
+    SamplingConfig, TrickleConfig,
+};
 pub use querier::QuerierConfig;
 pub use runtime_config::RuntimeFileConfig;
 pub use self_profiling::SelfProfilingConfig;
@@ -60,6 +67,7 @@ pub struct Config {
     pub memory: MemoryConfig,
     pub storage: StorageConfig,
     pub store: StoreConfig,
+    pub distributor: DistributorConfig,
     pub ingester: IngesterConfig,
     pub querier: QuerierConfig,
     pub limits: LimitsConfig,

@@ -68,7 +68,13 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
         return Ok(refused);
     }
     let (request, _permit) = if route.has_tenant() {
-        let (request, permit) = admit(app, route, request).await?;
+        let scope = TenantScope::of(&app.config.auth, route, request.headers())?;
+        let admitted = admit(app, route, &scope, request).await;
+        let (request, permit) = admitted.inspect_err(|fault| {
+            if route.writes() {
+                app.refused(scope.tenants(), fault);
+            }
+        })?;
         (request, Some(permit))
     } else {
         (request, None)
@@ -101,12 +107,16 @@ fn refuse_method(route: Route, method: &Method) -> Option<Response> {
     Some(response)
 }
 
-/// Finds out whose request it is and takes its body in.
-async fn admit(app: &App, route: Route, request: Request) -> Result<(Request, Permit), Fault> {
+/// Takes the body of a request in.
+async fn admit(
+    app: &App,
+    route: Route,
+    scope: &TenantScope,
+    request: Request,
+) -> Result<(Request, Permit), Fault> {
     let (mut parts, body) = request.into_parts();
-    let scope = TenantScope::of(&app.config.auth, route, &parts.headers)?;
     let limit = app.body_bytes_max(scope.tenants());
-    parts.extensions.insert(scope);
+    parts.extensions.insert(scope.clone());
     if route.writes() && app.memory.shedding() {
         return Err(Fault::unavailable(
             format!(

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use connectrpc::{ConnectError, ErrorCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use scoria_distributor::RefusalKind;
+use scoria_model::{DiscardReason, varint};
 
 /// What went wrong, for any protocol.
 #[derive(Debug, Clone)]
@@ -59,6 +63,18 @@ impl Fault {
         self.status.unwrap_or_else(|| self.code.http_status())
     }
 
+    /// What a refusal by the edge is counted as.
+    pub fn kind(&self) -> RefusalKind {
+        match (self.code, self.retry_after) {
+            _ if self.status() == StatusCode::PAYLOAD_TOO_LARGE => RefusalKind::TooLarge,
+            (ErrorCode::Unavailable, Some(retry_after)) => RefusalKind::Overloaded { retry_after },
+            (ErrorCode::Unavailable | ErrorCode::Internal, _) => RefusalKind::Unavailable,
+            _ => RefusalKind::Invalid {
+                reason: DiscardReason::MalformedProfile,
+            },
+        }
+    }
+
     /// `Retry-After`, if it is worth coming back.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -81,7 +97,11 @@ impl Fault {
 impl From<Fault> for ConnectError {
     fn from(fault: Fault) -> Self {
         let headers = fault.headers();
+        let details = fault.retry_after.map(retry_info);
         let mut error = Self::new(fault.code, fault.message);
+        if let Some(retry_info) = details {
+            error = error.with_detail(retry_info);
+        }
         if let Some(status) = fault.status {
             error = error.with_http_status(status);
         }
@@ -89,6 +109,24 @@ impl From<Fault> for ConnectError {
             error = error.with_headers(headers);
         }
         error
+    }
+}
+
+/// `google.rpc.RetryInfo`, by which clients of RPCs know that and when it is worth coming back.
+fn retry_info(wait: Duration) -> ErrorDetail {
+    const LENGTH_DELIMITED: u64 = 2;
+    let mut duration = Vec::new();
+    for (field, value) in [(1, wait.as_secs()), (2, u64::from(wait.subsec_nanos()))] {
+        varint::put_u64(&mut duration, field << 3);
+        varint::put_u64(&mut duration, value);
+    }
+    let mut message = Vec::new();
+    varint::put_u64(&mut message, 1 << 3 | LENGTH_DELIMITED);
+    varint::put_bytes(&mut message, &duration);
+    ErrorDetail {
+        type_url: "google.rpc.RetryInfo".to_owned(),
+        value: Some(STANDARD_NO_PAD.encode(message)),
+        debug: None,
     }
 }
 

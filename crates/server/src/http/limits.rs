@@ -1,5 +1,5 @@
-//! What is in force for tenants: the runtime file's content for operators, and a tenant's own
-//! limits.
+//! What is in force for tenants: the runtime file's content for operators, a tenant's own limits,
+//! and what became of its profiles that were not stored.
 
 use std::sync::Arc;
 
@@ -7,6 +7,8 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use form_urlencoded::parse;
+use scoria_distributor::rejections::{Entry, Treatment};
+use scoria_model::Timestamp;
 use serde_json::{Value, json};
 
 use super::App;
@@ -53,4 +55,36 @@ pub(super) async fn tenant_limits(State(app): State<Arc<App>>, request: Request)
         "limits": limits.keys(),
     }))
     .into_response()
+}
+
+/// What became of the tenant's profiles that were not stored, or not whole: the latest first.
+pub(super) async fn rejections(State(app): State<Arc<App>>, request: Request) -> Response {
+    let answer = || {
+        let tenant = app.scope(request.extensions())?.single()?;
+        let entries = app.roles()?.distributor.rejections(tenant);
+        let entries: Vec<Value> = entries.iter().map(entry).collect();
+        Ok::<_, Fault>(json!({"tenant": tenant.as_str(), "rejections": entries}))
+    };
+    match answer() {
+        Ok(body) => Json(body).into_response(),
+        Err(fault) => fault.into_response(),
+    }
+}
+
+fn entry(entry: &Entry) -> Value {
+    let ms = |time: Timestamp| time.0 / 1_000_000;
+    json!({
+        "reason": entry.reason.as_str(),
+        "treatment": match entry.treatment {
+            Treatment::Refused => "refused",
+            Treatment::LeftOut => "left out",
+        },
+        "service_name": entry.service,
+        "message": entry.message,
+        "remedy": entry.remedy(),
+        "example_labels": entry.labels,
+        "count": entry.count,
+        "first_seen_ms": ms(entry.first),
+        "last_seen_ms": ms(entry.last),
+    })
 }

@@ -39,7 +39,7 @@ use axum::routing::{get, post};
 use connectrpc::ErrorCode;
 use http::Extensions;
 use prometheus_client::registry::Registry;
-use scoria_distributor::TenantLimits;
+use scoria_distributor::{Refusal, TenantLimits};
 use scoria_model::TenantId;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -132,6 +132,17 @@ impl App {
             .fold(self.body_bytes_max, u64::min)
     }
 
+    /// Lets a tenant see that its request was refused before any role had it.
+    fn refused(&self, tenants: &[TenantId], fault: &Fault) {
+        if let (Ok(roles), [tenant]) = (self.roles(), tenants) {
+            let refusal = Refusal {
+                kind: fault.kind(),
+                message: fault.message.clone(),
+            };
+            roles.distributor.refused(tenant, &refusal, 0, &[]);
+        }
+    }
+
     fn scope<'a>(&self, extensions: &'a Extensions) -> Result<&'a TenantScope, Fault> {
         extensions
             .get::<TenantScope>()
@@ -172,6 +183,7 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/services", get(status::services))
         .route("/ring", get(status::ring))
         .route("/distributor/ring", get(status::ring))
+        .route("/api/v1/tenant/rejections", get(limits::rejections))
         .route("/", get(crate::ui::page))
         .layer(CompressionLayer::new());
     // Compressed already.

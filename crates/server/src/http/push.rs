@@ -80,7 +80,7 @@ fn shared_slice(body: &Bytes, part: &[u8]) -> Bytes {
 pub(super) fn refused(kind: RefusalKind, message: String) -> Fault {
     match kind {
         RefusalKind::Invalid { .. } | RefusalKind::TooLarge => Fault::invalid(message),
-        RefusalKind::RateLimited { retry_after } => {
+        RefusalKind::RateLimited { retry_after } | RefusalKind::QuotaReached { retry_after } => {
             Fault::new(ErrorCode::ResourceExhausted, message).with_retry_after(Some(retry_after))
         }
         RefusalKind::Overloaded { retry_after } => Fault::unavailable(message, retry_after),

@@ -80,6 +80,9 @@ impl Route {
             "/services" => own("services"),
             "/ring" => own("ring"),
             "/distributor/ring" => own("distributor_ring"),
+            "/api/v1/tenant/rejections" => Self::TenantStatus {
+                label: "api_v1_tenant_rejections",
+            },
             _ => match RPCS.iter().find(|(rpc, _)| *rpc == path) {
                 Some((path, label)) => Self::Rpc {
                     path,
@@ -111,12 +114,17 @@ impl Route {
         }
     }
 
-    /// Whether it adds data, and so is for one tenant and refused when memory is short.
+    /// Whether it adds data, and so is refused when memory is short.
     pub(super) const fn writes(self) -> bool {
         matches!(
             self,
             Self::Ingest { .. } | Self::Otlp { .. } | Self::Rpc { writes: true, .. }
         )
+    }
+
+    /// Whether it is for one tenant.
+    pub(super) const fn is_for_one(self) -> bool {
+        self.writes() || matches!(self, Self::TenantStatus { .. })
     }
 
     /// Whether it belongs to a tenant: everything but the pages about the server itself. A path that

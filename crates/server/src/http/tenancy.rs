@@ -51,7 +51,7 @@ impl TenantScope {
         if text.is_empty() {
             return Err(missing());
         }
-        let tenants = if route.writes() {
+        let tenants = if route.is_for_one() {
             TenantId::parse_single(text).map(|tenant| vec![tenant])
         } else {
             TenantId::parse_several(text)

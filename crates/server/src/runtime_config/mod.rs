@@ -13,6 +13,7 @@
 
 mod file;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -23,7 +24,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use scoria_distributor::TenantLimits;
+use scoria_distributor::{TenantLimits, TenantPolicy};
 use scoria_model::TenantId;
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
@@ -169,15 +170,23 @@ impl RuntimeConfig {
         let text = std::str::from_utf8(&bytes).map_err(|error| broken(error.to_string()))?;
         let overrides = file::parse(text, &self.0.defaults);
         let overrides = overrides.map_err(|error: FileError| broken(error.to_string()))?;
-        self.take_over(overrides, hash);
+        let policies = overrides.iter().map(|(tenant, limits)| {
+            let policy = limits.to_policy();
+            let policy = policy.map_err(|error| broken(format!("overrides.{tenant}.{error}")))?;
+            Ok((tenant.clone(), policy))
+        });
+        let policies = policies.collect::<Result<_, RuntimeConfigError>>()?;
+        self.take_over(overrides, policies, hash);
         Ok(())
     }
 
-    fn take_over(&self, overrides: Overrides, hash: u64) {
-        let limits = overrides
-            .iter()
-            .map(|(tenant, limits)| (tenant.clone(), limits.to_limits()));
-        self.0.limits.replace(limits.collect());
+    fn take_over(
+        &self,
+        overrides: Overrides,
+        policies: HashMap<TenantId, TenantPolicy>,
+        hash: u64,
+    ) {
+        self.0.limits.replace(policies);
         let tenants = overrides.len();
         let now = SystemTime::now();
         let mut state = self.0.state.lock();

@@ -1,0 +1,150 @@
+//! Sampling, quotas and usage groups, and what a tenant can read of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use scoria_distributor::policy::{IngestLimit, SampledOut, SamplingRule, UsageGroup};
+use scoria_distributor::rejections::Treatment;
+use scoria_distributor::{Outcome, RefusalKind, TenantPolicy};
+use scoria_model::{DiscardReason, Limits};
+
+use crate::support::{House, cpu_profile, incoming, tenant};
+
+const API: [(&str, &str); 2] = [("__name__", "process_cpu"), ("service_name", "api")];
+
+fn good(n: i64) -> Vec<u8> {
+    cpu_profile(&[(&["main", "work"], n), (&["main"], 1)])
+}
+
+fn sampled(probability: f64, sampled_out: SampledOut) -> TenantPolicy {
+    let mut policy = TenantPolicy::from(Limits::default());
+    policy.usage_groups = vec![UsageGroup::new("apis", |labels| {
+        labels.contains(&("service_name", "api"))
+    })];
+    policy.sampling = vec![SamplingRule {
+        group: Arc::from("apis"),
+        probability,
+    }];
+    policy.sampled_out = sampled_out;
+    policy
+}
+
+#[tokio::test]
+async fn what_is_sampled_out_is_counted_and_the_client_goes_on() {
+    let house = House::new(Limits::default());
+    house.set_policy(sampled(0.0, SampledOut::Drop));
+    let other = [API[0], ("service_name", "other")];
+    let profiles = vec![incoming(&API, good(7)), incoming(&other, good(8))];
+    let summary = house.push(profiles).await.unwrap();
+    assert_eq!(summary.outcomes, [Outcome::Empty, Outcome::Stored]);
+    assert_eq!(house.discarded("dropped_by_sampling_rules"), 1);
+    let group = r#"{reason="dropped_by_sampling_rules",tenant="anonymous",usage_group="apis"}"#;
+    let lost = house.metric(&format!(
+        "pyroscope_usage_group_discarded_bytes_total{group}"
+    ));
+    assert!(lost > 0);
+    let told = house.distributor.rejections(&tenant());
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].reason, told[0].treatment, &*told[0].service),
+        (
+            DiscardReason::DroppedBySamplingRules,
+            Treatment::LeftOut,
+            "api"
+        )
+    );
+}
+
+#[tokio::test]
+async fn totals_stay_if_wanted() {
+    let house = House::new(Limits::default());
+    house.set_policy(sampled(0.0, SampledOut::KeepTotals));
+    let summary = house.push(vec![incoming(&API, good(7))]).await.unwrap();
+    assert_eq!(summary.outcomes, [Outcome::Stored]);
+    let stored = house.ingester.stored();
+    assert!(
+        stored[0].contains("__sampled__=\"true\"") && stored[0].ends_with("= 8"),
+        "{stored:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_resend_is_sampled_like_the_first_time() {
+    let house = House::new(Limits::default());
+    house.set_policy(sampled(0.5, SampledOut::Drop));
+    for n in 0..20 {
+        let once = house.push(vec![incoming(&API, good(n + 1))]).await.unwrap();
+        let again = house.push(vec![incoming(&API, good(n + 1))]).await.unwrap();
+        assert_eq!(
+            once.outcomes == [Outcome::Empty],
+            again.outcomes == [Outcome::Empty]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_tells_when_it_is_renewed() {
+    let house = House::new(Limits::default());
+    let resets_at = house.now().0 / 1_000_000_000 + 90;
+    let mut policy = TenantPolicy::from(Limits::default());
+    policy.ingest_limit = Some(IngestLimit {
+        reached: true,
+        limit_mib: 7,
+        period: "hour".to_owned(),
+        resets_at,
+        groups_reached: Vec::new(),
+        trickle: Some((1, Duration::from_secs(60))),
+    });
+    house.set_policy(policy);
+    house.push(vec![incoming(&API, good(1))]).await.unwrap();
+    let refused = house.push(vec![incoming(&API, good(2))]).await.unwrap_err();
+    let RefusalKind::QuotaReached { retry_after } = refused.kind else {
+        panic!("{refused}");
+    };
+    assert!(retry_after <= Duration::from_secs(90));
+    assert!(refused.message.contains("limit of 7 MiB/hour"), "{refused}");
+    assert_eq!(house.discarded("ingest_limit_reached"), 1);
+}
+
+#[tokio::test]
+async fn refusals_are_told_by_reason_and_service_with_a_remedy() {
+    let house = House::new(Limits {
+        max_profile_stacktrace_samples: 1,
+        ..Limits::default()
+    });
+    for _ in 0..3 {
+        let pushed = house.push(vec![incoming(&API, good(1))]);
+        pushed.await.unwrap_err();
+    }
+    let told = house.distributor.rejections(&tenant());
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].count, told[0].treatment), (3, Treatment::Refused));
+    assert!(
+        told[0]
+            .message
+            .contains("max_profile_stacktrace_samples, actual: 2, limit: 1")
+    );
+    assert!(told[0].remedy().contains("max_profile_stacktrace_samples"));
+    assert!(told[0].labels.contains("service_name=\"api\""));
+    assert!(house.metric("scoria_distributor_rejections_held_bytes") > 100);
+}
+
+#[tokio::test]
+async fn labels_alone_never_make_a_profile_wait_for_ever() {
+    let house = House::new(Limits {
+        ingestion_rate_bytes: 1,
+        ingestion_burst_bytes: 1,
+        max_profile_size_bytes: 1024,
+        ..Limits::default()
+    });
+    let huge = "x".repeat(3 << 20);
+    let labels = [API[0], API[1], ("huge", &huge)];
+    let refused = house
+        .push(vec![incoming(&labels, good(1))])
+        .await
+        .unwrap_err();
+    let reason = DiscardReason::LabelValueTooLong;
+    assert_eq!(refused.kind, RefusalKind::Invalid { reason });
+    let refused = house.push(vec![incoming(&API, good(1))]).await.unwrap_err();
+    assert!(matches!(refused.kind, RefusalKind::RateLimited { .. }));
+}
