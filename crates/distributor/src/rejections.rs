@@ -286,6 +286,7 @@ const fn remedy(reason: DiscardReason) -> &'static str {
             "mend or update the sender: its samples use locations, functions or mappings that it does not send"
         }
         R::NumericLabel => "send the label as text if it is needed",
+        R::UnusableAttribute => "send the attribute as text or as a whole number if it is needed",
         R::MalformedSpanId => "send 16 hexadecimal digits for a span and 32 for a trace",
         R::LabelDemoted => {
             "set fewer labels, with fewer values, on samples, or have max_promoted_labels_per_series, max_promoted_series_per_profile or promoted_labels_deny changed"
