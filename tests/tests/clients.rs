@@ -36,7 +36,7 @@ struct Client {
     function: &'static str,
 }
 
-const CLIENTS: [Client; 6] = [
+const CLIENTS: [Client; 7] = [
     Client {
         name: "python",
         needs: &[&["python3", "-c", "import venv, ensurepip"]],
@@ -84,6 +84,18 @@ const CLIENTS: [Client; 6] = [
         profile_type: "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
         value_ns: 1.0,
         function: "main.busyGo",
+    },
+    Client {
+        name: "java",
+        needs: &[
+            &["java", "-version"],
+            &["javac", "-version"],
+            &["mvn", "--version"],
+        ],
+        prepare: java,
+        profile_type: "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+        value_ns: 1.0,
+        function: "Busy.busyJava",
     },
 ];
 
@@ -135,6 +147,7 @@ fn lockfile(client: &str) -> &'static str {
         "python" | "python-otlp" => "requirements.txt",
         "node" => "package-lock.json",
         "rust" => "Cargo.lock",
+        "java" => "agent.sha256",
         _ => "go.sum",
     }
 }
@@ -211,6 +224,28 @@ fn go(place: &Place) -> Result<Vec<PathBuf>, String> {
     let build = [&build[..], &[program.as_os_str(), OsStr::new(".")]].concat();
     run("go", &build, &place.sources)?;
     Ok(vec![program])
+}
+
+/// Sends JFR recordings of async-profiler, with labels beside them.
+fn java(place: &Place) -> Result<Vec<PathBuf>, String> {
+    const AGENT: &str = "-Dartifact=io.pyroscope:agent:2.9.2";
+    const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy";
+    let agent = place.installed.join("agent-2.9.2.jar");
+    place.once(|| {
+        let into = format!("-DoutputDirectory={}", place.installed.display());
+        let copy = ["-q", "-B", COPY, AGENT, &into].map(OsStr::new);
+        run("mvn", &copy, &place.installed)?;
+        let sums = place.sources.join("agent.sha256");
+        let check = [OsStr::new("--check"), sums.as_os_str()];
+        run("sha256sum", &check, &place.installed)
+    })?;
+    let program = place.sources.join("Busy.java");
+    let path = [OsStr::new("-cp"), agent.as_os_str()];
+    let into = [OsStr::new("-d"), place.installed.as_os_str()];
+    let compile = [&path[..], &into, &[program.as_os_str()]].concat();
+    run("javac", &compile, &place.installed)?;
+    let path = format!("{}:{}", agent.display(), place.installed.display());
+    Ok(["java", "-cp", &path, "Busy"].map(PathBuf::from).into())
 }
 
 /// The first program that the client needs and that does not answer.

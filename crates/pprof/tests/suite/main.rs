@@ -6,6 +6,7 @@ mod formats;
 mod ingest;
 mod jfr;
 mod jfr_corpus;
+mod jfr_jvm;
 mod jfr_writer;
 mod malformed;
 mod normalise;
