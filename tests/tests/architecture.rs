@@ -32,8 +32,11 @@ const EDGES: [(&str, &[&str]); 15] = [
             "model", "symbols", "query", "block", "storage", "cluster", "proto",
         ],
     ),
-    ("compactor", &["model", "block", "storage", "cluster"]),
     ("cabinet", &["model", "pprof", "query", "storage"]),
+    (
+        "compactor",
+        &["model", "block", "query", "storage", "cluster"],
+    ),
     (
         "server",
         &[

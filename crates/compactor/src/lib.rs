@@ -1,6 +1,29 @@
-//! The compactor role: where the merging of blocks, roll-ups, retention and garbage collection go.
+//! The compactor role: merges blocks, keeps retention, collects garbage.
 //!
-//! Nothing is merged yet: level-0 blocks stay as their ingester wrote them, and nothing is deleted.
-//! `--target compactor` is refused until there is work for it. The crate stands here because the
-//! direction of its dependencies is part of the architecture: a compactor knows blocks, storage and
-//! the ring, and no other role.
+//! ```text
+//! catalogue ─► plan ─► jobs ─► read slices, merge, put outputs ─► commit "all still live"
+//!     └──────► too old ─► remove slices           └─► nobody refers to it ─► delete, after a grace
+//! ```
+//! [`plan`](Compactor::plan) and [`collect`] are free of IO and clocks; [`Compactor`] does the IO.
+//!
+//! # Invariants
+//! - Which compactor does a job, and whether several do, changes nothing but the work.
+//! - At every moment each profile is live once: a commit that adds outputs removes their inputs.
+//!
+//! # What it must not know
+//! Ingesters, queries under way, how profiles arrive.
+
+pub mod collect;
+mod compactor;
+mod deletions;
+mod execute;
+mod metrics;
+mod pieces;
+pub mod plan;
+mod retention;
+mod settings;
+
+pub use compactor::{Compactor, Components, RoundError, RunningCompactor};
+pub use deletions::{DeleteError, DeleteRequest, Deletions, Extent, Receipt};
+pub use metrics::Metrics;
+pub use settings::{PlanSettings, RetentionOf, Settings};

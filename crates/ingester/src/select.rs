@@ -5,11 +5,14 @@
 //!   each record counts once whatever is flushed meanwhile.
 //! - Memory of the answer is accounted as it grows; nothing is answered that does not fit.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use scoria_block::{ProfileRows, SampleBatch};
 use scoria_model::budget::BudgetExceeded;
 use scoria_model::{ByteBudget, Permit, TenantId};
+use scoria_query::deletion::{Deletion, Hidden};
 use scoria_query::exec::{DatasetRows, ExecError, Executor, ScanStats};
 use scoria_query::functions::FunctionTree;
 use scoria_query::scan::Scan;
@@ -19,9 +22,13 @@ use scoria_query::wire::{self, WireError};
 use crate::head::HeadSnapshot;
 use crate::tails::View;
 
+/// What was deleted on demand, by tenant.
+pub(crate) type Deletions = HashMap<TenantId, Vec<Arc<Deletion>>>;
+
 /// A question that can be worked on by an ordinary thread.
 pub(crate) struct Selection {
     scan: Scan,
+    deletions: Deletions,
     /// Snapshots with [`scoria_model::StreamId::hash64`] of their stream.
     heads: Vec<(u64, HeadSnapshot)>,
     permit: Permit,
@@ -52,7 +59,7 @@ pub(crate) enum SelectError {
 impl Selection {
     /// Takes the snapshots. The view must not be older than the request.
     pub(crate) fn of(
-        scan: Scan,
+        (scan, deletions): (Scan, Deletions),
         tenants: &[TenantId],
         view: &View,
         budget: &ByteBudget,
@@ -65,6 +72,7 @@ impl Selection {
         }
         Ok(Self {
             scan,
+            deletions,
             heads,
             permit: budget.try_acquire(0)?,
         })
@@ -81,7 +89,9 @@ impl Selection {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(SelectError::Cancelled);
             }
-            let rows = rows_in_range(&self.scan, &head);
+            let deletions = self.deletions.get(head.tenant());
+            let deletions = deletions.map_or(&[][..], Vec::as_slice);
+            let rows = rows_in_range(&self.scan, &head, deletions);
             // Row columns, and a total and a function node for each node of the stack tree.
             let work = rows.len() as u64 * 80 + head.symbols().nodes_len() as u64 * 24;
             self.hold(executor.bytes() + work)?;
@@ -115,10 +125,12 @@ fn may_match(scan: &Scan, head: &HeadSnapshot) -> bool {
     head.times().is_some_and(in_range) && select::service_matches(&scan.matchers, head.service())
 }
 
-fn rows_in_range(scan: &Scan, head: &HeadSnapshot) -> ProfileRows {
+fn rows_in_range(scan: &Scan, head: &HeadSnapshot, deletions: &[Arc<Deletion>]) -> ProfileRows {
+    let hidden = Hidden::of(deletions, head.kinds(), head.series());
     let (start, end) = (scan.range.start_ns(), scan.range.end_ns());
     let rows = head.rows().iter().flat_map(|chunk| chunk.iter());
     rows.filter(|row| start <= row.time_ns && row.time_ns <= end)
+        .filter(|row| !hidden.hides(row.kind, row.series, row.time_ns))
         .collect()
 }
 

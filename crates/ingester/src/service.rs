@@ -13,6 +13,7 @@ use scoria_proto::ingester::{
     self as proto, Ingester, PushRequest, PushResponse, SelectRequest, SelectResponse, SelectStats,
     SpanStats, StreamTail,
 };
+use scoria_query::deletion::Deletion;
 use scoria_query::wire;
 use scoria_storage::Catalogue;
 use tokio::sync::{Semaphore, oneshot};
@@ -22,7 +23,7 @@ use crate::health::Health;
 use crate::log_loop::{Event, Payload};
 use crate::metrics::{Ended, Metrics};
 use crate::retry_key::of_tenant;
-use crate::select::{Answer, SelectError, Selection};
+use crate::select::{Answer, Deletions, SelectError, Selection};
 use crate::stream::{Outcome, Refusal};
 use crate::tails::Tails;
 
@@ -138,6 +139,7 @@ impl IngesterService {
             .acquire_owned()
             .await
             .map_err(|_| Status::unavailable("the ingester has stopped"))?;
+        let deletions = self.deletions(&request, &tenants).await?;
         let view = inner.tails.view(&committed);
         let mut response = SelectResponse {
             catalogue_version: 0,
@@ -157,7 +159,7 @@ impl IngesterService {
         if view.gone {
             inner.metrics.select_gone();
         } else {
-            let selection = Selection::of(scan, &tenants, &view, &inner.queries);
+            let selection = Selection::of((scan, deletions), &tenants, &view, &inner.queries);
             let selection = selection.map_err(unanswered)?;
             let bytes_max = request.partial_bytes_max;
             let guard = CancelOnDrop::default();
@@ -186,6 +188,34 @@ impl IngesterService {
         // Read last: whatever it holds, the view above was no older than the pin.
         response.catalogue_version = inner.catalogue.state().version().0;
         Ok(response)
+    }
+}
+
+impl IngesterService {
+    /// What was deleted of the tenants up to the version that the query has pinned, at least.
+    async fn deletions(
+        &self,
+        request: &SelectRequest,
+        tenants: &[TenantId],
+    ) -> Result<Deletions, Status> {
+        let catalogue = &self.inner.catalogue;
+        let pinned = request.pin.as_ref().map_or(0, |pin| pin.catalogue_version);
+        let mut state = catalogue.state();
+        if state.version().0 < pinned {
+            let newer = catalogue.refresh().await;
+            state = newer.map_err(|error| Status::unavailable(error.to_string()))?;
+        }
+        let mut deletions = Deletions::default();
+        for kept in state.deletions() {
+            let tombstone = &kept.tombstone;
+            if tenants.contains(&tombstone.tenant) {
+                let deletion = Deletion::new(&tombstone.selector, tombstone.before);
+                let deletion = deletion.map_err(|error| Status::data_loss(error.to_string()))?;
+                let of_tenant = deletions.entry(tombstone.tenant.clone()).or_default();
+                of_tenant.push(Arc::new(deletion));
+            }
+        }
+        Ok(deletions)
     }
 }
 

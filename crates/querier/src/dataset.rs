@@ -11,6 +11,7 @@ use scoria_block::{
     Columns, Fetched, OpenTable, SampleRead, Sources, Table, decode_profiles, decode_samples,
     decode_series, decode_symbols,
 };
+use scoria_query::deletion::Hidden;
 use scoria_query::exec::{Executor, SampleRun, ScanStats, Stacks};
 use scoria_query::functions::FunctionTree;
 use scoria_query::merge::{OutsideStacks, Partial};
@@ -82,7 +83,11 @@ impl Reader {
         stats: &mut QueryStats,
     ) -> Result<Arc<Kept>, QueryError> {
         let dataset = unit.dataset();
-        let lasting = scan.without_time(dataset.min_time, dataset.max_time);
+        // What was deleted changes an answer that is kept under its block.
+        let untouched = unit.deletions.is_empty();
+        let lasting = untouched
+            .then(|| scan.without_time(dataset.min_time, dataset.max_time))
+            .flatten();
         let key = lasting.map(|scan| (unit.key(), wire::encode_scan(&scan).into()));
         if let Some(kept) = key.as_ref().and_then(|key| self.caches.results.get(key)) {
             stats.result_hits += 1;
@@ -309,11 +314,24 @@ fn add_profiles(
 ) -> Result<(Partial, ScanStats), QueryError> {
     let streams = streams(unit);
     let view = view(unit, index, &streams);
-    let rows = select::rows(executor.scan(), &view);
+    let mut rows = select::rows(executor.scan(), &view);
+    take_out_deleted(unit, &view, &mut rows);
     executor.add_profiles(&view, &rows);
     executor
         .finish()
         .map_err(|e| about(unit, QueryError::from(e)))
+}
+
+/// Leaves out rows that were deleted on demand.
+fn take_out_deleted(unit: &Unit, view: &DatasetView<'_>, rows: &mut Vec<u32>) {
+    if unit.deletions.is_empty() {
+        return;
+    }
+    let hidden = Hidden::of(&unit.deletions, view.kinds, view.series);
+    rows.retain(|&row| {
+        let row = view.rows.row(row as usize);
+        !hidden.hides(row.kind, row.series, row.time_ns)
+    });
 }
 
 /// Selects rows and sorts out which samples of which table they have; `None` if there are none.
@@ -324,7 +342,8 @@ fn select_rows(
     symbols: Arc<SymbolIndex>,
 ) -> Option<Selected> {
     let streams = streams(unit);
-    let rows = select::rows(scan, &view(unit, &index, &streams));
+    let mut rows = select::rows(scan, &view(unit, &index, &streams));
+    take_out_deleted(unit, &view(unit, &index, &streams), &mut rows);
     let kinds = &unit.dataset().kinds;
     let mut selected = Selected {
         rows: Vec::with_capacity(rows.len()),

@@ -24,7 +24,7 @@ pub(crate) fn take_known(units: &mut Vec<Unit>, scan: &Scan) -> Vec<Unit> {
     let landing = Projection::of(scan).is_some_and(|projection| projection.is_landing());
     let (known, rest) = std::mem::take(units)
         .into_iter()
-        .partition(|unit| landing || unit.is_inside(scan));
+        .partition(|unit| (landing || unit.is_inside(scan)) && unit.deletions.is_empty());
     *units = rest;
     known
 }

@@ -1,12 +1,14 @@
 //! Which datasets of which blocks a scan has to look at, from the catalogue alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use scoria_block::{BlockMeta, DatasetMeta, Table};
 use scoria_model::TenantId;
+use scoria_query::deletion::Deletion;
 use scoria_query::scan::Scan;
 use scoria_query::select::{matching_kinds, service_matches};
-use scoria_storage::CatalogueState;
+use scoria_storage::{CatalogueState, TombstoneId};
 
 use crate::cache::DatasetKey;
 
@@ -25,6 +27,8 @@ pub(crate) struct Unit {
     pub(crate) block: Arc<BlockMeta>,
     /// Index into the block's datasets.
     pub(crate) dataset: usize,
+    /// What was deleted on demand and may still lie in the dataset.
+    pub(crate) deletions: Arc<[Arc<Deletion>]>,
 }
 
 impl Unit {
@@ -161,12 +165,13 @@ fn n_blocks(units: &[Unit]) -> u64 {
 /// The datasets that may hold profiles of a scan. `tenants` are sorted.
 pub(crate) fn units(state: &CatalogueState, tenants: &[TenantId], scan: &Scan) -> Vec<Unit> {
     let mut units = Vec::new();
+    let deletions: Vec<Deletions> = tenants.iter().map(|t| deletions_of(state, t)).collect();
     let in_time = |min, max| scan.range.overlaps(min, max);
     for block in state.blocks() {
         if !in_time(block.min_time, block.max_time) {
             continue;
         }
-        for tenant in tenants {
+        for (tenant, deletions) in tenants.iter().zip(&deletions) {
             let first = block.datasets.partition_point(|d| d.tenant < *tenant);
             for (at, dataset) in block.datasets_of(tenant).iter().enumerate() {
                 if in_time(dataset.min_time, dataset.max_time)
@@ -177,10 +182,47 @@ pub(crate) fn units(state: &CatalogueState, tenants: &[TenantId], scan: &Scan) -
                     units.push(Unit {
                         block: Arc::clone(block),
                         dataset: first + at,
+                        deletions: pending(state, deletions, block, dataset),
                     });
                 }
             }
         }
     }
     units
+}
+
+/// The deletions of one tenant. One that cannot be read was never committed.
+type Deletions = Vec<(TombstoneId, Arc<Deletion>)>;
+
+fn deletions_of(state: &CatalogueState, tenant: &TenantId) -> Deletions {
+    let of_tenant = state.deletions().filter(|d| d.tombstone.tenant == *tenant);
+    of_tenant
+        .filter_map(|kept| {
+            let tombstone = &kept.tombstone;
+            let deletion = Deletion::new(&tombstone.selector, tombstone.before).ok()?;
+            Some((tombstone.id, Arc::new(deletion)))
+        })
+        .collect()
+}
+
+/// Those that a dataset may still hold profiles of.
+fn pending(
+    state: &CatalogueState,
+    deletions: &Deletions,
+    block: &BlockMeta,
+    dataset: &DatasetMeta,
+) -> Arc<[Arc<Deletion>]> {
+    if deletions.is_empty() {
+        return Arc::from([]);
+    }
+    let pending: BTreeSet<TombstoneId> = state
+        .deletions_in(block, &dataset.tenant)
+        .map(|kept| kept.tombstone.id)
+        .collect();
+    let hits = |(id, deletion): &&(TombstoneId, Arc<Deletion>)| {
+        pending.contains(id)
+            && deletion.may_hide(&dataset.service, &dataset.kinds, dataset.min_time)
+    };
+    let found = deletions.iter().filter(hits);
+    found.map(|(_, deletion)| Arc::clone(deletion)).collect()
 }

@@ -1,6 +1,7 @@
 //! Runs one scan: pins a version, reads blocks and asks ingesters side by side, merges.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use scoria_query::exec::{ScanStats, SpanStats};
 use scoria_query::merge::{KindMismatch, Merger, Partial};
 use scoria_query::scan::Scan;
 use scoria_query::wire;
+use scoria_storage::CatalogueState;
 
 use crate::admission::{Held, Wanted};
 use crate::cache::Kept;
@@ -22,6 +24,10 @@ use crate::plan::{PlanCost, Unit, cost, units};
 use crate::querier::Shared;
 use crate::stats::QueryStats;
 use crate::tails::{Asked, ask};
+
+/// How old a version may be that a query pins: compactors of other processes keep what a version
+/// names for some minutes after another one replaced it.
+const PIN_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// How often a query pins before it gives up.
 const PINS_MAX: usize = 4;
@@ -108,7 +114,7 @@ impl Shared {
 
     /// The merged answer of all blocks and ingesters to a scan.
     pub(crate) async fn run(&self, question: Question<'_>) -> Result<Outcome, QueryError> {
-        let mut state = self.catalogue.state();
+        let mut state = self.first_pin().await?;
         let mut last = Fit::Whole;
         for pins in 1..=PINS_MAX {
             let pin = Pin { state };
@@ -139,6 +145,16 @@ impl Shared {
                 ),
             },
         ))
+    }
+
+    /// The version that a query starts from. Where the store cannot be read the newest one known
+    /// will do: what it names may still be in caches.
+    async fn first_pin(&self) -> Result<Arc<CatalogueState>, QueryError> {
+        match self.catalogue.recent(PIN_AGE_MAX).await {
+            Ok(state) => Ok(state),
+            Err(error) if error.is_unavailable() => Ok(self.catalogue.state()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn attempt(

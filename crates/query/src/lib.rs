@@ -24,6 +24,7 @@
 //! # What it must not know
 //! Where data lies, who asks, which tenant it is about, the clock, and any transport.
 
+pub mod deletion;
 pub mod exec;
 pub mod functions;
 pub mod merge;

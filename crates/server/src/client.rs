@@ -97,18 +97,35 @@ impl Client {
         self.call_for_bytes(&path, request).await
     }
 
+    /// Posts without a body; the answer's bytes.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> anyhow::Result<bytes::Bytes> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(parameters)
+            .finish();
+        self.send(self.http.post(format!("{}/{path}?{query}", self.url)))
+            .await
+    }
+
     async fn call_for_bytes(
         &self,
         path: &str,
         request: &impl Message,
     ) -> anyhow::Result<bytes::Bytes> {
         let url = format!("{}/{path}", self.url);
-        let mut call = self
+        let call = self
             .http
             .post(&url)
             .header(CONTENT_TYPE, "application/proto")
             .header("Accept", "*/*; allow-utf8-labelnames=true")
             .body(request.encode_to_vec());
+        self.send(call).await
+    }
+
+    async fn send(&self, mut call: reqwest::RequestBuilder) -> anyhow::Result<bytes::Bytes> {
         if let Some(tenant) = &self.tenant {
             call = call.header("X-Scope-OrgID", tenant);
         }

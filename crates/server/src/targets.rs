@@ -12,16 +12,23 @@ pub enum Target {
     Distributor,
     Ingester,
     Querier,
+    Compactor,
 }
 
 impl Target {
-    pub const ALL: [Self; 3] = [Self::Distributor, Self::Ingester, Self::Querier];
+    pub const ALL: [Self; 4] = [
+        Self::Distributor,
+        Self::Ingester,
+        Self::Querier,
+        Self::Compactor,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Distributor => "distributor",
             Self::Ingester => "ingester",
             Self::Querier => "querier",
+            Self::Compactor => "compactor",
         }
     }
 }
@@ -39,16 +46,14 @@ pub struct Targets(BTreeSet<Target>);
 /// Why a list of targets was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    #[error("no target given; write all, or some of distributor, ingester, querier")]
+    #[error("no target given; write all, or some of distributor, ingester, querier, compactor")]
     Empty,
-    #[error("there is no target {0:?}; write all, or some of distributor, ingester, querier")]
+    #[error(
+        "there is no target {0:?}; write all, or some of distributor, ingester, querier, compactor"
+    )]
     Unknown(String),
     #[error(
-        "the target {0} is not in this build; the roles that it has are distributor, ingester and querier"
-    )]
-    NotBuilt(String),
-    #[error(
-        "the targets {0} cannot run alone: this build connects its roles inside one process only; run --target all"
+        "the targets {0} cannot run alone: distributor, ingester and querier are connected inside one process only; run --target all, or --target compactor beside it"
     )]
     Apart(String),
 }
@@ -75,7 +80,6 @@ impl FromStr for Targets {
         {
             match name {
                 "all" => targets.extend(Target::ALL),
-                "compactor" => return Err(TargetError::NotBuilt(name.to_owned())),
                 _ => {
                     let known = Target::ALL.into_iter().find(|t| t.as_str() == name);
                     targets.insert(known.ok_or_else(|| TargetError::Unknown(name.to_owned()))?);
@@ -87,8 +91,10 @@ impl FromStr for Targets {
         }
         let targets = Self(targets);
         // Distributor and querier need an ingester to talk to, and an ingester alone is reached by
-        // nobody: addresses of other processes are not configurable.
-        if targets != Self::all() {
+        // nobody: addresses of other processes are not configurable. A compactor needs none.
+        let connected = Target::ALL.into_iter().filter(|t| *t != Target::Compactor);
+        let n = connected.filter(|target| targets.contains(*target)).count();
+        if n != 0 && n != Target::ALL.len() - 1 {
             return Err(TargetError::Apart(targets.to_string()));
         }
         Ok(targets)
@@ -129,15 +135,15 @@ mod tests {
     #[test]
     fn lists() {
         assert_eq!("all".parse(), Ok(Targets::all()));
-        let spelled_out = "querier, ingester,distributor,".parse::<Targets>();
+        let spelled_out = "querier, ingester,distributor,compactor,".parse::<Targets>();
         assert_eq!(spelled_out, Ok(Targets::all()));
         assert_eq!(Targets::all().to_string(), "all");
         let refused = |text: &str| text.parse::<Targets>().unwrap_err();
         assert_eq!(refused(""), TargetError::Empty);
-        assert_eq!(
-            refused("compactor"),
-            TargetError::NotBuilt("compactor".into())
-        );
+        let alone = "compactor".parse::<Targets>().unwrap();
+        assert!(alone.contains(Target::Compactor) && !alone.contains(Target::Ingester));
+        let without = "distributor,ingester,querier".parse::<Targets>().unwrap();
+        assert!(!without.contains(Target::Compactor));
         assert_eq!(refused("all,reader"), TargetError::Unknown("reader".into()));
         assert_eq!(refused("querier"), TargetError::Apart("querier".into()));
     }

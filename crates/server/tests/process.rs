@@ -145,7 +145,7 @@ fn exit_codes() {
     let code = |arguments: &[&str]| scoria(arguments).output().unwrap().status.code();
     assert_eq!(code(&["server", "--dump-config"]), Some(0));
     assert_eq!(code(&["server", "--set", "server.listn=x"]), Some(2));
-    assert_eq!(code(&["server", "--target", "compactor"]), Some(2));
+    assert_eq!(code(&["server", "--target", "querier"]), Some(2));
     assert_eq!(code(&["server", "--config", "/does/not/exist"]), Some(2));
     assert_eq!(code(&["fly"]), Some(2));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

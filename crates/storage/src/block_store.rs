@@ -36,6 +36,10 @@ pub enum Purpose {
     Flush,
     /// Ranges that a query reads.
     Query,
+    /// Slices that a merge reads.
+    Compact,
+    /// Listing and deleting what nothing refers to, and deletions on demand.
+    Collect,
     /// Whole objects that are read to be checked or shown.
     Inspect,
     /// What tenants keep beside their profiles.
@@ -51,6 +55,8 @@ impl Purpose {
             Self::Catalogue => "catalogue",
             Self::Flush => "flush",
             Self::Query => "query",
+            Self::Compact => "compact",
+            Self::Collect => "collect",
             Self::Inspect => "inspect",
             Self::Tenant => "tenant",
             Self::Other => "other",
@@ -445,6 +451,8 @@ fn cut_out(spans: &[Range<u64>], fetched: &[Bytes], range: &Range<u64>) -> Bytes
         _ => Bytes::new(),
     }
 }
+
+mod sweep;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod block;
 mod catalogue;
 mod copy;
+mod delete;
 mod flame;
 mod fsck;
 mod output;
@@ -82,6 +83,8 @@ enum Verb {
     Copy(copy::CopyArgs),
     /// Show what tenants and services have in an object store, and what it costs.
     Usage(usage::UsageArgs),
+    /// Delete profiles, or see what would go.
+    Delete(delete::DeleteArgs),
     /// Measure a running server.
     Bench(bench::BenchArgs),
 }
@@ -135,6 +138,7 @@ async fn run(verb: Verb) -> Exit {
         Verb::Block(args) => block::run(args).await,
         Verb::Copy(args) => copy::run(args).await,
         Verb::Usage(args) => usage::run(args).await,
+        Verb::Delete(args) => delete::run(args).await.map(|()| Exit::Done),
         Verb::Bench(args) => bench::run(args).await.map(|()| Exit::Done),
     };
     done.unwrap_or_else(|error| {

@@ -13,6 +13,7 @@
 //!   [`Config`] once it is loaded.
 
 mod auth;
+mod compactor;
 mod distance;
 mod distributor;
 mod ingester;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use auth::AuthConfig;
+pub use compactor::CompactorConfig;
 pub use distributor::DistributorConfig;
 pub use ingester::IngesterConfig;
 pub use layers::{ConfigError, Layers};
@@ -70,6 +72,7 @@ pub struct Config {
     pub distributor: DistributorConfig,
     pub ingester: IngesterConfig,
     pub querier: QuerierConfig,
+    pub compactor: CompactorConfig,
     pub limits: LimitsConfig,
     pub runtime_config: RuntimeFileConfig,
     pub self_profiling: SelfProfilingConfig,

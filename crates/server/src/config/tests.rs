@@ -119,7 +119,7 @@ fn a_value_that_does_not_fit_names_its_key() {
         told("ingester.cut_age=15").contains("ingester.cut_age: \"15\" is not a length of time")
     );
     assert!(told("server.listen=here").contains("server.listen: "));
-    assert!(told("server.target=compactor").contains("compactor is not in this build"));
+    assert!(told("server.target=querier").contains("the targets querier cannot run alone"));
     assert!(told("memory.heads_percent=300").contains("memory.heads_percent: "));
     assert!(told("auth.multitenancy_enabled=maybe").contains("expected a boolean"));
     assert!(told("memory.limit=lots").contains("or auto"));

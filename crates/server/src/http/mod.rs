@@ -6,6 +6,7 @@
 
 mod accept;
 mod body;
+mod delete;
 mod edge;
 mod fault;
 mod ingest;
@@ -108,9 +109,11 @@ impl App {
     }
 
     /// The roles are up: from now on requests reach them.
-    pub fn started(&self, roles: Roles, registry: Registry) {
+    pub fn started(&self, roles: Option<Roles>, registry: Registry) {
         // Set once by the start of the process; a second call would change nothing.
-        drop(self.roles.set(roles));
+        if let Some(roles) = roles {
+            drop(self.roles.set(roles));
+        }
         drop(self.registry.set(registry));
         self.readiness.started();
     }
@@ -118,7 +121,10 @@ impl App {
     fn roles(&self) -> Result<&Roles, Fault> {
         self.roles.get().ok_or_else(|| {
             Fault::unavailable(
-                "the server is starting; send it again",
+                match self.readiness.red().is_empty() {
+                    true => "this process only compacts; send it to one that runs all roles",
+                    false => "the server is starting; send it again",
+                },
                 STARTING_RETRY_AFTER,
             )
         })
@@ -169,6 +175,8 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/api/v1/usage", get(usage::usage))
         .route(route::OTLP_GRPC, post(otlp::export))
         .route(route::OTLP_HTTP, post(otlp::export))
+        .route("/api/v1/delete", post(delete::delete))
+        .route("/api/v1/deletions", get(delete::deletions))
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))

@@ -48,6 +48,8 @@ impl Route {
             "/pyroscope/ingest" => Self::Ingest {
                 label: "pyroscope_ingest",
             },
+            "/api/v1/delete" => legacy("api_v1_delete"),
+            "/api/v1/deletions" => legacy("api_v1_deletions"),
             "/pyroscope/render" => legacy("pyroscope_render"),
             "/pyroscope/render-diff" => legacy("pyroscope_render_diff"),
             "/pyroscope/label-values" => legacy("pyroscope_label_values"),

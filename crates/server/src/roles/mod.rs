@@ -11,6 +11,7 @@
 //! - A role that cannot start stops those that have, and says why.
 
 mod clock;
+mod compactor;
 mod distributor;
 mod ingester;
 mod querier;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use scoria_cabinet::Cabinet;
 use scoria_cluster::{Member, MemberState, Membership, Zone};
+use scoria_compactor::{Deletions, RunningCompactor};
 use scoria_distributor::{Distributor, TenantLimits};
 use scoria_model::{Clock, NodeId};
 use scoria_querier::Querier;
@@ -32,6 +34,7 @@ use tonic::transport::Channel;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::readiness::Readiness;
+use crate::targets::Target;
 use ingester::IngesterRole;
 
 /// What the routes call.
@@ -41,6 +44,7 @@ pub struct Roles {
     pub querier: Querier,
     pub cabinet: Cabinet,
     pub membership: Membership,
+    pub deletions: Deletions,
     pub clock: Arc<dyn Clock>,
     pub usage: UsageSource,
 }
@@ -55,7 +59,10 @@ pub struct UsageSource {
 /// What must be stopped in order.
 #[derive(Debug)]
 pub(crate) struct RunningRoles {
-    ingester: IngesterRole,
+    /// None where the process compacts only.
+    ingester: Option<IngesterRole>,
+    /// None where it does not.
+    compactor: Option<RunningCompactor>,
 }
 
 /// What the roles are made of.
@@ -86,10 +93,20 @@ struct Cluster {
 ///
 /// # Errors
 /// The store cannot be used, the catalogue or the log cannot be read, or a role cannot start.
-pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Roles, RunningRoles)> {
+pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Option<Roles>, RunningRoles)> {
     let clock: Arc<dyn Clock> = Arc::new(clock::SystemClock::new());
     let mut waiting = storage::Waiting::new(parts.readiness);
     let storage = storage::open(&mut parts, &clock, &mut waiting).await?;
+    let targets = &parts.config.server.target;
+    let compactor = targets.contains(Target::Compactor);
+    if !targets.contains(Target::Ingester) {
+        let compactor = compactor.then(|| compactor::start(&mut parts, &storage, &clock));
+        let running = RunningRoles {
+            ingester: None,
+            compactor,
+        };
+        return Ok((None, running));
+    }
     let node = NodeId(Arc::from(parts.config.ingester.node.as_str()));
     let components = ingester::components(&mut parts, &storage, &clock);
     let (ingester, channel) =
@@ -108,20 +125,33 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Roles, Runnin
         catalogue: storage.catalogue.clone(),
         requests: storage.requests.clone(),
     };
+    let compactor = compactor.then(|| compactor::start(&mut parts, &storage, &cluster.clock));
+    let blocks = storage.blocks.clone();
+    let clock = Arc::clone(&cluster.clock);
     let roles = Roles {
         cabinet: Cabinet::new(storage.documents.clone()),
         membership: cluster.membership.clone(),
+        deletions: Deletions::new(storage.catalogue.clone(), blocks, clock),
         distributor: distributor::start(&mut parts, &cluster),
         querier: querier::start(&mut parts, &cluster, storage),
         clock: Arc::clone(&cluster.clock),
         usage,
     };
-    Ok((roles, RunningRoles { ingester }))
+    let running = RunningRoles {
+        ingester: Some(ingester),
+        compactor,
+    };
+    Ok((Some(roles), running))
 }
 
 impl RunningRoles {
     /// Stops them, the ones that others need last.
     pub(crate) async fn stop(self) {
-        self.ingester.stop().await;
+        if let Some(compactor) = self.compactor {
+            compactor.stop().await;
+        }
+        if let Some(ingester) = self.ingester {
+            ingester.stop().await;
+        }
     }
 }

@@ -164,6 +164,19 @@ impl Catalogue {
         Arc::clone(&self.0.view.read().state)
     }
 
+    /// A version that was seen to be the newest not longer than `age` ago: costs nothing, or one
+    /// reading. Whoever deletes what a version needs waits longer than that.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub async fn recent(&self, age: Duration) -> Result<Arc<CatalogueState>, CatalogueError> {
+        let seen = self.0.view.read().current_at;
+        if self.monotonic().saturating_sub(seen) <= age {
+            return Ok(self.state());
+        }
+        self.refresh().await
+    }
+
     /// Reads what others have committed since. Callers at the same time share one reading.
     ///
     /// # Errors

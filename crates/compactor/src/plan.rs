@@ -1,0 +1,197 @@
+//! Which merges are due, from one version of the catalogue alone.
+//!
+//! ```text
+//! level 0  a few blocks per hour, all tenants ──hour over, or many──► level 1  tenant × hour
+//! level 1  tenant × hour                      ──day over──► level 2  tenant × day
+//! level 1, 2 with deleted profiles            ──► the same level without them
+//! ```
+//! Tenants with little share a block, in both levels. Slices that come late are merged when they
+//! come; what was merged before stays as it is, so that each byte is written twice after its flush
+//! and once more for each deletion that touches it (M3).
+//!
+//! # Invariants
+//! - No slice is in two jobs of one plan. The same state, time and settings give the same plan.
+//!
+//! # What it must not know
+//! Other compactors: preconditions decide which of them wins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use scoria_model::{BlockId, ShardSet, TenantId, Timestamp};
+use scoria_storage::CatalogueState;
+
+use crate::pieces::{Piece, pieces};
+use crate::settings::PlanSettings;
+
+/// One hour, in nanoseconds: the window of level 1.
+pub const HOUR_NS: i64 = 3_600_000_000_000;
+/// One day, in nanoseconds: the window of level 2.
+pub const DAY_NS: i64 = 24 * HOUR_NS;
+
+/// The slices that a job takes of one block.
+pub type InputSlices = (BlockId, Vec<(TenantId, ShardSet)>);
+
+/// A merge that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Level of the outputs.
+    pub level: u8,
+    /// By block; all are live.
+    pub inputs: Vec<InputSlices>,
+    /// Time of the first profile in the inputs.
+    pub oldest: Timestamp,
+    /// Share of the inputs' stored bytes.
+    pub bytes: u64,
+}
+
+impl Job {
+    /// The tenants of the inputs, each with every shard that is taken of it anywhere.
+    pub fn scope(&self) -> Vec<(TenantId, ShardSet)> {
+        let mut scope: BTreeMap<&TenantId, ShardSet> = BTreeMap::new();
+        for (tenant, shards) in self.inputs.iter().flat_map(|(_, slices)| slices) {
+            let all = scope.entry(tenant).or_default();
+            *all = all.union(*shards);
+        }
+        let owned = |(tenant, shards): (&TenantId, ShardSet)| (tenant.clone(), shards);
+        scope.into_iter().map(owned).collect()
+    }
+
+    fn of(level: u8, taken: &[Piece]) -> Self {
+        let mut inputs: BTreeMap<BlockId, BTreeMap<TenantId, ShardSet>> = BTreeMap::new();
+        for piece in taken {
+            let of_block = inputs.entry(piece.block.id).or_default();
+            let shards = of_block.entry(piece.tenant.clone()).or_default();
+            *shards = shards.union(piece.shard);
+        }
+        Self {
+            level,
+            inputs: inputs
+                .into_iter()
+                .map(|(block, slices)| (block, slices.into_iter().collect()))
+                .collect(),
+            oldest: taken.iter().map(|p| p.first).min().unwrap_or_default(),
+            bytes: taken.iter().map(|p| p.bytes).sum(),
+        }
+    }
+}
+
+/// What waits to be merged, due or not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The oldest first.
+    pub jobs: Vec<Job>,
+    /// Slices of level 0, and those of level 1 whose day is over.
+    pub backlog_slices: u64,
+    pub backlog_bytes: u64,
+    /// Time of the first profile in level 0.
+    pub oldest_unmerged: Option<Timestamp>,
+}
+
+/// Says whether a slice may hold profiles of a deletion that it has not gone through.
+pub(crate) type HasDeleted<'a> = &'a dyn Fn(&CatalogueState, &Piece) -> bool;
+
+/// Plans on `state` at `now`. Blocks in `left_out` are passed over.
+pub(crate) fn plan(
+    state: &CatalogueState,
+    now: Timestamp,
+    settings: &PlanSettings,
+    left_out: &BTreeSet<BlockId>,
+    has_deleted: HasDeleted<'_>,
+) -> Plan {
+    let live = state.blocks().filter(|meta| !left_out.contains(&meta.id));
+    let all: Vec<Piece> = live.flat_map(|meta| pieces(state, meta)).collect();
+    let mut plan = Plan::default();
+    let level0 = all.iter().filter(|piece| piece.block.level == 0);
+    plan.oldest_unmerged = level0.map(|piece| piece.first).min();
+    let mut rest: Vec<Piece> = Vec::new();
+    let mut hours: BTreeMap<i64, Vec<Piece>> = BTreeMap::new();
+    let mut days: BTreeMap<i64, Vec<Piece>> = BTreeMap::new();
+    for piece in all {
+        let window = |length: i64| piece.first.0.div_euclid(length);
+        match piece.block.level {
+            0 => hours.entry(window(HOUR_NS)).or_default().push(piece),
+            1 if is_over(window(DAY_NS), DAY_NS, now, settings.settle) => {
+                days.entry(window(DAY_NS)).or_default().push(piece);
+            }
+            _ => rest.push(piece),
+        }
+    }
+    for waiting in hours.values().chain(days.values()).flatten() {
+        plan.backlog_slices += 1;
+        plan.backlog_bytes += waiting.bytes;
+    }
+    for (hour, pieces) in hours {
+        let blocks: BTreeSet<BlockId> = pieces.iter().map(|piece| piece.block.id).collect();
+        let over = is_over(hour, HOUR_NS, now, settings.settle);
+        if over || blocks.len() >= settings.eager_blocks.max(2) {
+            merge_window(1, pieces, settings, &mut plan.jobs);
+        }
+    }
+    for pieces in days.into_values() {
+        merge_window(2, pieces, settings, &mut plan.jobs);
+    }
+    let rewritten = rest.into_iter().filter(|piece| has_deleted(state, piece));
+    let mut by_tenant: BTreeMap<(BlockId, TenantId), Vec<Piece>> = BTreeMap::new();
+    for piece in rewritten {
+        let key = (piece.block.id, piece.tenant.clone());
+        by_tenant.entry(key).or_default().push(piece);
+    }
+    let rewrites = by_tenant.into_values();
+    plan.jobs
+        .extend(rewrites.map(|pieces| Job::of(pieces[0].block.level, &pieces)));
+    plan.jobs.sort_by_key(|job| (job.level, job.oldest));
+    plan
+}
+
+/// Whether everything that is not late has come of the `n`-th window.
+fn is_over(n: i64, length: i64, now: Timestamp, settle: Duration) -> bool {
+    let settle = i64::try_from(settle.as_nanos()).unwrap_or(i64::MAX);
+    let end = n.saturating_add(1).saturating_mul(length);
+    now.0 >= end.saturating_add(settle)
+}
+
+/// The jobs that merge a window: one for all small tenants, one or more for each of the others.
+fn merge_window(level: u8, pieces: Vec<Piece>, settings: &PlanSettings, jobs: &mut Vec<Job>) {
+    let mut tenants: BTreeMap<TenantId, Vec<Piece>> = BTreeMap::new();
+    for piece in pieces {
+        tenants.entry(piece.tenant.clone()).or_default().push(piece);
+    }
+    let mut small = Vec::new();
+    for (_, mut pieces) in tenants {
+        let bytes: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+        if bytes < settings.small_bytes {
+            small.extend(pieces);
+            continue;
+        }
+        // By shard, so that what does not fit one job leaves whole services to the next.
+        pieces.sort_by_key(|piece| (piece.shard, piece.block.id));
+        cut_into_jobs(level, pieces, settings, jobs);
+    }
+    small.sort_by_key(|piece| (piece.block.id, piece.tenant.clone(), piece.shard));
+    cut_into_jobs(level, small, settings, jobs);
+}
+
+fn cut_into_jobs(level: u8, pieces: Vec<Piece>, settings: &PlanSettings, jobs: &mut Vec<Job>) {
+    let mut taken: Vec<Piece> = Vec::new();
+    let (mut blocks, mut bytes) = (BTreeSet::new(), 0u64);
+    for piece in pieces {
+        let one_more = usize::from(!blocks.contains(&piece.block.id));
+        let too_many = blocks.len() + one_more > settings.job_blocks.max(1);
+        if !taken.is_empty() && (too_many || bytes + piece.bytes > settings.job_bytes) {
+            jobs.push(Job::of(level, &taken));
+            taken.clear();
+            blocks.clear();
+            bytes = 0;
+        }
+        blocks.insert(piece.block.id);
+        bytes += piece.bytes;
+        taken.push(piece);
+    }
+    if !taken.is_empty() {
+        jobs.push(Job::of(level, &taken));
+    }
+}
+
+#[cfg(test)]
+mod tests;

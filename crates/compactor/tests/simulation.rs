@@ -1,0 +1,221 @@
+//! Compactors that die at every await, race, and meet deletions and flushes, in virtual time.
+//!
+//! Checked at every stage: a query over any version finds each profile once with its samples (M1,
+//! D1, D2, D4), nothing that was deleted, whatever was pinned within the grace (G1), a job done
+//! again changes nothing (M4), each byte is merged at most twice (M3), nothing is left behind (G2).
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scoria_compactor::{DeleteRequest, Deletions};
+use scoria_model::{BlockId, TenantId, Timestamp};
+use scoria_storage::testing::{FaultRates, Seeded};
+use scoria_storage::{CatalogueState, Op, Txn};
+use support::{HOUR, Killed, Seen, World};
+
+/// Rounds until nothing is due, however many fail on the way.
+async fn settle(world: &World) -> Arc<CatalogueState> {
+    let mut compactor = world.compactor().await;
+    for _ in 0..50 {
+        let done = compactor.round().await;
+        if done.is_ok() && compactor.plan().jobs.is_empty() {
+            break;
+        }
+    }
+    assert!(compactor.plan().jobs.is_empty(), "something stays due");
+    // Garbage and orphans, after their graces.
+    for _ in 0..4 {
+        world.wait(Duration::from_secs(1300)).await;
+        compactor.round().await.unwrap();
+    }
+    world.catalogue.refresh().await.unwrap()
+}
+
+async fn check_settled(world: &World, expected: &[Seen]) {
+    let state = settle(world).await;
+    assert_eq!(world.seen(&state).await.unwrap(), expected);
+    let levels: BTreeSet<u8> = state.blocks().map(|meta| meta.level).collect();
+    assert!(!levels.contains(&0), "level 0 was not merged");
+    let live: BTreeSet<BlockId> = state.blocks().map(|meta| meta.id).collect();
+    assert_eq!(world.blocks.list_blocks().await.unwrap(), live, "G2");
+    // M4: whoever comes next finds nothing to do.
+    let version = state.version();
+    let mut again = world.compactor().await;
+    again.round().await.unwrap();
+    assert_eq!(world.catalogue.refresh().await.unwrap().version(), version);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compactor_may_die_at_every_await() {
+    let mut killed_at = 0;
+    loop {
+        let world = World::new(1, 1).await;
+        let expected = world.seen(&world.catalogue.state()).await.unwrap();
+        world.wait(2 * HOUR).await;
+        let mut first = world.compactor().await;
+        let ended = Killed::after(killed_at, first.round()).await;
+        let state = world.catalogue.refresh().await.unwrap();
+        assert_eq!(
+            world.seen(&state).await.unwrap(),
+            expected,
+            "poll {killed_at}"
+        );
+        check_settled(&world, &expected).await;
+        if ended.is_some() {
+            break;
+        }
+        killed_at += 1;
+    }
+    assert!(killed_at > 30, "only {killed_at} places to die at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn compactors_race_each_other_and_deletions_on_a_bad_store() {
+    for seed in 0..25u64 {
+        let mut seeded = Seeded::new(seed);
+        let mut world = World::new(seed, 2).await;
+        let before = world.seen(&world.catalogue.state()).await.unwrap();
+        world
+            .wait(if seed % 2 == 0 { 26 * HOUR } else { 3 * HOUR })
+            .await;
+        let (mut a, mut b) = (world.compactor().await, world.compactor().await);
+        let pin = world.catalogue.state();
+        world.store.plan(|plan| {
+            plan.set_rates(FaultRates {
+                slow: 600,
+                ..FaultRates::all(if seed % 3 == 0 { 25 } else { 0 })
+            });
+        });
+        let deletions = Deletions::new(
+            world.catalogue.clone(),
+            world.blocks.clone(),
+            Arc::clone(&world.clock) as _,
+        );
+        let request = DeleteRequest {
+            tenant: TenantId::parse("acme").unwrap(),
+            selector: r#"{service_name="api",pod="b"}"#.into(),
+            before: Timestamp(3_600_000_000_000),
+        };
+        let wait = Duration::from_millis(seeded.below(4000));
+        let delete = async {
+            tokio::time::sleep(wait).await;
+            while deletions.delete(&request).await.is_err() {}
+        };
+        let killed = Killed::after(seeded.below(120) as u32, b.round());
+        let (_, _, ()) = tokio::join!(a.round(), killed, delete);
+        world
+            .store
+            .plan(|plan| plan.set_rates(FaultRates::default()));
+        let kept = |seen: &&Seen| {
+            let deleted = seen.0 == "acme" && seen.1 == "api/b" && seen.3 <= 40;
+            !deleted
+        };
+        let mut expected: Vec<Seen> = before.iter().filter(kept).cloned().collect();
+        assert!(expected.len() < before.len());
+        let state = world.catalogue.refresh().await.unwrap();
+        assert_eq!(world.seen(&state).await.unwrap(), expected, "seed {seed}");
+        // G1: what was pinned before all that is still there.
+        assert_eq!(world.seen(&pin).await.unwrap(), before, "seed {seed}");
+        // A profile that comes late is merged as well, and hidden if it was deleted.
+        world.flush(1).await;
+        let state = world.catalogue.refresh().await.unwrap();
+        expected = world.seen(&state).await.unwrap();
+        check_settled(&world, &expected).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_byte_is_merged_twice_at_most() {
+    let world = World::new(3, 3).await;
+    world.wait(2 * 24 * HOUR).await;
+    let state = settle(&world).await;
+    let mut generations: Vec<u8> = Vec::new();
+    for meta in state.blocks() {
+        generations.push(meta.level);
+    }
+    assert!(
+        generations.iter().all(|&level| level == 2),
+        "M3: {generations:?}"
+    );
+    let puts = world.store.requests();
+    let merged = puts.iter().filter(|request| {
+        request.starts_with("put blocks/") && request.ends_with("/manifest.json")
+    });
+    // Twelve of level 0; of level 1 one for each tenant and hour, of level 2 one for each tenant.
+    assert_eq!(merged.count(), 12 + 6 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_a_tenant_leaves_nothing_of_it() {
+    let world = World::new(4, 2).await;
+    world.wait(3 * HOUR).await;
+    let before = world.seen(&world.catalogue.state()).await.unwrap();
+    let deletions = Deletions::new(
+        world.catalogue.clone(),
+        world.blocks.clone(),
+        Arc::clone(&world.clock) as _,
+    );
+    let request = DeleteRequest {
+        tenant: TenantId::parse("acme").unwrap(),
+        selector: "{}".into(),
+        before: Timestamp(i64::MAX),
+    };
+    let extent = deletions.dry_run(&request).await.unwrap();
+    assert_eq!(extent.blocks, 8);
+    assert!(extent.bytes > 0 && extent.objects > 8);
+    assert_eq!(world.catalogue.state().deletions().len(), 0);
+    let receipt = deletions.delete(&request).await.unwrap();
+    assert_eq!(receipt.pending.blocks, 8);
+    let expected: Vec<Seen> = before.into_iter().filter(|seen| seen.0 != "acme").collect();
+    let state = world.catalogue.refresh().await.unwrap();
+    assert_eq!(world.seen(&state).await.unwrap(), expected);
+    check_settled(&world, &expected).await;
+    let listed = deletions.list(&request.tenant).await.unwrap();
+    assert_eq!((listed.len(), listed[0].pending.blocks), (1, 0));
+    let refused = DeleteRequest {
+        selector: "{".into(),
+        ..request
+    };
+    assert!(deletions.delete(&refused).await.is_err());
+}
+
+/// Mistakes that the checks above must see.
+#[tokio::test(start_paused = true)]
+async fn mistakes_are_seen() {
+    let world = World::new(5, 1).await;
+    let before = world.seen(&world.catalogue.state()).await.unwrap();
+    world.wait(2 * HOUR).await;
+    let pin = world.catalogue.state();
+    world.compactor().await.round().await.unwrap();
+    let merged = world.catalogue.refresh().await.unwrap();
+    assert_eq!(world.seen(&merged).await.unwrap(), before);
+    // Outputs that are added while their inputs stay live: everything counts twice.
+    let mut doubled = (*pin).clone();
+    let entry = scoria_storage::catalogue::Entry {
+        version: scoria_model::CatalogueVersion(pin.version().0 + 1),
+        nonce: 0,
+        ops: merged.blocks().cloned().map(Op::AddBlock).collect(),
+    };
+    doubled.apply(&entry).unwrap();
+    assert_eq!(world.seen(&doubled).await.unwrap().len(), 2 * before.len());
+    // Slices that are removed without an output: they are missed.
+    let inputs = pin.blocks().take(1).map(|meta| (meta.id, meta.slices()));
+    let mut lost = (*pin).clone();
+    let entry = scoria_storage::catalogue::Entry {
+        version: scoria_model::CatalogueVersion(pin.version().0 + 1),
+        nonce: 0,
+        ops: Txn::replace(inputs, [], pin.version()).ops,
+    };
+    lost.apply(&entry).unwrap();
+    assert!(world.seen(&lost).await.unwrap().len() < before.len());
+    // Garbage that goes without a grace: what is pinned cannot be read.
+    for (block, _) in merged.garbage() {
+        world.blocks.delete_block(block).await.unwrap();
+    }
+    assert!(world.seen(&pin).await.is_err());
+    assert_eq!(world.seen(&merged).await.unwrap(), before);
+}

@@ -1,0 +1,43 @@
+//! Section `compactor`: how blocks are merged, how long profiles are kept, and when what nobody
+//! needs is deleted.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, Span};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CompactorConfig {
+    /// How long profiles are kept, by their own time; 0 keeps them for ever.
+    pub retention: Span,
+    /// How often the catalogue is looked through for work.
+    pub interval: Span,
+    /// Memory of one merge; what does not fit makes several blocks. At most a twelfth of
+    /// `memory.limit` is taken.
+    pub memory: ByteSize,
+    /// How long after its end an hour or a day is merged.
+    pub settle: Span,
+    /// A tenant that stores less than this in an hour shares its blocks with others.
+    pub small_tenant: ByteSize,
+    /// How long the objects of blocks stay that nothing refers to any more; longer than any query
+    /// runs.
+    pub garbage_grace: Span,
+    /// How long the objects of blocks stay that were never committed; longer than any upload takes.
+    pub orphan_grace: Span,
+}
+
+impl Default for CompactorConfig {
+    fn default() -> Self {
+        Self {
+            retention: Span(Duration::from_secs(30 * 24 * 3600)),
+            interval: Span(Duration::from_secs(30)),
+            memory: ByteSize(256 << 20),
+            settle: Span(Duration::from_secs(5 * 60)),
+            small_tenant: ByteSize(8 << 20),
+            garbage_grace: Span(Duration::from_secs(15 * 60)),
+            orphan_grace: Span(Duration::from_secs(6 * 3600)),
+        }
+    }
+}
