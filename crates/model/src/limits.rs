@@ -41,6 +41,8 @@ pub struct Limits {
     pub max_sessions_per_series: u64,
     /// Whether a resend without a client's id is recognised by its content.
     pub deduplicate_by_content: bool,
+    /// How long profiles are kept, by their own time; 0 keeps them for ever.
+    pub retention_ms: u64,
     /// How far back a query may reach; older ranges answer empty.
     pub max_query_lookback_ms: u64,
     /// Longest range of one query.
@@ -86,6 +88,7 @@ impl Default for Limits {
             reject_newer_than_ms: HOUR_MS / 6,
             max_sessions_per_series: 0,
             deduplicate_by_content: true,
+            retention_ms: 30 * 24 * HOUR_MS,
             max_query_lookback_ms: 31 * 24 * HOUR_MS,
             max_query_length_ms: 31 * 24 * HOUR_MS,
             max_flamegraph_nodes_default: 8192,

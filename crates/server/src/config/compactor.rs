@@ -1,5 +1,4 @@
-//! Section `compactor`: how blocks are merged, how long profiles are kept, and when what nobody
-//! needs is deleted.
+//! Section `compactor`: how blocks are merged, and when what nobody needs is deleted.
 
 use std::time::Duration;
 
@@ -10,8 +9,6 @@ use super::units::{ByteSize, Span};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CompactorConfig {
-    /// How long profiles are kept, by their own time; 0 keeps them for ever.
-    pub retention: Span,
     /// How often the catalogue is looked through for work.
     pub interval: Span,
     /// Memory of one merge; what does not fit makes several blocks. At most a twelfth of
@@ -31,7 +28,6 @@ pub struct CompactorConfig {
 impl Default for CompactorConfig {
     fn default() -> Self {
         Self {
-            retention: Span(Duration::from_secs(30 * 24 * 3600)),
             interval: Span(Duration::from_secs(30)),
             memory: ByteSize(256 << 20),
             settle: Span(Duration::from_secs(5 * 60)),

@@ -26,7 +26,7 @@ const COMPACTION: &str = "compaction is set for the whole store";
 const READ_PATH: &str = "queries are planned by the bytes that they read, not by this";
 
 /// Names that are not our own keys. One that ends in `*` stands for all that begin so.
-const FOREIGN: [(&str, Meaning); 34] = [
+const FOREIGN: [(&str, Meaning); 35] = [
     ("ingestion_rate_mb", Mebibytes("ingestion_rate_bytes")),
     (
         "ingestion_burst_size_mb",
@@ -38,6 +38,7 @@ const FOREIGN: [(&str, Meaning); 34] = [
     ),
     ("reject_older_than", Same("reject_older_than_ms")),
     ("reject_newer_than", Same("reject_newer_than_ms")),
+    ("compactor_blocks_retention_period", Same("retention_ms")),
     ("max_query_lookback", Same("max_query_lookback_ms")),
     ("max_query_length", Same("max_query_length_ms")),
     (

@@ -91,6 +91,8 @@ pub struct LimitsConfig {
     pub max_sessions_per_series: u64,
     /// Whether a resend without a client's id is recognised by its content.
     pub deduplicate_by_content: bool,
+    /// How long profiles are kept, by their own time; 0 keeps them for ever.
+    pub retention_ms: Millis,
     /// How far back a query may reach; older ranges answer empty.
     pub max_query_lookback_ms: Millis,
     /// Longest range of one query.
@@ -145,6 +147,7 @@ impl Default for LimitsConfig {
             reject_newer_than_ms: Millis(l.reject_newer_than_ms),
             max_sessions_per_series: l.max_sessions_per_series,
             deduplicate_by_content: l.deduplicate_by_content,
+            retention_ms: Millis(l.retention_ms),
             max_query_lookback_ms: Millis(l.max_query_lookback_ms),
             max_query_length_ms: Millis(l.max_query_length_ms),
             max_flamegraph_nodes_default: l.max_flamegraph_nodes_default,
@@ -294,6 +297,7 @@ impl LimitsConfig {
             reject_newer_than_ms: self.reject_newer_than_ms.0,
             max_sessions_per_series: self.max_sessions_per_series,
             deduplicate_by_content: self.deduplicate_by_content,
+            retention_ms: self.retention_ms.0,
             max_query_lookback_ms: self.max_query_lookback_ms.0,
             max_query_length_ms: self.max_query_length_ms.0,
             max_flamegraph_nodes_default: self.max_flamegraph_nodes_default.max(1),

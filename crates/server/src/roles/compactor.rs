@@ -6,10 +6,11 @@ use std::time::Duration;
 use scoria_compactor::{
     Compactor, Components, Metrics, PlanSettings, RetentionOf, RunningCompactor, Settings,
 };
-use scoria_model::Clock;
+use scoria_model::{Clock, TenantId};
 
 use super::Parts;
 use super::storage::Storage;
+use crate::config::units::Millis;
 
 /// The least that a merge works with.
 const MEMORY_MIN: u64 = 8 << 20;
@@ -20,14 +21,17 @@ pub(super) fn start(
     clock: &Arc<dyn Clock>,
 ) -> RunningCompactor {
     let config = &parts.config.compactor;
-    let retention = (config.retention.0 > Duration::ZERO).then_some(config.retention.0);
-    match retention {
-        Some(_) => tracing::info!(
-            "profiles are kept for {}; compactor.retention changes that, 0 keeps them for ever",
-            config.retention
+    match parts.config.limits.retention_ms {
+        Millis(0) => tracing::info!("profiles are kept for ever; limits.retention_ms changes that"),
+        length => tracing::info!(
+            "profiles are kept for {length}; limits.retention_ms changes that, also by tenant, and 0 keeps them for ever"
         ),
-        None => tracing::info!("profiles are kept for ever; compactor.retention changes that"),
     }
+    let limits = parts.limits.clone();
+    let retention = move |tenant: &TenantId| match limits.of(tenant).retention_ms {
+        0 => None,
+        length => Some(Duration::from_millis(length)),
+    };
     let settings = Settings {
         plan: PlanSettings {
             settle: config.settle.0,
@@ -42,7 +46,7 @@ pub(super) fn start(
             .0
             .max(parts.config.server.request_timeout.0 * 2),
         orphan_grace: config.orphan_grace.0,
-        retention: RetentionOf::fixed(retention),
+        retention: RetentionOf::new(retention),
         ..Settings::default()
     };
     let components = Components {
