@@ -164,29 +164,57 @@ fn merge_window(level: u8, pieces: Vec<Piece>, settings: &PlanSettings, jobs: &m
             small.extend(pieces);
             continue;
         }
-        // By shard, so that what does not fit one job leaves whole services to the next.
         pieces.sort_by_key(|piece| (piece.shard, piece.block.id));
-        cut_into_jobs(level, pieces, settings, jobs);
+        cut_into_jobs(level, by_shard(&pieces, settings), settings, jobs);
     }
     small.sort_by_key(|piece| (piece.block.id, piece.tenant.clone(), piece.shard));
-    cut_into_jobs(level, small, settings, jobs);
+    let by_block = small.chunk_by(|a, b| a.block.id == b.block.id);
+    let whole = |pieces: &[Piece]| Group {
+        pieces: pieces.to_vec(),
+        part_of: None,
+    };
+    cut_into_jobs(level, by_block.map(whole).collect(), settings, jobs);
 }
 
-fn cut_into_jobs(level: u8, pieces: Vec<Piece>, settings: &PlanSettings, jobs: &mut Vec<Job>) {
-    let mut taken: Vec<Piece> = Vec::new();
-    let (mut blocks, mut bytes) = (BTreeSet::new(), 0u64);
-    for piece in pieces {
-        let one_more = usize::from(!blocks.contains(&piece.block.id));
-        let too_many = blocks.len() + one_more > settings.job_blocks.max(1);
-        if !taken.is_empty() && (too_many || bytes + piece.bytes > settings.job_bytes) {
+/// Slices that stay together.
+struct Group {
+    pieces: Vec<Piece>,
+    /// The shard that it is a part of, if other groups have the rest of it.
+    part_of: Option<ShardSet>,
+}
+
+/// A large tenant's shards; where one does not fit a job, its blocks one by one.
+fn by_shard(pieces: &[Piece], settings: &PlanSettings) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for shard in pieces.chunk_by(|a, b| a.shard == b.shard) {
+        let bytes: u64 = shard.iter().map(|piece| piece.bytes).sum();
+        let divide = bytes > settings.job_bytes || shard.len() > settings.job_blocks;
+        let size = if divide { 1 } else { shard.len() };
+        groups.extend(shard.chunks(size).map(|pieces| Group {
+            pieces: pieces.to_vec(),
+            part_of: divide.then_some(pieces[0].shard),
+        }));
+    }
+    groups
+}
+
+/// Fills jobs with groups. An output stands for each of its job's shards in each of its job's
+/// blocks: so a job takes whole shards, or some blocks of one shard, or all small tenants of some
+/// blocks, and never a part of what it would claim.
+fn cut_into_jobs(level: u8, groups: Vec<Group>, settings: &PlanSettings, jobs: &mut Vec<Job>) {
+    let (mut taken, mut part_of): (Vec<Piece>, Option<ShardSet>) = (Vec::new(), None);
+    for group in groups {
+        let both = || taken.iter().chain(&group.pieces);
+        let blocks: BTreeSet<BlockId> = both().map(|piece| piece.block.id).collect();
+        let bytes: u64 = both().map(|piece| piece.bytes).sum();
+        let fits = blocks.len() <= settings.job_blocks && bytes <= settings.job_bytes;
+        let joins = fits && part_of == group.part_of;
+        if !joins && !taken.is_empty() {
             jobs.push(Job::of(level, &taken));
             taken.clear();
-            blocks.clear();
-            bytes = 0;
         }
-        blocks.insert(piece.block.id);
-        bytes += piece.bytes;
-        taken.push(piece);
+        part_of = group.part_of;
+        taken.extend(group.pieces);
     }
     if !taken.is_empty() {
         jobs.push(Job::of(level, &taken));

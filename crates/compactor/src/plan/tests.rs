@@ -64,6 +64,9 @@ fn blocks(picture: &str) -> Vec<BlockMeta> {
             meta.datasets.push(dataset);
         }
     }
+    for meta in blocks.values_mut() {
+        meta.datasets.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+    }
     blocks.into_values().collect()
 }
 
@@ -264,4 +267,39 @@ fn what_waits_is_counted_whether_it_is_due_or_not() {
     assert_eq!((plan.backlog_slices, plan.backlog_bytes), (2, 17 * MIB));
     assert_eq!(plan.oldest_unmerged, Some(Timestamp(HOUR_NS)));
     assert!(plan.jobs.is_empty());
+}
+
+#[test]
+fn an_output_never_claims_what_another_job_takes() {
+    // Of each job every block gives every shard that any block gives, as far as it has it.
+    let state = state(
+        "acme 0 |AB
+         acme 0 |CD
+         tiny 0 |ab
+         nano 0 |cb
+         acme 0 |EF",
+        vec![],
+    );
+    for job_bytes in [1, 20, 40, 70, 500].map(|mib| mib * MIB) {
+        let settings = PlanSettings {
+            job_bytes,
+            job_blocks: 3,
+            ..settings()
+        };
+        let none: HasDeleted<'_> = &|_, _| false;
+        let now = Timestamp(5 * HOUR_NS);
+        let plan = plan(&state, now, &settings, &BTreeSet::new(), none);
+        let mut seen = BTreeSet::new();
+        for job in &plan.jobs {
+            for (block, slices) in &job.inputs {
+                for (tenant, shards) in job.scope() {
+                    let here = state.live_shards(*block, &tenant).intersection(shards);
+                    let taken = slices.iter().find(|(t, _)| *t == tenant);
+                    assert_eq!(taken.map_or(ShardSet::EMPTY, |(_, s)| *s), here);
+                    assert!(here.is_empty() || seen.insert((*block, tenant)));
+                }
+            }
+        }
+        assert_eq!(seen.len(), 10);
+    }
 }
