@@ -23,6 +23,10 @@ pub(super) enum Route {
     Legacy {
         label: &'static str,
     },
+    /// Deletes on demand.
+    Delete {
+        label: &'static str,
+    },
     /// What a tenant is told about itself.
     TenantStatus {
         label: &'static str,
@@ -48,8 +52,12 @@ impl Route {
             "/pyroscope/ingest" => Self::Ingest {
                 label: "pyroscope_ingest",
             },
-            "/api/v1/delete" => legacy("api_v1_delete"),
-            "/api/v1/deletions" => legacy("api_v1_deletions"),
+            "/api/v1/delete" => Self::Delete {
+                label: "api_v1_delete",
+            },
+            "/api/v1/deletions" => Self::TenantStatus {
+                label: "api_v1_deletions",
+            },
             "/pyroscope/render" => legacy("pyroscope_render"),
             "/pyroscope/render-diff" => legacy("pyroscope_render_diff"),
             "/pyroscope/label-values" => legacy("pyroscope_label_values"),
@@ -102,6 +110,7 @@ impl Route {
             | Self::Ingest { label }
             | Self::Otlp { label, .. }
             | Self::Legacy { label }
+            | Self::Delete { label }
             | Self::TenantStatus { label }
             | Self::Own { label } => label,
             Self::Unknown => "other",
@@ -138,7 +147,9 @@ impl Route {
     /// The one method that the route takes, if it takes one only.
     pub(super) const fn method(self) -> Option<&'static str> {
         match self {
-            Self::Rpc { .. } | Self::Ingest { .. } | Self::Otlp { .. } => Some("POST"),
+            Self::Rpc { .. } | Self::Ingest { .. } | Self::Otlp { .. } | Self::Delete { .. } => {
+                Some("POST")
+            }
             Self::Legacy { .. } | Self::TenantStatus { .. } | Self::Own { .. } => Some("GET"),
             Self::Unknown => None,
         }

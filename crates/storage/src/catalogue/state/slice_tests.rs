@@ -1,3 +1,5 @@
+//! Slices, deletions and garbage in the fold.
+
 use scoria_model::{BlockId, Timestamp};
 
 use super::*;
