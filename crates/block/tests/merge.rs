@@ -177,3 +177,42 @@ fn a_damaged_input_is_named() {
     };
     assert_eq!(block, blocks[1].meta.id);
 }
+
+/// What a CPU profile of about 200 samples takes once merged, all tables together.
+#[test]
+fn merged_profiles_of_a_fleet_are_small() {
+    let blocks: Option<Vec<EncodedBlock>> = (0..4u64)
+        .map(|at| {
+            let mut fleet = support::cpu_fleet(support::FleetShape {
+                pods: 60,
+                steps: 60,
+                seed: 7 + at,
+            })?;
+            let later = at as i64 * 60 * 15_000_000_000;
+            fleet.profiles.time_ns.iter_mut().for_each(|t| *t += later);
+            fleet
+                .profiles
+                .seq
+                .iter_mut()
+                .for_each(|seq| *seq += at * 10_000);
+            let mut block = fleet.block();
+            block.meta.id = BlockId(block.meta.id.0 + u128::from(at));
+            Some(block)
+        })
+        .collect();
+    let Some(blocks) = blocks else {
+        return;
+    };
+    let merged = merge(&blocks);
+    let dataset = &merged.meta.datasets[0];
+    let profiles = dataset.n_profiles();
+    let before: u64 = blocks.iter().map(|block| block.meta.bytes).sum();
+    eprintln!(
+        "{profiles} profiles of {} samples: {} bytes each in four blocks, {} in one",
+        dataset.n_samples() / profiles,
+        before / profiles,
+        merged.meta.bytes / profiles
+    );
+    assert!(merged.meta.bytes / profiles <= 280);
+    assert!(merged.meta.bytes < before);
+}
