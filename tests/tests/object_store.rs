@@ -11,6 +11,9 @@ use scoria_tests::ledger::{Ledger, profile, value_of};
 use scoria_tests::process::{ServerProcess, now_ns};
 use scoria_tests::seaweed::{BUCKET, SECRET_KEY, Seaweed};
 
+/// How long anything may take that is waited for, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 fn start(data: &Path, arguments: &[String]) -> ServerProcess {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     ServerProcess::start(data, &arguments)
@@ -45,14 +48,18 @@ fn what_s3_keeps_survives_kill_9_and_the_loss_of_the_disk() {
         &["ingester.cut_age=300ms"],
     );
     let ledger = Ledger::new("on-s3");
-    for round in 0..4u64 {
+    for round in 0..4 {
         let server = start(&data, &arguments);
         ledger.check(&server);
+        let before = ledger.acknowledged();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| ledger.write_until(&server, &stop));
-            // The kill falls somewhere else each round; what it hits is the point, not the time.
-            std::thread::sleep(Duration::from_millis(300 + round * 237));
+            // The kill falls somewhere else each round.
+            let enough = before + 10 + 7 * round;
+            let written = server.wait_for(PATIENCE, || ledger.acknowledged() > enough);
+            stop.store(!written, Ordering::Release);
+            assert!(written, "{}", server.log_end());
             let pid = rustix::process::Pid::from_raw(server.pid() as i32).expect("a pid");
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
             stop.store(true, Ordering::Release);
@@ -60,7 +67,6 @@ fn what_s3_keeps_survives_kill_9_and_the_loss_of_the_disk() {
         server.kill();
     }
     let server = start(&data, &arguments);
-    assert!(ledger.acknowledged() > 20, "{}", ledger.acknowledged());
     ledger.check(&server);
     for (name, labels) in [
         ("objstore_bucket_operations_total", "operation=\"upload\""),

@@ -16,7 +16,7 @@ use scoria_tests::seaweed::Seaweed;
 /// Longer than `store.request_timeout` below.
 const SILENCE: Duration = Duration::from_millis(1500);
 /// How long anything may take that is waited for, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn arguments(port: u16, settings: &[&str]) -> Vec<String> {
     let mut arguments = Seaweed::arguments("faults", port);

@@ -103,10 +103,11 @@ fn fsck_finds_nothing_then_names_what_was_damaged() {
     let (code, text, _) = tool(&data, &["fsck", "--quiet"]);
     assert_eq!(code, Some(0), "{text}");
     let server = ServerProcess::start(&data, &[]);
-    assert_eq!(
-        server.self_by_function("tools").len(),
-        20,
-        "the others are still there"
+    // A block has ten profiles, or fewer where the hour turned between them.
+    let left = server.self_by_function("tools").len();
+    assert!(
+        (20..30).contains(&left),
+        "the others are still there: {left}"
     );
 }
 
