@@ -84,9 +84,14 @@ fn fetched(blocks: &[EncodedBlock]) -> Vec<Sources> {
     blocks
         .iter()
         .map(|block| {
-            let opened = open_all(&block.meta).unwrap();
-            let bytes = |table| object(block, table).unwrap().clone();
-            fetch_dataset(&opened, &block.meta.datasets[0], &bytes).unwrap()
+            let opened = open_all(&block.meta).expect("made-up blocks are sound");
+            let bytes = |table| {
+                object(block, table)
+                    .expect("made-up blocks are sound")
+                    .clone()
+            };
+            fetch_dataset(&opened, &block.meta.datasets[0], &bytes)
+                .expect("made-up blocks are sound")
         })
         .collect()
 }
@@ -105,7 +110,7 @@ fn merge(blocks: &[EncodedBlock], sources: &[Sources]) -> EncodedBlock {
         inputs: ids,
         merge: Some(scope),
     })
-    .unwrap();
+    .expect("made-up blocks are sound");
     let inputs: Vec<MergeInput<'_>> = blocks
         .iter()
         .zip(sources)
@@ -120,9 +125,11 @@ fn merge(blocks: &[EncodedBlock], sources: &[Sources]) -> EncodedBlock {
         bytes_max: 64 << 20,
     };
     let of = (&TenantId::anonymous(), "prometheus");
-    let merged = writer.add_merged(of, &inputs, rules).unwrap();
+    let merged = writer
+        .add_merged(of, &inputs, rules)
+        .expect("made-up blocks are sound");
     assert_eq!(merged.inputs, inputs.len());
-    writer.finish().unwrap()
+    writer.finish().expect("made-up blocks are sound")
 }
 
 #[allow(clippy::print_stdout, reason = "sizes are part of the result")]
