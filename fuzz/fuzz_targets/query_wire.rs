@@ -2,8 +2,29 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use scoria_model::TimeRange;
 use scoria_query::merge::{Partial, TreeMerger};
+use scoria_query::request::Cells;
+use scoria_query::scan::{Exemplars, Heatmap, HeatmapOf, Scan, What};
+use scoria_query::selector::Matchers;
 use scoria_query::{render, wire};
+
+fn cells() -> Cells {
+    Cells {
+        scan: Scan {
+            matchers: Matchers::default(),
+            range: TimeRange::ALL,
+            what: What::Heatmap(Heatmap {
+                group_by: Vec::new(),
+                of: HeatmapOf::Spans,
+            }),
+        },
+        first_ms: -5,
+        step_ms: 1000,
+        limit: None,
+        exemplars: Exemplars::Span,
+    }
+}
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(scan) = wire::decode_scan(bytes) {
@@ -17,6 +38,9 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let encoded = wire::encode_partial(&partial).expect("a decoded partial encodes");
     wire::decode_partial(&encoded).expect("an encoded partial decodes");
+    if let Partial::Values(values) = &partial {
+        render::heatmap(values.clone(), &cells());
+    }
     if let Partial::Tree(tree) = &partial {
         let mut merger = TreeMerger::default();
         merger.add(tree);

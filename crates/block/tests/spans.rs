@@ -42,9 +42,12 @@ fn symbols() -> Symbols {
     Symbols::from_tables(tables).unwrap()
 }
 
-/// Numbers that look random and are all different, as an odd multiplier has it.
+/// Numbers that look random to a compressor and are all different: each step can be undone.
 fn id(at: u64) -> u64 {
-    (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    let mut id = at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    id ^ (id >> 31)
 }
 
 fn block(fill: impl Fn(&mut SampleBatch, u64)) -> EncodedBlock {

@@ -12,8 +12,8 @@ use scoria_proto::ingester::{self, IngesterClient};
 use scoria_query::merge::{LabelsPartial, Partial, TreePartial};
 use scoria_query::render::{self, FlamegraphDiff, HeatmapSeries, SeriesPoints, TopRow};
 use scoria_query::request::{
-    AnalyzeQuery, Diff, GetProfileStats, LabelNames, LabelValues, NameForm, ProfileFormat,
-    ProfileTypes, SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series, strictest,
+    AnalyzeQuery, Diff, GetProfileStats, LabelNames, LabelValues, ProfileFormat, ProfileTypes,
+    SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series, strictest,
 };
 use scoria_query::scan::Scan;
 use scoria_storage::Catalogue;
@@ -199,13 +199,19 @@ impl Querier {
         };
         let form = request.names;
         let (labels, stats) = self.labels("series", tenants, &scan).await?;
-        let shown = labels.sets.iter().map(|set| {
-            let pairs = set.iter().filter(|label| is_shown(&label.name, form));
-            Labels::from_pairs(pairs.map(|label| (&label.name, &label.value)))
-        });
-        let value = match form {
-            NameForm::Any => labels.sets.iter().cloned().collect(),
-            NameForm::Plain => shown.collect::<BTreeSet<_>>().into_iter().collect(),
+        let all_shown = labels
+            .sets
+            .iter()
+            .flatten()
+            .all(|label| is_shown(&label.name, form));
+        let value = if all_shown {
+            labels.sets.into_iter().collect()
+        } else {
+            let shown = labels.sets.iter().map(|set| {
+                let pairs = set.iter().filter(|label| is_shown(&label.name, form));
+                Labels::from_pairs(pairs.map(|label| (&label.name, &label.value)))
+            });
+            shown.collect::<BTreeSet<_>>().into_iter().collect()
         };
         Ok(Answer { value, stats })
     }

@@ -57,12 +57,21 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn add(&mut self, partial: &Kept) -> Result<(), QueryError> {
-        let Some(partial) = &partial.partial else {
-            return Ok(());
-        };
+    fn add(&mut self, kept: Arc<Kept>) -> Result<(), QueryError> {
         let mismatch = |e: KindMismatch| QueryError::new(ErrorKind::Internal, e.to_string());
-        self.merger.add_shared(partial).map_err(mismatch)?;
+        // What no cache keeps need not be copied.
+        let added = match Arc::try_unwrap(kept) {
+            Ok(Kept {
+                partial: Some(partial),
+                ..
+            }) => self.merger.add(partial),
+            Err(kept) => match &kept.partial {
+                Some(partial) => self.merger.add_shared(partial),
+                None => Ok(()),
+            },
+            Ok(_) => Ok(()),
+        };
+        added.map_err(mismatch)?;
         let wanted = self.planned + self.merger.bytes();
         let more = wanted.saturating_sub(self.held.bytes());
         if more > 0 {
@@ -317,7 +326,7 @@ impl Shared {
         partial: Arc<Kept>,
     ) -> Result<(), QueryError> {
         let gathering = Arc::clone(gathering);
-        let work = move || gathering.lock().add(&partial);
+        let work = move || gathering.lock().add(partial);
         self.reader.pool.run(work).await?
     }
 

@@ -45,33 +45,41 @@ pub(super) fn add_labels(
     texts.put(into);
 }
 
-/// Distinct texts of many series, in no order yet: ordering each as it comes would take longer
-/// than all else.
+/// Texts of many series, put in order at the end: ordering each as it comes would take longer than
+/// all else.
 #[derive(Default)]
 struct Texts<'a> {
-    found: HashSet<Cow<'a, str>, FixedState>,
+    /// As they came. Series are sorted, so that values nearly are.
+    values: Vec<Cow<'a, str>>,
+    /// Few, and each comes with every series.
+    names: HashSet<Cow<'a, str>, FixedState>,
     /// Types whose derived names are among them.
     kinds: HashSet<u32, FixedState>,
 }
 
 impl<'a> Texts<'a> {
     fn add(&mut self, text: Cow<'a, str>) {
-        self.found.insert(text);
+        if self.values.last() != Some(&text) {
+            self.values.push(text);
+        }
     }
 
     fn add_names(&mut self, at: u32, kind: &ProfileType, series: &'a Labels) {
         for label in series {
-            self.found.insert(Cow::Borrowed(&label.name));
+            self.names.insert(Cow::Borrowed(&label.name));
         }
         if self.kinds.insert(at) {
             for label in &kind.labels_with_derived(series) {
-                self.found.insert(Cow::Owned(label.name.to_string()));
+                self.names.insert(Cow::Owned(label.name.to_string()));
             }
         }
     }
 
-    fn put(self, into: &mut LabelsPartial) {
-        let texts = self.found.iter().map(|text| Arc::from(&**text)).collect();
+    fn put(mut self, into: &mut LabelsPartial) {
+        self.values.extend(self.names);
+        self.values.sort();
+        self.values.dedup();
+        let texts = self.values.iter().map(|text| Arc::from(&**text)).collect();
         into.merge(LabelsPartial {
             texts,
             ..LabelsPartial::default()

@@ -15,15 +15,9 @@ pub struct LabelsPartial {
 
 impl LabelsPartial {
     /// Adds all of another.
-    pub fn merge(&mut self, mut other: Self) {
-        if self.texts.len() < other.texts.len() {
-            std::mem::swap(&mut self.texts, &mut other.texts);
-        }
-        if self.sets.len() < other.sets.len() {
-            std::mem::swap(&mut self.sets, &mut other.sets);
-        }
-        self.texts.append(&mut other.texts);
-        self.sets.append(&mut other.sets);
+    pub fn merge(&mut self, other: Self) {
+        join(&mut self.texts, other.texts);
+        join(&mut self.sets, other.sets);
     }
 
     /// Memory held, roughly.
@@ -31,6 +25,18 @@ impl LabelsPartial {
         let texts: usize = self.texts.iter().map(|text| text.len() + 40).sum();
         let sets: usize = self.sets.iter().map(|set| 40 + 64 * set.len()).sum();
         (texts + sets) as u64
+    }
+}
+
+fn join<T: Ord>(into: &mut BTreeSet<T>, mut other: BTreeSet<T>) {
+    if into.len() < other.len() {
+        std::mem::swap(into, &mut other);
+    }
+    // Appending visits all of both, which is too much for a few that come again and again.
+    if other.len() < into.len() / 8 {
+        into.extend(other);
+    } else {
+        into.append(&mut other);
     }
 }
 
