@@ -31,6 +31,8 @@ const TIMES_MAX: f64 = 4.0;
 const PPROF_TIMES_MAX: f64 = 10.0;
 const STACKS: usize = 3_000;
 const DEPTH: usize = 24;
+/// Of the pprof.
+const N_LOCATIONS: usize = 15_000;
 
 /// Stacks as a service has them: a few hundred functions in ever other order.
 fn frames(stack: usize) -> impl Iterator<Item = String> {
@@ -124,8 +126,8 @@ fn pprof() -> Vec<u8> {
     encoder.sample_type("samples", "count");
     encoder.sample_type("cpu", "nanoseconds");
     encoder.period("cpu", "nanoseconds", 10_000_000);
-    let locations: Vec<u64> = (0..9_000)
-        .map(|n: u64| {
+    let locations: Vec<u64> = (0..N_LOCATIONS as u64)
+        .map(|n| {
             let name = format!(
                 "example.org/shop/module{}.(*Service{n}).handleRequest",
                 n % 40
@@ -140,52 +142,64 @@ fn pprof() -> Vec<u8> {
             encoder.location(0, 0x40_0000 + n * 64, &[(function, n as i64)])
         })
         .collect();
-    for stack in 0..STACKS {
-        let stack =
-            (0..DEPTH).map(|depth| locations[(stack * 7 + depth * 31 + stack * depth) % 9_000]);
+    for stack in 0..STACKS * 4 {
+        let at = |depth| (stack * 7 + depth * 31 + stack * depth) % N_LOCATIONS;
+        let stack = (0..DEPTH).map(|depth| locations[at(depth)]);
         encoder.sample(stack, &[1, 10_000_000], &[]);
     }
     encoder.finish()
 }
 
-#[tokio::test]
+#[test]
 #[expect(clippy::print_stdout, reason = "the figures are for who asks for them")]
-async fn a_request_takes_a_few_times_its_size() {
-    let shapes = [
-        ("name=app&format=folded", folded()),
-        ("name=app&format=tree", branches(|_, name| name)),
-        (
-            "name=app&format=trie",
-            branches(|depth, name| if depth == 0 { name } else { format!(";{name}") }),
-        ),
-        ("name=app&format=speedscope", speedscope()),
-        ("name=app&format=jfr", jfr()),
-        ("name=app&format=pprof", pprof()),
+fn a_request_takes_a_few_times_its_size() {
+    type Shape = (&'static str, fn() -> Vec<u8>, f64);
+    let shapes: [Shape; 6] = [
+        ("folded", folded, TIMES_MAX),
+        ("tree", || branches(|_, name| name), TIMES_MAX),
+        ("trie", || branches(fragment), TIMES_MAX),
+        ("speedscope", speedscope, TIMES_MAX),
+        ("jfr", jfr, TIMES_MAX),
+        ("pprof", pprof, PPROF_TIMES_MAX),
     ];
-    let tenant = TenantId::anonymous();
-    for (query, body) in shapes {
-        let house = House::new(Limits {
-            max_profile_size_bytes: 0,
-            ingestion_rate_bytes: 0,
-            ..Limits::default()
-        });
-        let size = body.len();
-        let before = HEAP.current_usage();
-        HEAP.reset_peak_usage();
-        let request = IngestRequest {
-            query,
-            content_type: None,
-            content_encoding: None,
-            body: Bytes::from(body),
-        };
-        let taken = house.distributor.ingest(&tenant, request).await;
-        taken.expect("the body is whole");
-        let peak = HEAP.peak_usage().saturating_sub(before) + size;
+    for (format, body, limit) in shapes {
+        // With a runtime of its own, so that nothing of the one before is given back meanwhile.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let (size, peak) = runtime.block_on(peak_of(format, body()));
         let times = peak as f64 / size as f64;
-        println!("{query}: {size} bytes, {times:.2} times that at the peak");
-        let is_pprof = query.ends_with("pprof");
-        let limit = if is_pprof { PPROF_TIMES_MAX } else { TIMES_MAX };
-        assert!(times <= limit, "{query}: {times:.2}");
-        assert!(!house.ingester.rows().is_empty(), "{query}");
+        println!("{format}: {size} bytes, {times:.2} times that at the peak");
+        assert!(times <= limit, "{format}: {times:.2}");
     }
+}
+
+/// Bytes of the body, and of what was held at the peak, the body included.
+async fn peak_of(format: &str, body: Vec<u8>) -> (usize, usize) {
+    let house = House::new(Limits {
+        max_profile_size_bytes: 0,
+        ingestion_rate_bytes: 0,
+        ..Limits::default()
+    });
+    let size = body.len();
+    let before = HEAP.current_usage();
+    HEAP.reset_peak_usage();
+    let query = format!("name=app&format={format}");
+    let request = IngestRequest {
+        query: &query,
+        content_type: None,
+        content_encoding: None,
+        body: Bytes::from(body),
+    };
+    let tenant = TenantId::anonymous();
+    let taken = house.distributor.ingest(&tenant, request).await;
+    taken.expect("the body is whole");
+    let peak = HEAP.peak_usage().saturating_sub(before) + size;
+    assert!(!house.ingester.rows().is_empty(), "{format}");
+    (size, peak)
+}
+
+fn fragment(depth: usize, name: String) -> String {
+    if depth == 0 { name } else { format!(";{name}") }
 }
