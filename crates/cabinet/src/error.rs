@@ -1,6 +1,6 @@
 //! Why something could not be kept or found, by what the caller can do about it.
 
-use scoria_storage::{DocumentError, StoreErrorKind};
+use scoria_storage::{DocumentError, StoreError, StoreErrorKind};
 
 /// What a refusal means to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub enum CabinetErrorKind {
     NotFound,
     /// What is there is newer than what the caller knows.
     Outdated,
+    /// What must come before has not.
+    NotStarted,
+    /// It has more bytes than are taken.
+    TooLarge,
     /// The tenant has as much of it as it may.
     LimitExceeded,
     /// The store does not answer; worth another try.
@@ -59,6 +63,16 @@ impl CabinetError {
             CabinetErrorKind::DataCorrupt,
             format!("the tenant's {what} cannot be read: {error}"),
         )
+    }
+}
+
+impl From<StoreError> for CabinetError {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind {
+            StoreErrorKind::Unavailable => CabinetErrorKind::Unavailable,
+            _ => CabinetErrorKind::Internal,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

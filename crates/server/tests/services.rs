@@ -5,6 +5,8 @@
 
 mod support;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use support::Running;
 
@@ -222,5 +224,130 @@ async fn what_the_server_says_of_itself() {
         let ring: Value = serde_json::from_str(&text(path).await).unwrap();
         assert_eq!(ring["shards"][0]["state"], "ACTIVE", "{ring}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn ad_hoc_profiles_from_upload_to_comparison() {
+    let server = Running::start(&["auth.multitenancy_enabled=true"]).await;
+    let path = |method: &str| format!("/adhocprofiles.v1.AdHocProfileService/{method}");
+    let upload = path("Upload");
+    let file = |name: &str, body: &[u8]| json!({"name": name, "profile": STANDARD.encode(body)});
+    let (status, first) = call(&server, &upload, "a", &file("cpu.pb", &support::pprof())).await;
+    assert_eq!(status, 200, "{first}");
+    assert_eq!(first["profileTypes"], json!(["cpu"]));
+    let drawn: Value = serde_json::from_str(first["flamebearerProfile"].as_str().unwrap()).unwrap();
+    assert_eq!(drawn["flamebearer"]["numTicks"], 30_000_000);
+    assert_eq!(drawn["metadata"]["units"], "samples");
+    let (status, second) = call(&server, &upload, "a", &file("b.txt", b"main;work 7")).await;
+    assert_eq!(status, 200, "{second}");
+
+    let (_, listed) = call(&server, &path("List"), "a", &json!({})).await;
+    assert_eq!(listed["profiles"].as_array().unwrap().len(), 2);
+    let got = call(&server, &path("Get"), "a", &json!({"id": first["id"]})).await;
+    assert_eq!(got, (200, first.clone()));
+    let same = json!({"leftId": first["id"], "rightId": first["id"]});
+    let (status, diff) = call(&server, &path("Diff"), "a", &same).await;
+    assert_eq!(status, 200, "{diff}");
+    assert_eq!(diff["profileTypes"], json!(["cpu"]));
+    let apart = json!({"leftId": first["id"], "rightId": second["id"]});
+    let many = json!({"id": first["id"], "maxNodes": "2000000"});
+    let table = [
+        ("Diff", "a", apart, 400),
+        ("Get", "b", json!({"id": first["id"]}), 404),
+        (
+            "Get",
+            "a",
+            json!({"id": "01ARZ3NDEKTSV4RRFFQ69G5FAV-x"}),
+            404,
+        ),
+        ("Get", "a", json!({"id": "../x"}), 400),
+        ("Get", "a", many, 400),
+        ("Upload", "a", file("x", b"nothing known"), 400),
+        (
+            "Upload",
+            "a",
+            json!({"name": "x", "profile": "a".repeat(5 << 20)}),
+            400,
+        ),
+        ("Upload", "a|b", file("x", b"main 1"), 400),
+    ];
+    for (method, tenant, body, status) in table {
+        let (got, answer) = call(&server, &path(method), tenant, &body).await;
+        assert_eq!(got, status, "{method} {tenant}: {answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn executables_from_question_to_deletion() {
+    let sets = [
+        "auth.multitenancy_enabled=true",
+        "debug_info.max_upload_size=1MiB",
+    ];
+    let server = Running::start(&sets).await;
+    let path = |method: &str| format!("/debuginfo.v1alpha1.DebuginfoService/{method}");
+    let ask = json!({"file": {
+        "gnuBuildId": "ABCDEF12",
+        "name": "shop",
+        "type": "TYPE_EXECUTABLE_NO_TEXT",
+    }});
+    let should = path("ShouldInitiateUpload");
+    let bytes = async |id: &str, tenant: &str, body: Vec<u8>| {
+        let request = server.post(&path(&format!("Upload/{id}"))).body(body);
+        let answer = request
+            .header("x-scope-orgid", tenant)
+            .send()
+            .await
+            .unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(
+        bytes("abcdef12", "a", vec![1; 10]).await,
+        412,
+        "nobody has asked"
+    );
+    let (_, verdict) = call(&server, &should, "a", &ask).await;
+    assert_eq!(verdict["shouldInitiateUpload"], true, "{verdict}");
+    let (_, verdict) = call(&server, &should, "a", &ask).await;
+    assert_eq!(
+        verdict,
+        json!({"reason": "A previous upload is still in-progress and not stale yet (only stale uploads can be retried)."})
+    );
+    let (status, none) = call(&server, &should, "a", &json!({})).await;
+    assert_eq!(status, 200);
+    assert!(none.get("shouldInitiateUpload").is_none(), "{none}");
+
+    let id = json!({"gnuBuildId": "abcdef12"});
+    let finished = path("UploadFinished");
+    let early = call(&server, &finished, "a", &id).await;
+    assert_eq!(
+        (early.0, early.1["code"].as_str()),
+        (400, Some("failed_precondition"))
+    );
+    assert_eq!(bytes("abcdef12", "a", vec![1; (1 << 20) + 1]).await, 413);
+    assert_eq!(bytes("no-hex", "a", vec![1; 10]).await, 400);
+    assert_eq!(bytes("abcdef12", "b", vec![1; 10]).await, 412);
+    assert_eq!(bytes("abcdef12", "", vec![1; 10]).await, 401);
+    assert_eq!(bytes("abcdef12", "a", vec![1; 1 << 20]).await, 200);
+    assert_eq!(call(&server, &finished, "a", &id).await, (200, json!({})));
+    let (_, verdict) = call(&server, &should, "a", &ask).await;
+    assert!(verdict.get("shouldInitiateUpload").is_none(), "{verdict}");
+
+    let (_, listed) = call(&server, &path("ListDebuginfo"), "a", &json!({})).await;
+    let object = &listed["object"][0];
+    assert_eq!(object["file"]["gnuBuildId"], "abcdef12");
+    assert_eq!(object["file"]["type"], "TYPE_EXECUTABLE_NO_TEXT");
+    assert_eq!(object["state"], "STATE_UPLOADED");
+    assert_eq!(object["sizeBytes"], "1048576");
+    assert!(
+        object["finishedAt"].as_str().unwrap().ends_with('Z'),
+        "{object}"
+    );
+    let delete = path("DeleteDebuginfo");
+    assert_eq!(call(&server, &delete, "b", &id).await.0, 404);
+    assert_eq!(call(&server, &delete, "a", &id).await, (200, json!({})));
+    let empty = call(&server, &path("ListDebuginfo"), "a", &json!({})).await;
+    assert_eq!(empty, (200, json!({})));
     server.stop().await;
 }

@@ -14,6 +14,7 @@
 
 mod auth;
 mod compactor;
+mod debug_info;
 mod distance;
 mod distributor;
 mod ingester;
@@ -39,6 +40,7 @@ use serde_json::Value;
 
 pub use auth::AuthConfig;
 pub use compactor::CompactorConfig;
+pub use debug_info::DebugInfoConfig;
 pub use distributor::DistributorConfig;
 pub use ingester::IngesterConfig;
 pub use layers::{ConfigError, Layers};
@@ -77,6 +79,7 @@ pub struct Config {
     pub runtime_config: RuntimeFileConfig,
     pub self_profiling: SelfProfilingConfig,
     pub usage: UsageConfig,
+    pub debug_info: DebugInfoConfig,
 }
 
 impl Config {

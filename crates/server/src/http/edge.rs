@@ -75,7 +75,7 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
                 app.refused(scope.tenants(), fault);
             }
         })?;
-        (request, Some(permit))
+        (request, permit)
     } else {
         (request, None)
     };
@@ -107,13 +107,13 @@ fn refuse_method(route: Route, method: &Method) -> Option<Response> {
     Some(response)
 }
 
-/// Takes the body of a request in.
+/// Takes the body of a request in, unless the handler does that itself.
 async fn admit(
     app: &App,
     route: Route,
     scope: &TenantScope,
     request: Request,
-) -> Result<(Request, Permit), Fault> {
+) -> Result<(Request, Option<Permit>), Fault> {
     let (mut parts, body) = request.into_parts();
     let limit = app.body_bytes_max(scope.tenants());
     parts.extensions.insert(scope.clone());
@@ -126,6 +126,9 @@ async fn admit(
             ),
             RETRY_AFTER,
         ));
+    }
+    if route.streams() {
+        return Ok((Request::from_parts(parts, body), None));
     }
     let mut paid = body::read(&parts.headers, body, limit, &app.memory.bodies).await?;
     // gRPC compresses each message inside its own framing.
@@ -141,6 +144,6 @@ async fn admit(
     }
     Ok((
         Request::from_parts(parts, Body::from(paid.bytes)),
-        paid.permit,
+        Some(paid.permit),
     ))
 }

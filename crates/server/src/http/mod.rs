@@ -200,6 +200,10 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/pgo/go", get(profiles::pgo));
     plain
         .merge(profiles)
+        .route(
+            "/debuginfo.v1alpha1.DebuginfoService/Upload/{gnu_build_id}",
+            post(services::upload),
+        )
         .fallback_service(rpc::Rpc::new(app))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(app), edge::edge))

@@ -2,6 +2,9 @@
 
 use super::rpc_paths::RPCS;
 
+/// Where executables are put, each under its build id.
+const EXECUTABLES: &str = "/debuginfo.v1alpha1.DebuginfoService/Upload/";
+
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
@@ -19,6 +22,8 @@ pub(super) enum Route {
         path: &'static str,
         label: &'static str,
     },
+    /// An executable, whose bytes the handler takes as they come.
+    Executable,
     /// What tenants ask for by GET: the older HTTP API, profiles and tables by address, usage.
     Legacy {
         label: &'static str,
@@ -46,6 +51,9 @@ pub(super) const OTLP_HTTP: &str = "/v1development/profiles";
 impl Route {
     pub(super) fn of(path: &str) -> Self {
         let own = |label| Self::Own { label };
+        if path.starts_with(EXECUTABLES) {
+            return Self::Executable;
+        }
         let legacy = |label| Self::Legacy { label };
         match path {
             "/ingest" => Self::Ingest { label: "ingest" },
@@ -113,6 +121,7 @@ impl Route {
             | Self::Delete { label }
             | Self::TenantStatus { label }
             | Self::Own { label } => label,
+            Self::Executable => "debuginfo_v1alpha1_debuginfoservice_upload_gnu_build_id",
             Self::Unknown => "other",
         }
     }
@@ -129,7 +138,10 @@ impl Route {
     pub(super) const fn writes(self) -> bool {
         matches!(
             self,
-            Self::Ingest { .. } | Self::Otlp { .. } | Self::Rpc { writes: true, .. }
+            Self::Ingest { .. }
+                | Self::Otlp { .. }
+                | Self::Executable
+                | Self::Rpc { writes: true, .. }
         )
     }
 
@@ -147,12 +159,19 @@ impl Route {
     /// The one method that the route takes, if it takes one only.
     pub(super) const fn method(self) -> Option<&'static str> {
         match self {
-            Self::Rpc { .. } | Self::Ingest { .. } | Self::Otlp { .. } | Self::Delete { .. } => {
-                Some("POST")
-            }
+            Self::Rpc { .. }
+            | Self::Ingest { .. }
+            | Self::Otlp { .. }
+            | Self::Executable
+            | Self::Delete { .. } => Some("POST"),
             Self::Legacy { .. } | Self::TenantStatus { .. } | Self::Own { .. } => Some("GET"),
             Self::Unknown => None,
         }
+    }
+
+    /// Whether the handler takes the body as it comes, and pays for it itself.
+    pub(super) const fn streams(self) -> bool {
+        matches!(self, Self::Executable)
     }
 
     pub(super) const fn is_rpc(self) -> bool {
@@ -185,6 +204,8 @@ mod tests {
             assert!(route.writes() && route.has_tenant() && route.is_otlp());
         }
         assert!(!Route::of("/querier.v1.QuerierService/Diff").writes());
+        let executable = Route::of("/debuginfo.v1alpha1.DebuginfoService/Upload/ab12");
+        assert!(executable.streams() && executable.writes() && executable.has_tenant());
         assert_eq!(Route::of("/nowhere"), Route::Unknown);
         assert!(!Route::of("/ready").has_tenant());
     }

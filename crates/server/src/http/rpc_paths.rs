@@ -1,7 +1,7 @@
 //! The RPCs by path, and what request metrics call them.
 
 /// RPC paths and their labels: the path in lower case with underscores, as dashboards select it.
-pub(super) const RPCS: [(&str, &str); 28] = [
+pub(super) const RPCS: [(&str, &str); 36] = [
     ("/push.v1.PusherService/Push", "push_v1_pusherservice_push"),
     (
         "/querier.v1.QuerierService/ProfileTypes",
@@ -104,5 +104,37 @@ pub(super) const RPCS: [(&str, &str); 28] = [
     (
         "/vcs.v1.VCSService/GetCommits",
         "vcs_v1_vcsservice_getcommits",
+    ),
+    (
+        "/adhocprofiles.v1.AdHocProfileService/Upload",
+        "adhocprofiles_v1_adhocprofileservice_upload",
+    ),
+    (
+        "/adhocprofiles.v1.AdHocProfileService/Get",
+        "adhocprofiles_v1_adhocprofileservice_get",
+    ),
+    (
+        "/adhocprofiles.v1.AdHocProfileService/List",
+        "adhocprofiles_v1_adhocprofileservice_list",
+    ),
+    (
+        "/adhocprofiles.v1.AdHocProfileService/Diff",
+        "adhocprofiles_v1_adhocprofileservice_diff",
+    ),
+    (
+        "/debuginfo.v1alpha1.DebuginfoService/ShouldInitiateUpload",
+        "debuginfo_v1alpha1_debuginfoservice_shouldinitiateupload",
+    ),
+    (
+        "/debuginfo.v1alpha1.DebuginfoService/UploadFinished",
+        "debuginfo_v1alpha1_debuginfoservice_uploadfinished",
+    ),
+    (
+        "/debuginfo.v1alpha1.DebuginfoService/ListDebuginfo",
+        "debuginfo_v1alpha1_debuginfoservice_listdebuginfo",
+    ),
+    (
+        "/debuginfo.v1alpha1.DebuginfoService/DeleteDebuginfo",
+        "debuginfo_v1alpha1_debuginfoservice_deletedebuginfo",
     ),
 ];

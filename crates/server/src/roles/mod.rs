@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use scoria_cabinet::Cabinet;
+use scoria_cabinet::{Cabinet, CabinetSettings};
 use scoria_cluster::{Member, MemberState, Membership, Zone};
 use scoria_compactor::{Deletions, RunningCompactor};
 use scoria_distributor::{Distributor, TenantLimits};
@@ -36,6 +36,7 @@ use crate::memory::Memory;
 use crate::readiness::Readiness;
 use crate::targets::Target;
 use ingester::IngesterRole;
+use storage::Storage;
 
 /// What the routes call.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Option<Roles>
     let blocks = storage.blocks.clone();
     let clock = Arc::clone(&cluster.clock);
     let roles = Roles {
-        cabinet: Cabinet::new(storage.documents.clone()),
+        cabinet: cabinet(&parts, &storage),
         membership: cluster.membership.clone(),
         deletions: Deletions::new(storage.catalogue.clone(), blocks, clock),
         distributor: distributor::start(&mut parts, &cluster),
@@ -142,6 +143,18 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Option<Roles>
         compactor,
     };
     Ok((Some(roles), running))
+}
+
+fn cabinet(parts: &Parts<'_>, storage: &Storage) -> Cabinet {
+    let settings = CabinetSettings {
+        executable_bytes_max: parts.config.debug_info.max_upload_size.0,
+    };
+    let components = scoria_cabinet::Components {
+        documents: storage.documents.clone(),
+        files: storage.files.clone(),
+        memory: parts.memory.queries.clone(),
+    };
+    Cabinet::new(settings, components)
 }
 
 impl RunningRoles {

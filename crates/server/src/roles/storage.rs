@@ -1,4 +1,5 @@
-//! The object store, the catalogue in it, its blocks and its documents: what the roles share.
+//! The object store, the catalogue in it, its blocks, its documents and files: what the roles
+//! share.
 //!
 //! # Invariants
 //! - A store that refuses us ends the start; one that cannot be reached is waited for, and
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use scoria_model::Clock;
 use scoria_storage::{
     BlockStore, BlockStoreOptions, Catalogue, CatalogueOptions, Documents, Metrics, RequestMetrics,
-    probe_conditional_create,
+    TenantFiles, probe_conditional_create,
 };
 
 use super::Parts;
@@ -27,6 +28,7 @@ pub(super) struct Storage {
     pub(super) catalogue: Catalogue,
     pub(super) blocks: BlockStore,
     pub(super) documents: Documents,
+    pub(super) files: TenantFiles,
     pub(super) requests: RequestMetrics,
 }
 
@@ -88,6 +90,7 @@ pub(super) async fn open(
         "opened the catalogue"
     );
     let documents = Documents::new(Arc::clone(&named.store), metrics.clone());
+    let files = TenantFiles::new(Arc::clone(&named.store), metrics.clone());
     let requests = named.requests;
     let blocks = BlockStore::new(
         named.store,
@@ -101,6 +104,7 @@ pub(super) async fn open(
         catalogue,
         blocks,
         documents,
+        files,
         requests,
     })
 }

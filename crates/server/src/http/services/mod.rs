@@ -1,10 +1,12 @@
-//! The services beside queries and pushes: settings, recording rules, and what the server says of
-//! itself in messages.
+//! The services beside queries and pushes: settings, recording rules, ad hoc profiles, debug info,
+//! and what the server says of itself in messages.
 //!
 //! # Invariants
 //! - What belongs to a tenant is asked for and changed by one tenant at a time.
 
+mod adhoc;
 mod capabilities;
+mod debug_info;
 mod recording_rules;
 mod settings;
 mod vcs;
@@ -15,10 +17,14 @@ use std::time::Duration;
 use connectrpc::{ConnectError, ErrorCode, RequestContext, Router};
 use scoria_cabinet::{CabinetError, CabinetErrorKind};
 use scoria_model::TenantId;
+use scoria_proto::public::adhocprofiles::v1::AdHocProfileServiceExt;
 use scoria_proto::public::capabilities::v1::FeatureFlagsServiceExt;
+use scoria_proto::public::debuginfo::v1alpha1::DebuginfoServiceExt;
 use scoria_proto::public::settings::v1::{RecordingRulesServiceExt, SettingsServiceExt};
 use scoria_proto::public::vcs::v1::VcsServiceExt;
 use scoria_proto::public::version::v1::VersionExt;
+
+pub(super) use debug_info::upload;
 
 use super::App;
 use super::fault::Fault;
@@ -40,6 +46,8 @@ impl ServicesRpc {
         let router = RecordingRulesServiceExt::register(Arc::clone(self), router);
         let router = FeatureFlagsServiceExt::register(Arc::clone(self), router);
         let router = VersionExt::register(Arc::clone(self), router);
+        let router = AdHocProfileServiceExt::register(Arc::clone(self), router);
+        let router = DebuginfoServiceExt::register(Arc::clone(self), router);
         VcsServiceExt::register(Arc::clone(self), router)
     }
 
@@ -56,6 +64,8 @@ pub(super) fn fault_of(error: &CabinetError) -> Fault {
         CabinetErrorKind::Invalid => ErrorCode::InvalidArgument,
         CabinetErrorKind::NotFound => ErrorCode::NotFound,
         CabinetErrorKind::Outdated => ErrorCode::AlreadyExists,
+        CabinetErrorKind::NotStarted => ErrorCode::FailedPrecondition,
+        CabinetErrorKind::TooLarge => ErrorCode::InvalidArgument,
         CabinetErrorKind::LimitExceeded => ErrorCode::ResourceExhausted,
         CabinetErrorKind::Unavailable => ErrorCode::Unavailable,
         CabinetErrorKind::DataCorrupt => ErrorCode::DataLoss,
