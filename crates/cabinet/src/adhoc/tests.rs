@@ -267,7 +267,8 @@ async fn what_is_refused() {
     let long = "a".repeat(101);
     let no_base64 = "!!!!";
     for text in [long.as_str(), no_base64] {
-        let refused = profiles.upload(&tenant, ("x", text), &drawing(&limits, None), now);
+        let drawing = drawing(&limits, None);
+        let refused = profiles.upload(&tenant, ("x", text), &drawing, now);
         assert_eq!(
             refused.await.unwrap_err().kind,
             CabinetErrorKind::Invalid,
@@ -282,7 +283,8 @@ async fn what_is_refused() {
     let refused = profiles.upload(&tenant, ("x", &text), &too_many, now);
     assert_eq!(refused.await.unwrap_err().kind, CabinetErrorKind::Invalid);
     let poor = AdHocProfiles::new(profiles.files.clone(), ByteBudget::new("test", 10));
-    let refused = poor.upload(&tenant, ("x", &text), &drawing(&limits, None), now);
+    let drawing = drawing(&limits, None);
+    let refused = poor.upload(&tenant, ("x", &text), &drawing, now);
     assert_eq!(
         refused.await.unwrap_err().kind,
         CabinetErrorKind::Unavailable
