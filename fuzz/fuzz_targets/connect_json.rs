@@ -29,8 +29,8 @@ struct Reads;
 
 impl PusherService for Reads {
     #[allow(refining_impl_trait)]
-    async fn push<'a>(
-        &'a self,
+    async fn push(
+        &self,
         _: RequestContext,
         request: ServiceRequest<'_, PushRequest>,
     ) -> ServiceResult<PushResponse> {
