@@ -149,7 +149,7 @@ async fn every_format_and_what_it_took() {
         .unwrap();
     assert_eq!((cut.value.total(), cut.stats.result_hits), (11, 0));
     assert_eq!((cut.stats.decoded_hits, cut.stats.requests), (2, 0));
-    assert_eq!(world.memory.used(), 0);
+    world.all_memory_came_back().await;
 }
 
 #[tokio::test]
@@ -336,7 +336,7 @@ async fn what_is_missing_is_an_error_that_names_it() {
     let (kind, text) = failed().await;
     assert_eq!(kind, ErrorKind::Unavailable);
     assert!(text.contains("ingester node"), "{text}");
-    assert_eq!(world.memory.used(), 0);
+    world.all_memory_came_back().await;
 }
 
 #[tokio::test]
@@ -385,7 +385,7 @@ async fn memory_is_asked_for_before_anything_is_read() {
         text.contains("queries") && text.contains("of 64 in use"),
         "{text}"
     );
-    assert_eq!(world.memory.used(), 0);
+    world.all_memory_came_back().await;
 }
 
 #[tokio::test]
@@ -412,7 +412,7 @@ async fn a_plan_costs_nothing_and_says_what_the_answer_would() {
     let plans = world.querier.in_mode(Mode::Plan);
     // The handle on the catalogue sees the block once a query has asked for news.
     world.querier.tree(&one, &request, now()).await.unwrap();
-    let before = world.memory.used();
+    world.all_memory_came_back().await;
     let planned = plans.tree(&one, &request, now()).await.unwrap();
     assert!(planned.value.is_empty());
     let cost = planned.stats.plan.unwrap();
@@ -421,7 +421,7 @@ async fn a_plan_costs_nothing_and_says_what_the_answer_would() {
     assert_eq!((cost.series, cost.profiles), (3, 4));
     assert!(cost.samples >= 3 && cost.bytes() > 0 && cost.memory_bytes > 0);
     assert_eq!((planned.stats.requests, planned.stats.samples), (0, 0));
-    assert_eq!(world.memory.used(), before);
+    world.all_memory_came_back().await;
     let both = Diff {
         left: Some(request.clone()),
         right: Some(request.clone()),
@@ -504,10 +504,7 @@ async fn a_query_whose_client_goes_away_gives_everything_back() {
             tokio::task::yield_now().await;
         }
         drop(query);
-        // Work on a thread ends by itself.
-        while world.memory.used() > 0 {
-            tokio::task::yield_now().await;
-        }
+        world.all_memory_came_back().await;
     }
     assert_eq!(
         folded(&world, "one", &ask(HEAP, "{}")).await,

@@ -1,6 +1,7 @@
 //! A store in memory, blocks built from folded stacks, and an ingester that serves what it is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -271,6 +272,21 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// What a thread does for a query that has ended already ends by itself, and soon.
+    pub(crate) async fn all_memory_came_back(&self) {
+        let back = async {
+            while self.memory.used() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), back).await;
+        assert!(
+            waited.is_ok(),
+            "{} bytes are still held",
+            self.memory.used()
+        );
+    }
+
     pub(crate) async fn new() -> Self {
         Self::with_memory(1 << 30).await
     }
