@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use scoria_model::{Label, Labels, LabelsBuilder, Timestamp};
+use scoria_model::{Label, Labels, LabelsBuilder, ProfileId, Timestamp};
 
 use super::row_totals::SpanTotal;
 use crate::merge::{Exemplar, GroupKey, Point, SeriesPartial, Subject, Value, ValuesPartial, put};
@@ -73,7 +73,7 @@ pub(super) fn add_points(into: &mut SeriesPartial, wanted: &TimeSeries, valued: 
         }
         points[group].entry(edge).or_default().add(value);
     }
-    for ((group, edge, time_ms, of), candidate) in candidates(&mut groups, wanted, valued) {
+    for ((group, edge, time_ms, of, _), candidate) in candidates(&mut groups, wanted, valued) {
         let point = points.get_mut(group as usize);
         if let Some(point) = point.and_then(|points| points.get_mut(&edge)) {
             point.offer(Exemplar {
@@ -91,8 +91,10 @@ pub(super) fn add_points(into: &mut SeriesPartial, wanted: &TimeSeries, valued: 
     }
 }
 
-/// What may stand for a point, by group, edge, time in milliseconds and what it is.
-type Candidates = HashMap<(u32, i64, i64, Subject), Value, FixedState>;
+/// What may stand for a point, by group, edge, time in milliseconds, what it is and its profile:
+/// values of one profile add up, those of a span in two profiles do not, since nobody who merges
+/// answers could add them.
+type Candidates = HashMap<(u32, i64, i64, Subject, ProfileId), Value, FixedState>;
 
 fn candidates(groups: &mut Groups, wanted: &TimeSeries, valued: &Valued<'_>) -> Candidates {
     let mut found = Candidates::default();
@@ -107,7 +109,8 @@ fn candidates(groups: &mut Groups, wanted: &TimeSeries, valued: &Valued<'_>) -> 
             value,
             labels: labels.clone(),
         };
-        match found.entry((group, edge, time.millis(), of)) {
+        let profile = valued.view.profile_id(valued.rows[at] as usize);
+        match found.entry((group, edge, time.millis(), of, profile)) {
             Entry::Occupied(mut entry) => entry.get_mut().merge(&value),
             Entry::Vacant(entry) => {
                 entry.insert(value);

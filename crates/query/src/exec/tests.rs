@@ -392,7 +392,6 @@ fn too_few_samples_are_an_error_and_so_are_unknown_stacks() {
 fn profiles() -> impl Strategy<Value = Vec<Profile>> {
     let sample = (1..5u32, 1..50i64, 0..3u64);
     let profile = (0..2u32, 0..1100i64, proptest::collection::vec(sample, 0..6));
-    // One profile per record, so that no profile is cut in two.
     proptest::collection::vec(profile, 0..12)
 }
 
@@ -433,16 +432,39 @@ fn whats() -> Vec<What> {
     ]
 }
 
+/// One profile per record, numbered from `first`, so that no split cuts a profile in two.
+fn records(profiles: &[Profile], first: usize) -> Data {
+    let mut data = data(profiles);
+    data.rows.seq = (first..)
+        .map(|seq| seq as u64)
+        .take(profiles.len())
+        .collect();
+    data
+}
+
+#[test]
+fn a_span_in_two_profiles_of_one_time_stands_for_a_point_once() {
+    let profile = (0, 595, vec![(1, 1, 2)]);
+    let spans = whats().into_iter().nth(7).unwrap();
+    let (partial, _) = run(&scan("{}", spans), &records(&[profile.clone(), profile], 0));
+    let Partial::Series(series) = partial else {
+        panic!("{partial:?}");
+    };
+    let points = series.groups.values().next().unwrap();
+    let exemplar = points.values().next().unwrap().exemplar.as_ref();
+    assert_eq!(exemplar.unwrap().value, 1);
+}
+
 proptest! {
     #[test]
     fn any_split_of_the_data_gives_the_same_answer(profiles in profiles(), cut in 0..12usize) {
         let cut = cut.min(profiles.len());
         for what in whats() {
             let scan = scan("{}", what);
-            let whole = run(&scan, &data(&profiles)).0;
+            let whole = run(&scan, &records(&profiles, 0)).0;
             let mut merger = Merger::new(&scan.what);
-            for piece in [&profiles[cut..], &profiles[..cut]] {
-                let partial = run(&scan, &data(piece)).0;
+            for (piece, first) in [(&profiles[cut..], cut), (&profiles[..cut], 0)] {
+                let partial = run(&scan, &records(piece, first)).0;
                 let travelled = crate::wire::encode_partial(&partial).unwrap();
                 merger.add(crate::wire::decode_partial(&travelled).unwrap()).unwrap();
             }

@@ -59,10 +59,11 @@ pub enum Subject {
 
 impl Exemplar {
     /// Whether this one stands for a bucket rather than `other`: the larger value, then the
-    /// smaller id, so that the choice does not depend on the order of arrival.
+    /// smaller id and labels, so that the choice does not depend on the order of arrival.
     fn beats(&self, other: &Self) -> bool {
-        let order = |e: &Self| (e.value, std::cmp::Reverse((e.of, e.time_ms)));
-        order(self) > order(other)
+        let key = (self.of, self.time_ms, &self.labels);
+        let others = (other.of, other.time_ms, &other.labels);
+        (self.value, std::cmp::Reverse(key)) > (other.value, std::cmp::Reverse(others))
     }
 }
 
