@@ -1,11 +1,12 @@
 //! What Grafana makes of the server's answers, by the rules of its converters: rows out of the
-//! levels of a flame graph, and rates out of a series.
+//! levels of a flame graph, cells out of a heatmap, and rates out of a series.
 //!
 //! # Invariants
 //! - Whatever a converter would silently draw wrong (bars outside of their parents, bars without
 //!   width, names that do not exist) is an error here.
 
 use scoria_proto::public::querier::v1::{FlameGraph, FlameGraphDiff};
+use scoria_proto::public::types::v1::HeatmapSeries;
 use serde_json::Value;
 
 /// A bar of a flame graph: one side has one value, a comparison has two.
@@ -192,6 +193,48 @@ fn check_inside(above: &[Bar], bars: &[Bar], sides: usize) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// A cell of a heatmap that has anything in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cell {
+    /// Right edge, Unix milliseconds.
+    pub x_max: i64,
+    pub y_min: f64,
+    pub y_max: f64,
+    pub count: i32,
+}
+
+/// The cells of one series: columns in order, each with the same rows from the bottom up.
+///
+/// # Errors
+/// What Grafana would draw wrong.
+pub fn heatmap_cells(series: &HeatmapSeries) -> Result<Vec<Cell>, String> {
+    let mut cells = Vec::new();
+    let rows = series.slots.first().map(|slot| slot.y_min.as_slice());
+    if !series.slots.is_sorted_by(|a, b| a.timestamp < b.timestamp) {
+        return Err("columns are out of order".to_owned());
+    }
+    for slot in &series.slots {
+        let edges = &slot.y_min;
+        if Some(edges.as_slice()) != rows || edges.len() != slot.counts.len() || edges.len() < 2 {
+            return Err(format!("the rows of {} are others", slot.timestamp));
+        }
+        if !edges.is_sorted() {
+            return Err(format!("rows that do not ascend: {edges:?}"));
+        }
+        let height = edges[1] - edges[0];
+        for (row, &count) in slot.counts.iter().enumerate().filter(|(_, n)| **n != 0) {
+            let y_min = edges[row];
+            cells.push(Cell {
+                x_max: slot.timestamp,
+                y_min,
+                y_max: edges.get(row + 1).copied().unwrap_or(y_min + height),
+                count,
+            });
+        }
+    }
+    Ok(cells)
 }
 
 /// A value as Grafana shows it for a cumulative type, and its unit: divided by the step, and CPU

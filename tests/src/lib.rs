@@ -8,6 +8,7 @@ pub mod connect;
 pub mod fault_proxy;
 pub mod frames;
 pub mod ledger;
+pub mod otlp_bytes;
 pub mod pprof_bytes;
 pub mod process;
 pub mod seaweed;

@@ -28,6 +28,8 @@ pub struct TestProfile {
     pub time_ns: i64,
     pub sample_type: (&'static str, &'static str),
     pub stacks: Vec<(Vec<String>, i64)>,
+    /// The span that all samples are of, in 16 hexadecimal digits.
+    pub span: Option<String>,
 }
 
 impl TestProfile {
@@ -37,6 +39,7 @@ impl TestProfile {
             time_ns,
             sample_type: ("cpu", "nanoseconds"),
             stacks: stacks.into_iter().collect(),
+            span: None,
         }
     }
 
@@ -57,6 +60,12 @@ impl TestProfile {
                 put_number(&mut sample, 1, names.number(name) + 1);
             }
             put_number(&mut sample, 2, *value as u64);
+            if let Some(span) = &self.span {
+                let mut label = Vec::new();
+                put_number(&mut label, 1, strings.number("span_id"));
+                put_number(&mut label, 2, strings.number(span));
+                put_message(&mut sample, 3, &label);
+            }
             samples.push(sample);
         }
         let mut out = Vec::new();
@@ -96,7 +105,7 @@ fn value_type(kind: u64, unit: u64) -> Vec<u8> {
     out
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -104,12 +113,12 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {
     put_varint(out, field << 3);
     put_varint(out, value);
 }
 
-fn put_message(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+pub(crate) fn put_message(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_varint(out, field << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

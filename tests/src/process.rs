@@ -37,6 +37,8 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
+    /// By their names in lower case; what is no text is left out.
+    pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
 }
 
@@ -183,8 +185,13 @@ impl ServerProcess {
             request.header(*name, *value)
         });
         let reply = request.send().expect("the server answers");
+        let headers = reply
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
         Reply {
             status: reply.status().as_u16(),
+            headers: headers.collect(),
             body: reply.bytes().expect("the answer is whole").to_vec(),
         }
     }

@@ -14,12 +14,14 @@ use scoria_proto::public::querier::v1 as querier;
 use scoria_proto::public::types::v1 as types;
 use scoria_tests::connect::{Encoding, Refused, call};
 use scoria_tests::frames::{flamebearer_rows, rows};
+use scoria_tests::otlp_bytes::TestExport;
 use scoria_tests::process::{ServerProcess, now_ns};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 const SERVICE: &str = "pyroscope-canary-exporter";
 const TYPE: &str = "deadmans_switch:made_up:profilos:made_up:profilos";
+const OTLP_TYPE: &str = "otlp_test:otlp_test:count:otlp_test:samples";
 const SPAN: &str = "00000bac2a5ab0c7";
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -150,12 +152,38 @@ impl<'a> Round<'a> {
         };
         let path = "/push.v1.PusherService/Push";
         call::<_, push::PushResponse>(server, encoding, path, &request).expect("the push is taken");
+        Self::ingest_otlp(server, &instance, now);
         Self {
             server,
             encoding,
             instance,
             start: now / 1_000_000,
             end: now / 1_000_000 + 5000,
+        }
+    }
+
+    /// Exports the same twice, as JSON and as protobuf; the method is an attribute of each.
+    fn ingest_otlp(server: &ServerProcess, instance: &str, now: i64) {
+        for (method, media) in [
+            ("otlp-http-json", "application/json"),
+            ("otlp-http-protobuf", "application/x-protobuf"),
+        ] {
+            let export = TestExport {
+                time_ns: now,
+                attributes: &[
+                    ("service.name", SERVICE),
+                    ("job", "canary-exporter"),
+                    ("instance", instance),
+                    ("ingestion_method", method),
+                ],
+            };
+            let body = match method {
+                "otlp-http-json" => export.json().into_bytes(),
+                _ => export.protobuf(),
+            };
+            let reply = server.post("/v1development/profiles", &[("content-type", media)], body);
+            let text = String::from_utf8_lossy(&reply.body);
+            assert_eq!(reply.status, 200, "{method}: {text}");
         }
     }
 
@@ -176,9 +204,9 @@ impl<'a> Round<'a> {
             .unwrap_or_else(|refused: Refused| panic!("{:?} {method}: {refused:?}", self.encoding))
     }
 
-    fn merge_profile(&self) -> pprof::Profile {
+    fn merge_profile(&self, kind: &str) -> pprof::Profile {
         let request = querier::SelectMergeProfileRequest {
-            profile_typeID: TYPE.to_owned(),
+            profile_typeID: kind.to_owned(),
             label_selector: self.selector(),
             start: self.start,
             end: self.end,
@@ -201,9 +229,14 @@ impl<'a> Round<'a> {
     fn default_probes(&self) {
         let seen = self
             .server
-            .wait_for(PATIENCE, || !self.merge_profile().sample.is_empty());
+            .wait_for(PATIENCE, || !self.merge_profile(TYPE).sample.is_empty());
         assert!(seen, "the profile cannot be seen");
-        assert_eq!(stacks(&self.merge_profile()), expected_stacks());
+        assert_eq!(stacks(&self.merge_profile(TYPE)), expected_stacks());
+        // Both exports were answered, so that both are there.
+        assert_eq!(
+            stacks(&self.merge_profile(OTLP_TYPE)),
+            BTreeMap::from([("func2>func1".to_owned(), 20), ("func1".to_owned(), 40)])
+        );
     }
 
     fn profile_types(&self) {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use buffa::Message;
 use scoria_proto::public::google::v1::Profile;
 use scoria_proto::public::querier::v1 as querier;
+use scoria_proto::public::types::v1 as types;
 use scoria_tests::connect::{Encoding, call};
-use scoria_tests::frames::{Row, diff_rows, flamebearer_rows, rate, rows};
+use scoria_tests::frames::{Cell, Row, diff_rows, flamebearer_rows, heatmap_cells, rate, rows};
 use scoria_tests::pprof_bytes::TestProfile;
 use scoria_tests::process::{ServerProcess, now_ns};
 use serde_json::{Value, json};
@@ -456,6 +457,134 @@ fn details_of_a_function() {
         assert!(["shop.checkout", "shop.search"].contains(&name), "{name}");
     }
     assert_eq!(total, PROFILES * 50_000_000, "only below the call site");
+}
+
+/// The series of a heatmap, read by the converter's rules.
+fn heatmap(answer: &Value) -> Vec<(types::HeatmapSeries, Vec<Cell>)> {
+    let series = answer["series"].as_array().cloned().unwrap_or_default();
+    let read = |series: Value| {
+        let series: types::HeatmapSeries = serde_json::from_value(series).expect("a heatmap");
+        let cells = heatmap_cells(&series).unwrap_or_else(|wrong| panic!("{wrong}: {series:?}"));
+        (series, cells)
+    };
+    series.into_iter().map(read).collect()
+}
+
+/// The heatmap of single profiles: the data source asks with the step of the panel.
+#[test]
+fn the_heatmap_of_profiles() {
+    let shop = Shop::open();
+    // One larger profile, so that there are two rows.
+    let large = profile(
+        shop.end - 1000,
+        &[("main.main;shop.report", 2 * PER_PROFILE)],
+    );
+    let answer = shop.server.ingest("shop%7Bpod%3Da%7D", &large);
+    assert_eq!(answer.expect("an answer").status, 200);
+    let ask = |more: Value| {
+        let mut body = shop.about_shop(&json!({
+            "step": 15,
+            "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL",
+            "exemplarType": "EXEMPLAR_TYPE_INDIVIDUAL",
+        }));
+        let into = body.as_object_mut().expect("an object");
+        into.extend(more.as_object().expect("an object").clone());
+        heatmap(&shop.query("SelectHeatmap", &body))
+    };
+    let all = ask(json!({}));
+    assert_eq!(all.len(), 1, "no group, one series");
+    let (series, cells) = &all[0];
+    let counted: i32 = cells.iter().map(|cell| cell.count).sum();
+    assert_eq!(i64::from(counted), PROFILES + 1);
+    for cell in cells {
+        assert_eq!((cell.x_max - shop.start) % STEP_MS, 0, "{cell:?}");
+        assert!(cell.y_max > cell.y_min, "{cell:?}");
+    }
+    let top = cells.iter().max_by(|a, b| a.y_min.total_cmp(&b.y_min));
+    let top = top.expect("cells");
+    assert_eq!((top.x_max, top.count), (shop.end, 1));
+    assert!(top.y_max >= (2 * PER_PROFILE) as f64 - 20.0, "{top:?}");
+    let exemplars = series.slots.iter().flat_map(|slot| &slot.exemplars);
+    let exemplars: Vec<&types::Exemplar> = exemplars.collect();
+    assert_eq!(exemplars.len(), cells.len(), "one for each cell");
+    let largest = exemplars.iter().max_by_key(|e| e.value).expect("exemplars");
+    assert_eq!(largest.value, 2 * PER_PROFILE);
+
+    // A click on it asks for the profile alone.
+    let one = shop.about_shop(&json!({"profileIdSelector": [largest.profile_id]}));
+    let graph: querier::FlameGraph =
+        serde_json::from_value(shop.query("SelectMergeStacktraces", &one)["flamegraph"].clone())
+            .expect("a flame graph");
+    assert_eq!(graph.total, 2 * PER_PROFILE);
+
+    let grouped = ask(json!({"groupBy": ["pod"], "limit": "1"}));
+    assert_eq!(grouped.len(), 1, "the limit");
+    assert_eq!(grouped[0].0.labels[0].value, "a", "the one with the most");
+}
+
+/// The heatmap of spans, whose cells lead to traces.
+#[test]
+fn the_heatmap_of_spans() {
+    let shop = Shop::open();
+    let span = "00000bac2a5ab0c7";
+    let mut of_span = profile(shop.end - 2000, &[("main.main;shop.pay", 7_000_000)]);
+    of_span.span = Some(span.to_owned());
+    let answer = shop.server.ingest("shop", &of_span).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let body = shop.about_shop(&json!({
+        "step": 15,
+        "queryType": "HEATMAP_QUERY_TYPE_SPAN",
+        "exemplarType": "EXEMPLAR_TYPE_SPAN",
+    }));
+    let all = heatmap(&shop.query("SelectHeatmap", &body));
+    assert_eq!(all.len(), 1);
+    let (series, cells) = &all[0];
+    assert_eq!(
+        cells.len(),
+        1,
+        "what has no span has no place in it: {cells:?}"
+    );
+    assert_eq!((cells[0].x_max, cells[0].count), (shop.end, 1));
+    let exemplar = &series.slots[0].exemplars[0];
+    assert_eq!(
+        (exemplar.span_id.as_str(), exemplar.value),
+        (span, 7_000_000)
+    );
+    assert_eq!(exemplar.timestamp, shop.end - 2000, "its own time");
+
+    // Trace to profiles: the span's own flame graph, a little around it.
+    let mut related = shop.about_shop(&json!({"spanSelector": [span]}));
+    related["start"] = json!(shop.end - 32_000);
+    related["end"] = json!(shop.end + 28_000);
+    let answer = shop.query("SelectMergeSpanProfile", &related);
+    let graph: querier::FlameGraph =
+        serde_json::from_value(answer["flamegraph"].clone()).expect("a flame graph");
+    let rows = rows(&graph).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(rows.len() > 1, "a single row is shown as no data");
+    assert_eq!(rows[0].values, [7_000_000]);
+}
+
+/// Exemplars beside a series: the data source shows them with their own time and labels.
+#[test]
+fn exemplars_beside_a_series() {
+    let shop = Shop::open();
+    let body = shop.about_shop(&json!({"step": 15, "exemplarType": "EXEMPLAR_TYPE_INDIVIDUAL"}));
+    let answer = shop.query("SelectSeries", &body);
+    let mut seen = 0;
+    for point in answer["series"][0]["points"].as_array().expect("points") {
+        let exemplars = point["exemplars"].as_array().expect("exemplars");
+        assert_eq!(exemplars.len(), 1, "at most one for a point");
+        assert_eq!(exemplars[0]["value"], PER_PROFILE.to_string());
+        let at = exemplars[0]["timestamp"]
+            .as_str()
+            .expect("int64 as a string");
+        let at: i64 = at.parse().expect("a number");
+        assert_eq!((at - shop.start) % STEP_MS, 1000, "the profile's own time");
+        let labels = labels(&exemplars[0]);
+        assert!(labels.contains_key("pod"), "{labels:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, PROFILES);
 }
 
 /// The exports: JSON and DOT by the older API, pprof by the newer one.

@@ -294,3 +294,39 @@ async fn json_of_newer_and_older_clients_is_read() {
     assert_eq!(answer["flamegraph"]["leftTicks"], "36000000");
     server.stop().await;
 }
+
+/// Kept totals of profiles that were sampled out: nowhere by default, in time series alone if the
+/// tenant wants it, and the points say so.
+#[tokio::test]
+async fn totals_of_what_was_sampled_out_count_in_series_with_a_note() {
+    let groups = r#"limits.distributor_usage_groups={"all": "{service_name=~\".+\"}"}"#;
+    let sampling = r#"limits.distributor_sampling={"keep_stripped_profiles": true, "usage_groups": {"all": {"probability": 0}}}"#;
+    for include in [false, true] {
+        let include_set = format!("limits.include_stripped_profiles={include}");
+        let server = Running::start(&[groups, sampling, &include_set]).await;
+        server.push("shop").await;
+        let series = json!({ "step": 15, "exemplarType": "EXEMPLAR_TYPE_INDIVIDUAL" });
+        let series = answer(&server, "SelectSeries", series).await;
+        let point = &series["series"][0]["points"][0];
+        if include {
+            assert_eq!(point["value"], 30_000_000.0, "{series}");
+            let note = &point["annotations"][0];
+            assert_eq!(note["key"], "pyroscope.ingest.sampled", "{series}");
+            let value: Value = serde_json::from_str(note["value"].as_str().unwrap()).unwrap();
+            assert!(
+                value["body"].as_str().unwrap().starts_with("1 profiles"),
+                "{value}"
+            );
+            assert!(point.get("exemplars").is_none(), "{series}");
+        } else {
+            assert_eq!(series, json!({}));
+        }
+        let tree = answer(&server, "SelectMergeStacktraces", json!({})).await;
+        assert_eq!(tree["flamegraph"]["names"], json!(["total"]));
+        let heatmap = json!({ "step": 15, "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL" });
+        assert_eq!(answer(&server, "SelectHeatmap", heatmap).await, json!({}));
+        let values = answer(&server, "LabelValues", json!({ "name": "__sampled__" })).await;
+        assert_eq!(values["names"], json!(["true"]));
+        server.stop().await;
+    }
+}

@@ -31,6 +31,8 @@ use tonic::{Request, Response, Status};
 
 pub(crate) const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
 pub(crate) const HEAP: &str = "memory:inuse_space:bytes:space:bytes";
+/// A series of it may count from the start of its process.
+pub(crate) const ALLOC: &str = "memory:alloc_space:bytes:space:bytes";
 /// All profiles lie in the minutes after this.
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
 
@@ -49,7 +51,35 @@ pub(crate) struct Dataset {
     samples: SampleBatch,
 }
 
+/// One profile in full.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) seq: u64,
+    pub(crate) kind: &'static str,
+    /// Besides the service and the name.
+    pub(crate) labels: Vec<(&'static str, &'static str)>,
+    /// After the start.
+    pub(crate) ms: i64,
+    /// Folded stack, value, span; 0 is none.
+    pub(crate) samples: Vec<(&'static str, i64, u64)>,
+}
+
 pub(crate) fn dataset(tenant: &str, service: &'static str, profiles: &[Profile]) -> Dataset {
+    let records = profiles.iter().enumerate();
+    let records = records.map(|(at, (pod, kind, ms, stacks))| Record {
+        seq: at as u64 + 1,
+        kind,
+        labels: vec![("pod", pod)],
+        ms: *ms,
+        samples: stacks
+            .iter()
+            .map(|&(stack, value)| (stack, value, 0))
+            .collect(),
+    });
+    dataset_of(tenant, service, &records.collect::<Vec<_>>())
+}
+
+pub(crate) fn dataset_of(tenant: &str, service: &'static str, records: &[Record]) -> Dataset {
     let mut tables = SymbolTables::default();
     let mut names: Vec<&str> = Vec::new();
     let mut data = Dataset {
@@ -57,17 +87,15 @@ pub(crate) fn dataset(tenant: &str, service: &'static str, profiles: &[Profile])
         service,
         symbols: Symbols::from_tables(SymbolTables::default()).unwrap(),
         series: Vec::new(),
-        kinds: [CPU, HEAP].map(|id| id.parse().unwrap()).to_vec(),
+        kinds: [CPU, HEAP, ALLOC].map(|id| id.parse().unwrap()).to_vec(),
         rows: ProfileRows::default(),
         samples: SampleBatch::default(),
     };
-    for (at, (pod, kind, ms, stacks)) in profiles.iter().enumerate() {
-        let kind: ProfileType = kind.parse().unwrap();
-        let labels = Labels::from_pairs([
-            ("__name__", &*kind.name),
-            ("service_name", service),
-            ("pod", pod),
-        ]);
+    for record in records {
+        let kind: ProfileType = record.kind.parse().unwrap();
+        let own = [("__name__", &*kind.name), ("service_name", service)];
+        let labels = own.iter().chain(&record.labels);
+        let labels = Labels::from_pairs(labels.copied());
         let known = data.series.iter().position(|series| *series == labels);
         let series = known.unwrap_or(data.series.len());
         if known.is_none() {
@@ -76,23 +104,30 @@ pub(crate) fn dataset(tenant: &str, service: &'static str, profiles: &[Profile])
         data.rows.push(ProfileRow {
             kind: data.kinds.iter().position(|k| *k == kind).unwrap() as u32,
             series: series as u32,
-            time_ns: (START_MS + ms) * 1_000_000,
+            time_ns: (START_MS + record.ms) * 1_000_000,
             period: 10,
-            total: stacks.iter().map(|s| s.1).sum(),
+            total: record.samples.iter().map(|s| s.1).sum(),
             samples_start: data.samples.len() as u64,
-            n_samples: stacks.len() as u32,
-            seq: at as u64 + 1,
+            n_samples: record.samples.len() as u32,
+            seq: record.seq,
             ..ProfileRow::default()
         });
-        for (stack, value) in stacks {
-            data.samples
-                .stack
-                .push(node(&mut tables, &mut names, stack));
-            data.samples.value.push(*value);
+        for &(stack, value, span) in &record.samples {
+            let stack = node(&mut tables, &mut names, stack);
+            data.samples.stack.push(stack);
+            data.samples.value.push(value);
+            data.samples.span.push(span);
         }
+    }
+    if data.samples.span.iter().all(|&span| span == 0) {
+        data.samples.span.clear();
     }
     data.symbols = Symbols::from_tables(tables).unwrap();
     data
+}
+
+fn stack_address(name: &str) -> u64 {
+    name.bytes().fold(1, |sum, byte| sum * 31 + u64::from(byte))
 }
 
 /// The node of a folded stack; functions, locations and names are one and the same here.
@@ -103,44 +138,28 @@ fn node(tables: &mut SymbolTables, names: &mut Vec<&'static str>, stack: &'stati
         let location = known.unwrap_or(names.len()) as u32;
         if known.is_none() {
             names.push(name);
-            let name = tables.strings.push(name);
+            let text = tables.strings.push(name);
             tables.functions.push(Function {
-                name,
+                name: text,
                 ..Function::default()
             });
             tables.location_mapping.push(u32::MAX);
-            tables.location_address.push(u64::from(location));
+            // The same wherever the function comes first, as in real binaries.
+            let address = stack_address(name);
+            tables.location_address.push(address);
             tables.lines.push(Line {
                 function: location,
                 line: 1,
             });
             tables.location_lines_end.push(location + 1);
         }
-        let pairs = tables.node_parent.iter().zip(&tables.node_location);
-        let found = pairs.clone().position(|pair| pair == (&at, &location));
-        at = found.unwrap_or(tables.node_parent.len()) as u32;
+        let mut pairs = tables.node_parent.iter().zip(&tables.node_location);
+        let found = pairs.position(|pair| pair == (&at, &location));
         if found.is_none() {
-            let parent = if at == 0 {
-                u32::MAX
-            } else {
-                parent_of(tables, stack, name)
-            };
-            tables.node_parent.push(parent);
+            tables.node_parent.push(at);
             tables.node_location.push(location);
         }
-    }
-    at
-}
-
-/// Where the new node for `name` hangs: the node that the walk along `stack` reached before it.
-fn parent_of(tables: &SymbolTables, stack: &str, name: &str) -> u32 {
-    let mut at = 0u32;
-    for above in stack.split(';').take_while(|above| *above != name) {
-        let next = (0..tables.node_parent.len()).find(|&node| {
-            tables.node_parent[node] == at
-                && tables.strings.get(tables.node_location[node] + 1) == above.as_bytes()
-        });
-        at = next.unwrap() as u32;
+        at = found.unwrap_or(tables.node_parent.len() - 1) as u32;
     }
     at
 }
@@ -205,13 +224,14 @@ impl Ingester for Serves {
             .streams
             .iter()
             .any(|(s, first, _)| pinned(s) + 1 < *first);
+        let hashes = [stream(1).hash64()];
         let mut executor = Executor::new(wire::decode_scan(&request.scan).unwrap());
         for data in &tail.datasets {
             if !request.tenants.iter().any(|t| t == data.tenant.as_str()) {
                 continue;
             }
             executor
-                .add_rows(&rows(data, &|row, batch| {
+                .add_rows(&rows(data, &hashes, &|row, batch| {
                     copy(data, row, batch);
                     Ok(())
                 }))
@@ -239,14 +259,14 @@ impl Ingester for Serves {
 
 type Samples<'a> = dyn Fn(usize, &mut SampleBatch) -> Result<(), String> + 'a;
 
-fn rows<'a>(data: &'a Dataset, samples: &'a Samples<'a>) -> DatasetRows<'a> {
+fn rows<'a>(data: &'a Dataset, streams: &'a [u64], samples: &'a Samples<'a>) -> DatasetRows<'a> {
     DatasetRows {
         symbols: &data.symbols,
         functions: None,
         series: &data.series,
         kinds: &data.kinds,
         rows: &data.rows,
-        streams: &[3],
+        streams,
         samples,
     }
 }
@@ -257,7 +277,14 @@ fn copy(data: &Dataset, row: usize, batch: &mut SampleBatch) {
     batch
         .stack
         .extend_from_slice(&data.samples.stack[samples.clone()]);
-    batch.value.extend_from_slice(&data.samples.value[samples]);
+    batch
+        .value
+        .extend_from_slice(&data.samples.value[samples.clone()]);
+    if data.samples.span.is_empty() {
+        batch.span.extend(samples.map(|_| 0));
+    } else {
+        batch.span.extend_from_slice(&data.samples.span[samples]);
+    }
 }
 
 /// A store, its catalogue, one ingester and a querier over them.
@@ -319,7 +346,7 @@ impl World {
         let memory = ByteBudget::new("queries", bytes);
         let querier = Querier::new(
             Settings {
-                threads: 1,
+                threads: Arc::new(tokio::sync::Semaphore::new(1)),
                 datasets_in_flight: 2,
                 decoded_cache_bytes: 1 << 20,
                 ..Settings::default()

@@ -1,0 +1,99 @@
+//! What a flame graph of a million distinct stacktraces takes beside the pages that it is read
+//! from, by what the allocator says.
+//!
+//! A binary of its own with one test, so that nothing else allocates meanwhile.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it measured"
+)]
+
+use peak_alloc::PeakAlloc;
+use scoria_block::SampleBatch;
+use scoria_query::functions::FunctionTree;
+use scoria_query::merge::{SampleFilter, StackTotals, TreePartial};
+use scoria_symbols::{Function, Line, SymbolTables, Symbols};
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+const STACKS: usize = 1_000_000;
+const BATCH: usize = 64 * 1024;
+
+/// Ten functions below each node, so that every stacktrace is a path of its own.
+fn symbols() -> Symbols {
+    let mut tables = SymbolTables::default();
+    for at in 0..10u32 {
+        let name = tables.strings.push(&format!("function{at}"));
+        tables.functions.push(Function {
+            name,
+            ..Function::default()
+        });
+        tables.location_mapping.push(u32::MAX);
+        tables.location_address.push(u64::from(at));
+        tables.lines.push(Line {
+            function: at,
+            line: 1,
+        });
+        tables.location_lines_end.push(at + 1);
+    }
+    for node in 0..STACKS as u32 {
+        tables.node_parent.push(node / 10);
+        tables.node_location.push(node % 10);
+    }
+    Symbols::from_tables(tables).unwrap()
+}
+
+/// Peak bytes of the heap above what is there now.
+fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = HEAP.current_usage();
+    HEAP.reset_peak_usage();
+    let done = work();
+    (done, HEAP.peak_usage() - before)
+}
+
+#[test]
+fn a_million_distinct_stacks() {
+    let symbols = symbols();
+    let functions = FunctionTree::of(&symbols);
+    let nodes = symbols.nodes_len();
+    // A page's worth of samples at a time, as they are decoded.
+    let mut batch = SampleBatch {
+        value: vec![1; BATCH],
+        ..SampleBatch::default()
+    };
+    batch.stack.reserve(BATCH);
+    let open = SampleFilter::default();
+    let (totals, adding) = peak_of(|| {
+        let mut totals = StackTotals::new(nodes);
+        for first in (1..=STACKS).step_by(BATCH) {
+            batch.stack.clear();
+            let last = (first + BATCH).min(STACKS + 1);
+            batch.stack.extend(first as u32..last as u32);
+            batch.value.truncate(last - first);
+            totals.add(&batch, &open).unwrap();
+        }
+        totals
+    });
+    let allowed = 8 * nodes + 64 * 1024;
+    assert!(
+        adding <= allowed,
+        "{adding} bytes for {STACKS} stacks, {allowed} allowed"
+    );
+    let (tree, folding) =
+        peak_of(|| TreePartial::fold((&symbols, &functions), totals.as_slice(), None, None));
+    assert_eq!(tree.total(), STACKS as i64);
+    let per_stack = |bytes: usize| bytes as f64 / STACKS as f64;
+    println!(
+        "adding up {:.1} B a stack, the tree {:.1}, its making {:.1} at the peak",
+        per_stack(adding),
+        tree.bytes() as f64 / STACKS as f64,
+        per_stack(folding),
+    );
+    // The tree itself is part of the answer here, in which every stack is a bar of its own.
+    assert!(
+        folding <= 64 * nodes,
+        "{folding} bytes to fold {STACKS} stacks"
+    );
+}

@@ -1,0 +1,251 @@
+//! Q4 at the built binary: a client that goes away, or whose time is up, leaves nothing behind.
+//!
+//! The samples of a block are made a pipe that nobody writes to, so that a query which reads them
+//! never ends by itself: what is given back was given back because the client left. Nothing here
+//! depends on how fast the machine is.
+
+#![allow(clippy::print_stdout, reason = "the test says how soon all was free")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use scoria_tests::pprof_bytes::TestProfile;
+use scoria_tests::process::{ServerProcess, now_ns};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATH: &str = "/querier.v1.QuerierService/SelectMergeStacktraces";
+
+/// A way of going away.
+#[derive(Debug, Clone, Copy)]
+enum Leaves {
+    /// Closes a connection of HTTP/1.1.
+    Http1,
+    /// Closes a connection of HTTP/2.
+    Http2,
+    /// Cancels the stream and keeps the connection.
+    Http2Stream,
+}
+
+/// A server whose queries of samples do not end, and a question that needs some.
+struct Stuck {
+    server: ServerProcess,
+    question: Value,
+    pipes: Vec<PathBuf>,
+    _data: tempfile::TempDir,
+}
+
+fn files(under: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(under).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, name, found);
+        } else if path.file_name().is_some_and(|file| file == name) {
+            found.push(path);
+        }
+    }
+}
+
+impl Stuck {
+    /// Two queries run at a time; more wait for as long as they like.
+    fn start() -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let place = data.path().join("data");
+        let server = ServerProcess::start(&place, &[]);
+        let now = now_ns();
+        let stacks = [(vec!["main".to_owned(), "work".to_owned()], 10)];
+        let answer = server.ingest("shop", &TestProfile::cpu(now, stacks));
+        assert_eq!(answer.expect("an answer").status, 200);
+        assert!(server.terminate().success());
+        let mut pipes = Vec::new();
+        files(&place, "samples.parquet", &mut pipes);
+        assert!(!pipes.is_empty(), "the stop has written a block");
+        for samples in &pipes {
+            std::fs::remove_file(samples).expect("the samples go");
+            let made = Command::new("mkfifo").arg(samples).status();
+            assert!(made.expect("mkfifo runs").success());
+        }
+        let sets = [
+            "--set",
+            "querier.running_max=2",
+            "--set",
+            "querier.wait_max=1h",
+        ];
+        let server = ServerProcess::start(&place, &sets);
+        let end = now / 1_000_000 + 60_000;
+        Self {
+            server,
+            question: json!({
+                "profileTypeID": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+                "labelSelector": "{service_name=\"shop\"}",
+                "start": end - 600_000,
+                "end": end,
+            }),
+            pipes,
+            _data: data,
+        }
+    }
+
+    fn figure(&self, name: &str) -> f64 {
+        let metrics = self.server.get("/metrics").expect("metrics").body;
+        let line = metrics.lines().find_map(|line| {
+            let value = line.strip_prefix(name)?.strip_prefix(' ')?;
+            value.parse().ok()
+        });
+        line.unwrap_or_else(|| panic!("{name} is missing:\n{metrics}"))
+    }
+
+    /// Queries that run, queries that wait, and bytes of memory that they hold.
+    fn held(&self) -> (f64, f64, f64) {
+        (
+            self.figure("scoria_queries_running"),
+            self.figure("scoria_queries_waiting"),
+            self.figure("scoria_memory_used_bytes{share=\"queries\"}"),
+        )
+    }
+
+    fn wait_until(&self, what: &str, holds: impl Fn((f64, f64, f64)) -> bool) {
+        let reached = self.server.wait_for(PATIENCE, || holds(self.held()));
+        assert!(reached, "{what}: {:?}", self.held());
+    }
+
+    /// Asks, and returns the connection on which nobody waits yet.
+    fn ask(&self, how: Leaves) -> TcpStream {
+        let address = self.server.url.trim_start_matches("http://");
+        let mut connection = TcpStream::connect(address).expect("the server listens");
+        let body = self.question.to_string();
+        let request = match how {
+            Leaves::Http1 => format!(
+                "POST {PATH} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes(),
+            Leaves::Http2 | Leaves::Http2Stream => http2_request(address, body.as_bytes()),
+        };
+        connection.write_all(&request).expect("the request is sent");
+        connection
+    }
+
+    /// Questions that need no samples are answered as ever.
+    fn still_answers(&self) {
+        let mut question = self.question.clone();
+        question["step"] = json!(15);
+        let (status, answer) = self.server.call("SelectSeries", &question);
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(
+            answer["series"].as_array().map(Vec::len),
+            Some(1),
+            "{answer}"
+        );
+    }
+}
+
+impl Drop for Stuck {
+    /// Wakes the threads that wait for somebody to write.
+    fn drop(&mut self) {
+        for pipe in &self.pipes {
+            let both = std::fs::File::options().read(true).write(true).open(pipe);
+            drop(both);
+        }
+    }
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The preface, settings, and a request as stream 1; headers as literals that nobody remembers.
+fn http2_request(authority: &str, body: &[u8]) -> Vec<u8> {
+    let mut headers = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", PATH),
+        (":authority", authority),
+        ("content-type", "application/json"),
+    ] {
+        headers.push(0);
+        for text in [name, value] {
+            headers.push(u8::try_from(text.len()).expect("short"));
+            headers.extend(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes.extend(frame(1, 4, 1, &headers));
+    bytes.extend(frame(0, 1, 1, body));
+    bytes
+}
+
+#[test]
+fn q4_who_hangs_up_frees_slots_and_memory() {
+    let stuck = Stuck::start();
+    for how in [Leaves::Http1, Leaves::Http2, Leaves::Http2Stream] {
+        let mut connections: Vec<TcpStream> = (0..5).map(|_| stuck.ask(how)).collect();
+        stuck.wait_until("two run and three wait", |(running, waiting, memory)| {
+            running == 2.0 && waiting == 3.0 && memory > 0.0
+        });
+        let left = Instant::now();
+        match how {
+            Leaves::Http1 | Leaves::Http2 => connections.clear(),
+            Leaves::Http2Stream => {
+                const CANCEL: [u8; 4] = [0, 0, 0, 8];
+                for connection in &mut connections {
+                    let sent = connection.write_all(&frame(3, 0, 1, &CANCEL));
+                    sent.expect("the stream is given up");
+                }
+            }
+        }
+        stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
+        println!("{how:?}: free after {:?}", left.elapsed());
+        stuck.still_answers();
+    }
+}
+
+#[test]
+fn q4_a_deadline_frees_slots_and_memory_and_says_so() {
+    let stuck = Stuck::start();
+    let headers = [
+        ("content-type", "application/json"),
+        ("connect-protocol-version", "1"),
+        ("connect-timeout-ms", "300"),
+    ];
+    let reply = stuck
+        .server
+        .post(PATH, &headers, stuck.question.to_string().into_bytes());
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    assert_eq!(reply.status, 504, "{text}");
+    let body: Value = serde_json::from_slice(&reply.body).expect("JSON");
+    assert_eq!(body["code"], "deadline_exceeded", "{text}");
+    stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
+
+    // As gRPC says it, in the trailers: 4 is deadline exceeded.
+    let mut connection = TcpStream::connect(stuck.server.url.trim_start_matches("http://"))
+        .expect("the server listens");
+    let headers = "content-type: application/grpc-web+json\r\ngrpc-timeout: 300m\r\n";
+    let body = stuck.question.to_string();
+    let mut message = vec![0];
+    message.extend((body.len() as u32).to_be_bytes());
+    message.extend(body.as_bytes());
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        message.len()
+    );
+    connection.write_all(head.as_bytes()).expect("sent");
+    connection.write_all(&message).expect("sent");
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer).to_lowercase();
+    let status = answer.replace(": ", ":");
+    assert!(status.contains("grpc-status:4"), "{answer}");
+    stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
+    stuck.still_answers();
+}
