@@ -20,9 +20,10 @@ use std::time::Duration;
 use scoria_model::{ByteBudget, Epoch, Incarnation, Seq, StreamId};
 use scoria_storage::catalogue::CatalogueError;
 use scoria_storage::{Catalogue, CatalogueState, CommitError, Op, Precondition, Txn};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::flush::Flusher;
+use crate::head::functions::TreeMemory;
 use crate::health::{Health, Status};
 use crate::lock::{DirectoryLock, LockError};
 use crate::log_loop::{Event, LogLoop, LogParts, Payload, StreamSlot};
@@ -170,11 +171,15 @@ impl Ingester {
                 health: Arc::clone(&health),
                 catalogue: components.catalogue,
                 clock: components.clock,
+                trees: TreeMemory {
+                    budget: ByteBudget::new("function trees", settings.function_tree_bytes),
+                    metrics: components.metrics.clone(),
+                },
                 metrics: components.metrics,
                 heads: components.heads,
                 queue: ByteBudget::new("ingester queue", 2 * settings.stream.queue_bytes_max),
                 queries: components.queries,
-                selects: Arc::new(Semaphore::new(settings.concurrent_selects.max(1))),
+                query_threads: settings.query_threads,
             }),
         };
         Ok(RunningIngester {

@@ -84,6 +84,8 @@ pub struct Metrics {
     selects: Family<OutcomeLabels, Counter>,
     selects_gone: Counter,
     select_seconds: Histogram,
+    function_nodes: Family<OutcomeLabels, Counter>,
+    function_trees_bytes: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -207,6 +209,16 @@ impl Metrics {
             "Time to answer a query, waiting for its turn included",
             m.select_seconds.clone(),
         );
+        registry.register(
+            "scoria_ingester_function_nodes",
+            "Stack tree nodes whose function names queries needed, by whether they were known",
+            m.function_nodes.clone(),
+        );
+        registry.register(
+            "scoria_ingester_function_trees_bytes",
+            "Memory of function trees that heads keep between queries",
+            m.function_trees_bytes.clone(),
+        );
         m
     }
 
@@ -236,6 +248,8 @@ impl Metrics {
             selects: Family::default(),
             selects_gone: Counter::default(),
             select_seconds: seconds(),
+            function_nodes: Family::default(),
+            function_trees_bytes: Gauge::default(),
         }
     }
 
@@ -299,6 +313,25 @@ impl Metrics {
     pub(crate) fn select(&self, took: Duration, ended: Ended) {
         self.selects.get_or_create(&ended.labels()).inc();
         self.select_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn function_nodes_kept(&self, nodes: usize) {
+        self.function_nodes("kept", nodes);
+    }
+
+    pub(crate) fn function_nodes_built(&self, nodes: usize) {
+        self.function_nodes("built", nodes);
+    }
+
+    fn function_nodes(&self, outcome: &'static str, nodes: usize) {
+        let counter = self
+            .function_nodes
+            .get_or_create(&OutcomeLabels { outcome });
+        counter.inc_by(nodes as u64);
+    }
+
+    pub(crate) fn function_trees(&self, bytes: u64) {
+        self.function_trees_bytes.set(bytes);
     }
 
     pub(crate) fn select_gone(&self) {

@@ -14,12 +14,12 @@ use scoria_model::budget::BudgetExceeded;
 use scoria_model::{ByteBudget, Permit, TenantId};
 use scoria_query::deletion::{Deletion, Hidden};
 use scoria_query::exec::{DatasetRows, ExecError, Executor, ScanStats};
-use scoria_query::functions::FunctionTree;
 use scoria_query::scan::Scan;
 use scoria_query::select;
 use scoria_query::wire::{self, WireError};
 
 use crate::head::HeadSnapshot;
+use crate::head::functions::TreeMemory;
 use crate::tails::View;
 
 /// What was deleted on demand, by tenant.
@@ -31,6 +31,7 @@ pub(crate) struct Selection {
     deletions: Deletions,
     /// Snapshots with [`scoria_model::StreamId::hash64`] of their stream.
     heads: Vec<(u64, HeadSnapshot)>,
+    trees: TreeMemory,
     permit: Permit,
 }
 
@@ -62,7 +63,7 @@ impl Selection {
         (scan, deletions): (Scan, Deletions),
         tenants: &[TenantId],
         view: &View,
-        budget: &ByteBudget,
+        (budget, trees): (&ByteBudget, &TreeMemory),
     ) -> Result<Self, SelectError> {
         let mut heads = Vec::new();
         for generation in &view.generations {
@@ -74,11 +75,13 @@ impl Selection {
             scan,
             deletions,
             heads,
+            trees: trees.clone(),
             permit: budget.try_acquire(0)?,
         })
     }
 
-    /// Computes the answer; `cancelled` is looked at between datasets.
+    /// Computes the answer; `cancelled` is looked at between datasets and between the profiles of
+    /// one.
     pub(crate) fn run(
         mut self,
         cancelled: &AtomicBool,
@@ -95,7 +98,13 @@ impl Selection {
             // Row columns, and a total and a function node for each node of the stack tree.
             let work = rows.len() as u64 * 80 + head.symbols().nodes_len() as u64 * 24;
             self.hold(executor.bytes() + work)?;
-            add(&mut executor, stream, &head, &rows)?;
+            let of = (stream, &head, &self.trees);
+            add(&mut executor, of, &rows, cancelled).map_err(|error| {
+                if cancelled.load(Ordering::Relaxed) {
+                    return SelectError::Cancelled;
+                }
+                error.into()
+            })?;
         }
         self.hold(executor.bytes() * 2)?;
         let (partial, stats) = executor.finish()?;
@@ -136,20 +145,21 @@ fn rows_in_range(scan: &Scan, head: &HeadSnapshot, deletions: &[Arc<Deletion>]) 
 
 fn add(
     executor: &mut Executor,
-    stream: u64,
-    head: &HeadSnapshot,
+    (stream, head, trees): (u64, &HeadSnapshot, &TreeMemory),
     rows: &ProfileRows,
+    cancelled: &AtomicBool,
 ) -> Result<(), ExecError> {
-    let functions = executor
-        .wants_samples()
-        .then(|| FunctionTree::of(head.symbols()));
+    let functions = executor.wants_samples().then(|| head.functions(trees));
     let samples = |at: usize, batch: &mut SampleBatch| {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(SelectError::Cancelled.to_string());
+        }
         head.samples(&rows.row(at), batch)
             .map_err(|error| error.to_string())
     };
     executor.add_rows(&DatasetRows {
         symbols: head.symbols(),
-        functions: functions.as_ref(),
+        functions: functions.as_deref(),
         series: head.series(),
         kinds: head.kinds(),
         rows,

@@ -19,6 +19,7 @@ use scoria_storage::Catalogue;
 use tokio::sync::{Semaphore, oneshot};
 use tonic::{Code, Request, Response, Status};
 
+use crate::head::functions::TreeMemory;
 use crate::health::Health;
 use crate::log_loop::{Event, Payload};
 use crate::metrics::{Ended, Metrics};
@@ -54,7 +55,8 @@ pub(crate) struct ServiceParts {
     /// Requests between their arrival and their answer.
     pub(crate) queue: ByteBudget,
     pub(crate) queries: ByteBudget,
-    pub(crate) selects: Arc<Semaphore>,
+    pub(crate) trees: TreeMemory,
+    pub(crate) query_threads: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
@@ -135,11 +137,11 @@ impl IngesterService {
         let scan = wire::decode_scan(&request.scan).map_err(invalid)?;
         let tenants = tenants(&request.tenants)?;
         let committed = committed(request.pin.as_ref())?;
-        let turn = Arc::clone(&inner.selects)
+        let deletions = self.deletions(&request, &tenants).await?;
+        let turn = Arc::clone(&inner.query_threads)
             .acquire_owned()
             .await
             .map_err(|_| Status::unavailable("the ingester has stopped"))?;
-        let deletions = self.deletions(&request, &tenants).await?;
         let view = inner.tails.view(&committed);
         let mut response = SelectResponse {
             catalogue_version: 0,
@@ -159,7 +161,8 @@ impl IngesterService {
         if view.gone {
             inner.metrics.select_gone();
         } else {
-            let selection = Selection::of((scan, deletions), &tenants, &view, &inner.queries);
+            let memory = (&inner.queries, &inner.trees);
+            let selection = Selection::of((scan, deletions), &tenants, &view, memory);
             let selection = selection.map_err(unanswered)?;
             let bytes_max = request.partial_bytes_max;
             let guard = CancelOnDrop::default();

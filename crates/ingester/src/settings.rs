@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use scoria_model::{ByteBudget, Clock, NodeId};
 use scoria_storage::{BlockStore, Catalogue};
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::stream::StreamSettings;
@@ -26,14 +27,18 @@ pub struct Settings {
     pub tick: Duration,
     /// How long the start waits for the catalogue to take the new stream.
     pub open_stream_timeout: Duration,
-    /// Most queries that run at the same time; the others wait.
-    pub concurrent_selects: usize,
+    /// Threads that queries may keep busy; those of other roles in the process may share them. One
+    /// core less than there are leaves room for the log.
+    pub query_threads: Arc<Semaphore>,
+    /// Bytes of function trees that heads keep between queries.
+    pub function_tree_bytes: u64,
 }
 
 impl Settings {
     /// Settings for a node whose log lies in `directory`, with the defaults of a machine that may
     /// give `heads_bytes` to heads.
     pub fn new(node: NodeId, directory: PathBuf, heads_bytes: u64) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             node,
             directory,
@@ -41,7 +46,8 @@ impl Settings {
             heads_cut_bytes: heads_bytes / 3,
             tick: Duration::from_millis(250),
             open_stream_timeout: Duration::from_secs(60),
-            concurrent_selects: 4,
+            query_threads: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+            function_tree_bytes: 64 << 20,
         }
     }
 }

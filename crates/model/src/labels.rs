@@ -125,6 +125,23 @@ impl Labels {
     }
 }
 
+impl FromIterator<Label> for Labels {
+    /// In any order; of a repeated name the last value wins. Texts are shared, not copied.
+    fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
+        let mut labels: Vec<Label> = labels.into_iter().collect();
+        // The sort is stable: of equal names the last to come is the last of its run.
+        labels.sort_by(|a, b| a.name.cmp(&b.name));
+        labels.dedup_by(|later, kept| {
+            let same = later.name == kept.name;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        Self(Arc::from(labels))
+    }
+}
+
 impl<'a> IntoIterator for &'a Labels {
     type Item = &'a Label;
     type IntoIter = std::slice::Iter<'a, Label>;
@@ -206,6 +223,18 @@ mod tests {
         assert_eq!(labels.to_string(), r#"{a="2", b="3"}"#);
         assert_eq!(labels.get("b"), Some("3"));
         assert_eq!(labels.get("c"), None);
+    }
+
+    #[test]
+    fn labels_collect_as_pairs_do() {
+        let pairs = [("b", "1"), ("a", "2"), ("b", "3"), ("c", "4"), ("b", "5")];
+        let labels = pairs.map(|(name, value)| Label {
+            name: Arc::from(name),
+            value: Arc::from(value),
+        });
+        let collected: Labels = labels.into_iter().collect();
+        assert_eq!(collected, Labels::from_pairs(pairs));
+        assert_eq!(collected.get("b"), Some("5"));
     }
 
     #[test]

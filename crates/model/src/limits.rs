@@ -53,6 +53,9 @@ pub struct Limits {
     pub max_flamegraph_nodes_max: u64,
     /// Whether the two limits above hold for pprof answers too.
     pub max_flamegraph_nodes_on_select_merge_profile: bool,
+    /// Whether time series count profiles that were sampled out and of which only the totals were
+    /// kept.
+    pub include_stripped_profiles: bool,
     /// Stored bytes that one query may read, as its plan says.
     pub max_query_bytes: u64,
     /// Memory that the tenant's queries may hold together.
@@ -94,6 +97,7 @@ impl Default for Limits {
             max_flamegraph_nodes_default: 8192,
             max_flamegraph_nodes_max: 1_048_576,
             max_flamegraph_nodes_on_select_merge_profile: false,
+            include_stripped_profiles: false,
             max_query_bytes: 0,
             max_query_memory_bytes: 0,
             query_weight: 1,

@@ -129,6 +129,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Cache<K, V>
     }
 
     fn report(&self, metrics: &Metrics) {
+        // What was inserted a moment ago is counted, and what is too much goes, only then.
+        self.inner.run_pending_tasks();
         metrics.cache_holds(self.name, self.inner.weighted_size());
     }
 }

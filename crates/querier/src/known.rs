@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use scoria_model::ProfileType;
 use scoria_query::exec::{labels_without_series, needs_no_series};
-use scoria_query::merge::{LabelsPartial, Partial, StatsPartial};
+use scoria_query::merge::{LabelsMerger, Partial, StatsPartial};
 use scoria_query::scan::{Scan, What};
 use scoria_query::select::Projection;
 
@@ -38,14 +38,14 @@ pub(crate) fn answer(known: &[Unit], scan: &Scan) -> Partial {
         }
         return Partial::Stats(stats);
     }
-    let mut labels = LabelsPartial::default();
+    let mut labels = LabelsMerger::default();
     let mut seen: HashSet<(&str, &[ProfileType])> = HashSet::new();
     for dataset in known.iter().map(Unit::dataset) {
         if seen.insert((&dataset.service, &dataset.kinds))
             && let Some(more) = labels_without_series(scan, &dataset.service, &dataset.kinds)
         {
-            labels.merge(more);
+            labels.add(more);
         }
     }
-    Partial::Labels(labels)
+    Partial::Labels(labels.finish())
 }

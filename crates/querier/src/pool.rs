@@ -11,9 +11,8 @@ use crate::error::{ErrorKind, QueryError};
 pub(crate) struct Pool(Arc<Semaphore>);
 
 impl Pool {
-    /// For `threads` pieces of work at a time, at least one.
-    pub(crate) fn new(threads: usize) -> Self {
-        Self(Arc::new(Semaphore::new(threads.max(1))))
+    pub(crate) fn new(threads: Arc<Semaphore>) -> Self {
+        Self(threads)
     }
 
     /// Waits for a thread and runs `work` on it. Work that has begun is run to its end even if

@@ -97,7 +97,7 @@ impl Querier {
         let reader = Reader {
             blocks: components.blocks,
             caches: Arc::new(Caches::new(decoded, results, &metrics)),
-            pool: Pool::new(settings.threads),
+            pool: Pool::new(Arc::clone(&settings.threads)),
         };
         let ingesters = components.ingesters.into_iter();
         let shared = Shared {
@@ -490,7 +490,7 @@ impl Querier {
             return Ok(Answer::unasked(Vec::new()));
         };
         let (labels, stats) = self.labels(kind, tenants, &scan).await?;
-        let value = labels.texts.iter().map(|text| text.to_string()).collect();
+        let value = labels.texts.iter().map(str::to_owned).collect();
         Ok(Answer { value, stats })
     }
 

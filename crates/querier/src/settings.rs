@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use scoria_model::{ByteBudget, Clock, Limits, NodeId, TenantId};
 use scoria_storage::{BlockStore, Catalogue};
+use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
 use crate::admission::AdmissionSettings;
@@ -14,9 +15,9 @@ use crate::background::BackgroundSettings;
 /// How the querier works.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Threads that decode, over all queries; at least 1. One core less than there are leaves
-    /// room for ingest.
-    pub threads: usize,
+    /// Threads that decode, over all queries; those of other roles in the process may share them.
+    /// One core less than there are leaves room for ingest.
+    pub threads: Arc<Semaphore>,
     /// Datasets of one query that are fetched and decoded at the same time; at least 1.
     pub datasets_in_flight: usize,
     /// Bytes of decoded footers, profile rows and symbols that are kept.
@@ -32,7 +33,7 @@ impl Default for Settings {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = cores.saturating_sub(1).max(1);
         Self {
-            threads,
+            threads: Arc::new(Semaphore::new(threads)),
             datasets_in_flight: 8,
             decoded_cache_bytes: 128 << 20,
             result_cache_bytes: 64 << 20,

@@ -18,7 +18,7 @@ use scoria_query::exec::Executor;
 use scoria_query::functions::FunctionTree;
 use scoria_query::merge::{SampleFilter, StackTotals, TreeMerger, TreePartial};
 use scoria_query::render::{flamegraph, truncate};
-use scoria_query::scan::{Buckets, Exemplars, Scan, StackFilter, TimeSeries, What};
+use scoria_query::scan::{Buckets, Exemplars, Scan, StackFilter, Stripped, TimeSeries, What};
 use scoria_query::select::{self, DatasetView};
 use scoria_query::selector::Matchers;
 use scoria_symbols::{SymbolTables, Symbols};
@@ -204,6 +204,7 @@ fn series(c: &mut Criterion) {
             buckets: Buckets::new(range, 15_000),
             group_by: vec![std::sync::Arc::from("pod")],
             exemplars: Exemplars::None,
+            stripped: Stripped::LeftOut,
             filter: StackFilter::default(),
         }),
     };

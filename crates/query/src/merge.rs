@@ -24,7 +24,7 @@ mod totals;
 mod tree;
 mod values;
 
-pub use labels::{LabelsPartial, StatsPartial};
+pub use labels::{LabelsMerger, LabelsPartial, SortedTexts, StatsPartial};
 pub use profile::{Period, ProfileMerger, ProfilePartial};
 pub use series::{Exemplar, GroupKey, Point, SeriesPartial, Subject};
 pub use texts::Texts;
@@ -100,7 +100,7 @@ impl Partial {
 /// Joins partials of one kind.
 #[derive(Debug)]
 pub enum Merger {
-    Labels(LabelsPartial),
+    Labels(LabelsMerger),
     Tree(Box<TreeMerger>),
     Profile(Box<ProfileMerger>),
     Series(SeriesPartial),
@@ -113,7 +113,7 @@ impl Merger {
     pub fn new(what: &What) -> Self {
         match what {
             What::LabelNames | What::LabelValues(_) | What::Series(_) => {
-                Self::Labels(LabelsPartial::default())
+                Self::Labels(LabelsMerger::default())
             }
             What::Tree(_) => Self::Tree(Box::default()),
             What::Profile(_) => Self::Profile(Box::default()),
@@ -129,7 +129,7 @@ impl Merger {
     /// [`KindMismatch`]; nothing is taken then.
     pub fn add(&mut self, partial: Partial) -> Result<(), KindMismatch> {
         match (self, partial) {
-            (Self::Labels(into), Partial::Labels(labels)) => into.merge(labels),
+            (Self::Labels(into), Partial::Labels(labels)) => into.add(labels),
             (Self::Tree(into), Partial::Tree(tree)) => into.add(&tree),
             (Self::Profile(into), Partial::Profile(profile)) => into.add(&profile),
             (Self::Series(into), Partial::Series(series)) => into.merge(series),
@@ -187,7 +187,7 @@ impl Merger {
     /// As [`ProfileMerger::finish`].
     pub fn finish(self) -> Result<Partial, SymbolsError> {
         Ok(match self {
-            Self::Labels(labels) => Partial::Labels(labels),
+            Self::Labels(labels) => Partial::Labels(labels.finish()),
             Self::Tree(tree) => Partial::Tree(tree.finish()),
             Self::Profile(profile) => Partial::Profile(profile.finish()?),
             Self::Series(series) => Partial::Series(series),

@@ -22,7 +22,7 @@ pub use checks::{check_range, max_nodes, strictest};
 pub use error::RequestError;
 pub use heatmap::{Cells, SelectHeatmap};
 
-use crate::scan::{Buckets, Exemplars, Scan, StackFilter, TimeSeries, What};
+use crate::scan::{Buckets, Exemplars, Scan, StackFilter, Stripped, TimeSeries, What};
 use crate::selector::{Matcher, Matchers};
 
 /// Most entries of each list in one request: matchers, names, ids, call-site functions.
@@ -388,6 +388,10 @@ impl SelectSeries {
                     filter: StackFilter {
                         call_site,
                         ..StackFilter::default()
+                    },
+                    stripped: match limits.include_stripped_profiles {
+                        true => Stripped::Counted,
+                        false => Stripped::LeftOut,
                     },
                 }),
             },

@@ -80,11 +80,12 @@ pub enum What {
 
 impl What {
     /// Whether profiles stripped of their stacktraces (`__sampled__="true"`) are left out.
-    pub const fn excludes_stripped(&self) -> bool {
-        matches!(
-            self,
-            Self::Tree(_) | Self::Profile(_) | Self::TimeSeries(_) | Self::Heatmap(_)
-        )
+    pub fn excludes_stripped(&self) -> bool {
+        match self {
+            Self::Tree(_) | Self::Profile(_) | Self::Heatmap(_) => true,
+            Self::TimeSeries(series) => series.stripped == Stripped::LeftOut,
+            Self::LabelNames | Self::LabelValues(_) | Self::Series(_) | Self::Stats => false,
+        }
     }
 
     /// Which samples count.
@@ -153,6 +154,16 @@ pub struct TimeSeries {
     pub group_by: Vec<Arc<str>>,
     pub exemplars: Exemplars,
     pub filter: StackFilter,
+    pub stripped: Stripped,
+}
+
+/// What becomes of profiles that were sampled out and of which only the totals were kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stripped {
+    #[default]
+    LeftOut,
+    /// They count, and points say how many there are; none of them stands for a point.
+    Counted,
 }
 
 /// Whether each point names something that stands for it.
@@ -302,6 +313,7 @@ mod tests {
                     group_by: Vec::new(),
                     exemplars: Exemplars::None,
                     filter: StackFilter::default(),
+                    stripped: Stripped::LeftOut,
                 }),
             }
         };

@@ -19,7 +19,7 @@ use scoria_model::labels::names;
 use scoria_model::{Label, Labels, ProfileId, ProfileType, Seq};
 
 use crate::scan::{Scan, What};
-use crate::selector::{Matchers, is_of_type};
+use crate::selector::{Matcher, Matchers, is_of_type};
 
 /// The profiles of one dataset, in columns.
 #[derive(Debug, Clone, Copy)]
@@ -95,19 +95,51 @@ pub fn service_matches(matchers: &Matchers, service: &str) -> bool {
         .all(|m| m.passes(service))
 }
 
-fn matching_series(scan: &Scan, series: &[Labels]) -> Vec<bool> {
+fn matching_series<'a>(scan: &'a Scan, series: &'a [Labels]) -> Vec<bool> {
     let (_, stored) = scan.matchers.split();
+    let mut stored: Vec<Remembering<'_>> = stored.iter().map(Remembering::new).collect();
     let stripped = scan.what.excludes_stripped();
     series
         .iter()
         .map(|labels| {
-            let pass = stored.matches(|name| match name {
-                names::SERVICE_NAME_PRIVATE => Some(labels.service_name()),
-                name => labels.get(name),
-            });
+            let pass = stored.iter_mut().all(|matcher| matcher.passes(labels));
             pass && !(stripped && labels.get(names::SAMPLED) == Some("true"))
         })
         .collect()
+}
+
+/// A matcher that knows what it said of the last value. Series are sorted and share their texts,
+/// so that the next one has mostly the same.
+struct Remembering<'a> {
+    matcher: &'a Matcher,
+    name: &'a str,
+    last: Option<(&'a str, bool)>,
+}
+
+impl<'a> Remembering<'a> {
+    fn new(matcher: &'a Matcher) -> Self {
+        let name = match &*matcher.name {
+            names::SERVICE_NAME_PRIVATE => names::SERVICE_NAME,
+            name => name,
+        };
+        Self {
+            matcher,
+            name,
+            last: None,
+        }
+    }
+
+    fn passes(&mut self, labels: &'a Labels) -> bool {
+        let value = labels.get(self.name).unwrap_or_default();
+        match self.last {
+            Some((last, passed)) if std::ptr::eq(last, value) => passed,
+            _ => {
+                let passed = self.matcher.passes(value);
+                self.last = Some((value, passed));
+                passed
+            }
+        }
+    }
 }
 
 fn is_service(name: &str) -> bool {
@@ -137,6 +169,20 @@ pub fn label_value<'a>(
         return type_label(kind, name);
     }
     series.get(name).map(Cow::Borrowed)
+}
+
+/// As [`label_value`], sharing what is stored.
+fn shared_value(kind: &ProfileType, series: &Labels, name: &str) -> Option<Arc<str>> {
+    let stored = match name {
+        names::SERVICE_NAME_PRIVATE => names::SERVICE_NAME,
+        name => name,
+    };
+    if !is_of_type(name)
+        && let Some(label) = series.iter().find(|label| &*label.name == stored)
+    {
+        return Some(Arc::clone(&label.value));
+    }
+    label_value(kind, series, name).map(|value| Arc::from(&*value))
 }
 
 /// The names of the landing page's question, which ask for `pyroscope_app` as well.
@@ -196,11 +242,13 @@ impl Projection {
         if self.names.is_empty() {
             return Some(kind.labels_with_derived(series));
         }
-        let pairs = self
-            .names
-            .iter()
-            .filter_map(|name| Some((name, label_value(kind, series, name)?)));
-        Some(Labels::from_pairs(pairs))
+        let labels = self.names.iter().filter_map(|name| {
+            Some(Label {
+                name: Arc::clone(name),
+                value: shared_value(kind, series, name)?,
+            })
+        });
+        Some(labels.collect())
     }
 }
 

@@ -255,6 +255,7 @@ mod tests {
         let point = |timestamp_ms, value| ValuePoint {
             timestamp_ms,
             value,
+            n_stripped: 0,
             exemplar: None,
         };
         let series = SeriesPoints {

@@ -23,11 +23,13 @@ use scoria_symbols::SymbolsError;
 
 pub use partial::{decode_partial, encode_partial};
 
-use crate::scan::{Buckets, Exemplars, Heatmap, HeatmapOf, Scan, StackFilter, TimeSeries, What};
+use crate::scan::{
+    Buckets, Exemplars, Heatmap, HeatmapOf, Scan, StackFilter, Stripped, TimeSeries, What,
+};
 use crate::selector::{Matchers, SelectorError};
 
 /// The first byte of everything here.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What is wrong with the bytes of a scan or of a partial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +96,10 @@ pub fn encode_scan(scan: &Scan) -> Vec<u8> {
                 Exemplars::Span => 2,
             });
             put_filter(&mut out, &series.filter);
+            out.push(match series.stripped {
+                Stripped::LeftOut => 0,
+                Stripped::Counted => 1,
+            });
         }
         What::Stats => out.push(6),
         What::Heatmap(heatmap) => {
@@ -179,6 +185,16 @@ fn time_series(from: &mut Reader<'_>) -> Result<TimeSeries, WireError> {
         group_by,
         exemplars,
         filter: filter(from)?,
+        stripped: match from.u8()? {
+            0 => Stripped::LeftOut,
+            1 => Stripped::Counted,
+            actual => {
+                return Err(WireError::Kind {
+                    what: "stripped profiles",
+                    actual: u64::from(actual),
+                });
+            }
+        },
     })
 }
 

@@ -117,6 +117,7 @@ impl Server {
             readiness: &readiness,
             limits: &policies.limits,
             registry: &mut registry,
+            query_threads: roles::query_threads(),
         };
         let (roles, running) = match roles::start(parts).await {
             Ok(started) => started,

@@ -1,7 +1,10 @@
 //! Series of a dataset.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use arrow::array::{Array, MapArray, StringArray};
-use scoria_model::Labels;
+use scoria_model::{Label, Labels};
 
 use super::Sources;
 use super::columns::{column, missing};
@@ -15,6 +18,7 @@ const TABLE: Table = Table::Series;
 /// The table was not fetched, or is damaged.
 pub fn decode_series(sources: &Sources, dataset: &DatasetMeta) -> Result<Vec<Labels>, BlockError> {
     let mut series = Vec::new();
+    let mut known = SharedTexts::default();
     sources.read(TABLE, dataset, &mut |batch| {
         series.reserve(batch.num_rows());
         let maps: &MapArray = column(TABLE, batch, "labels")?;
@@ -29,11 +33,29 @@ pub fn decode_series(sources: &Sources, dataset: &DatasetMeta) -> Result<Vec<Lab
         let values = texts(maps.values(), "labels.value")?;
         for ends in maps.value_offsets().windows(2) {
             let pairs = ends[0] as usize..ends[1] as usize;
-            series.push(Labels::from_pairs(
-                pairs.map(|at| (keys.value(at), values.value(at))),
-            ));
+            let labels = pairs.map(|at| Label {
+                name: known.share(keys.value(at)),
+                value: known.share(values.value(at)),
+            });
+            series.push(labels.collect());
         }
         Ok(())
     })?;
     Ok(series)
+}
+
+/// Texts that series have in common, each held once: names come with every series, and most values
+/// with many.
+#[derive(Default)]
+struct SharedTexts(HashSet<Arc<str>>);
+
+impl SharedTexts {
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let shared: Arc<str> = Arc::from(text);
+        self.0.insert(Arc::clone(&shared));
+        shared
+    }
 }

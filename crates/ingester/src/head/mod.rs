@@ -9,6 +9,7 @@
 //!                      rows      ┐ frozen chunks, shared with snapshots
 //!                      samples   ┘ and a tail, copied by snapshots
 //!                      symbols     the record writer's dictionary
+//!                      functions   the tree by function names, once a query needed it
 //! ```
 //! Samples stay as the record encoded them, in full: a few bytes each, decoded when asked for.
 //!
@@ -20,6 +21,7 @@
 //! # What it must not know
 //! Logs, blocks' files, and who asks.
 
+pub(crate) mod functions;
 mod rows;
 mod snapshot;
 
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use scoria_model::{Labels, ProfileType, Seq, TenantId, Timestamp};
 
 use crate::record::{HeadAppend, Push, SharedDictionary};
+use functions::KeptTree;
 use rows::{Rows, SampleBytes};
 
 pub use snapshot::HeadSnapshot;
@@ -39,6 +42,7 @@ pub struct Head {
     tenant: TenantId,
     service: Arc<str>,
     dictionary: SharedDictionary,
+    functions: Arc<KeptTree>,
     series: Arc<Vec<Labels>>,
     kinds: Arc<Vec<ProfileType>>,
     label_bytes: u64,
@@ -56,6 +60,7 @@ impl Head {
             tenant: append.tenant.clone(),
             service: Arc::clone(&append.service),
             dictionary: Arc::clone(&append.dictionary),
+            functions: Arc::default(),
             series: Arc::default(),
             kinds: Arc::default(),
             label_bytes: 0,
@@ -111,7 +116,7 @@ impl Head {
         self.times
     }
 
-    /// Memory held, symbols included.
+    /// Memory held, symbols included; the function tree has memory of its own.
     pub fn bytes(&self) -> u64 {
         let tables = self.series.capacity() * size_of::<Labels>()
             + self.kinds.capacity() * size_of::<ProfileType>()
@@ -130,6 +135,7 @@ impl Head {
             tenant: self.tenant.clone(),
             service: Arc::clone(&self.service),
             symbols: self.dictionary.lock().snapshot(),
+            functions: Arc::clone(&self.functions),
             series: Arc::clone(&self.series),
             kinds: Arc::clone(&self.kinds),
             rows: self.rows.snapshot(),

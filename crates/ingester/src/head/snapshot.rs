@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use scoria_block::{ProfileRow, ProfileRows, SampleBatch};
 use scoria_model::{Labels, ProfileType, TenantId, Timestamp};
+use scoria_query::functions::FunctionTree;
 use scoria_symbols::Symbols;
 
+use super::functions::{KeptTree, TreeMemory};
 use super::rows::SampleChunks;
 use crate::record::samples::{self, SamplesError};
 
@@ -15,6 +17,7 @@ pub struct HeadSnapshot {
     pub(super) tenant: TenantId,
     pub(super) service: Arc<str>,
     pub(super) symbols: Symbols,
+    pub(super) functions: Arc<KeptTree>,
     pub(super) series: Arc<Vec<Labels>>,
     pub(super) kinds: Arc<Vec<ProfileType>>,
     pub(super) rows: Arc<[Arc<ProfileRows>]>,
@@ -35,6 +38,11 @@ impl HeadSnapshot {
     /// What the samples' stacks are nodes of.
     pub fn symbols(&self) -> &Symbols {
         &self.symbols
+    }
+
+    /// The function tree of [`HeadSnapshot::symbols`].
+    pub(crate) fn functions(&self, memory: &TreeMemory) -> Arc<FunctionTree> {
+        self.functions.of(&self.symbols, memory)
     }
 
     pub fn series(&self) -> &[Labels] {

@@ -1,10 +1,16 @@
 use std::collections::BTreeMap;
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use scoria_block::SampleBatch;
+use scoria_model::ByteBudget;
+use scoria_query::functions::FunctionTree;
 
+use super::functions::TreeMemory;
 use super::*;
+use crate::metrics::Metrics;
 use crate::record::tests::{Told, any_profile, part, write};
 use crate::record::{RecordReader, RecordWriter, Replayed};
 
@@ -168,4 +174,87 @@ fn tenants_are_apart() {
             .get(&TenantId::parse("b").unwrap(), "shop/web")
             .is_none()
     );
+}
+
+/// A tree as texts: the path of names to each node of the stack tree.
+fn paths(tree: &FunctionTree, snapshot: &HeadSnapshot) -> Vec<String> {
+    let symbols = snapshot.symbols();
+    let mut paths = vec![String::new()];
+    for at in 1..tree.len() {
+        let above = &paths[tree.parents()[at] as usize];
+        let name = tree.text(symbols, tree.names()[at]);
+        paths.push(format!("{above};{name}"));
+    }
+    let of_node = tree.node_of().iter();
+    of_node.map(|&at| paths[at as usize].clone()).collect()
+}
+
+fn shows(registry: &Registry, line: &str) -> bool {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    text.lines().any(|shown| shown == line)
+}
+
+#[test]
+fn the_function_tree_grows_with_the_head_and_is_the_one_of_each_snapshot() {
+    let mut registry = Registry::default();
+    let memory = TreeMemory {
+        budget: ByteBudget::new("function trees", 1 << 20),
+        metrics: Metrics::new(&mut registry),
+    };
+    let mut writer = RecordWriter::new();
+    let mut heads = Heads::new();
+    let mut snapshots = Vec::new();
+    for n in 0..12 {
+        let told = Told {
+            samples: (0..=n).map(|stack| (stack, 1, 0)).collect(),
+            ..busy(1)
+        };
+        let record = write(&mut writer, "a", &[part(0, &[told])]);
+        heads.append(&record.push, Seq(u64::from(n) + 1));
+        let snapshot = heads.iter().next().unwrap().snapshot();
+        let tree = snapshot.functions(&memory);
+        // A query that still reads the tree of a smaller head is not disturbed.
+        snapshots.push((snapshot, tree));
+    }
+    for (snapshot, tree) in &snapshots {
+        let built = paths(&FunctionTree::of(snapshot.symbols()), snapshot);
+        assert_eq!(paths(tree, snapshot), built);
+        assert_eq!(paths(&snapshot.functions(&memory), snapshot), built);
+    }
+    let (newest, tree) = snapshots.last().unwrap();
+    assert!(Arc::ptr_eq(tree, &newest.functions(&memory)), "kept");
+    assert!(memory.budget.used() >= tree.bytes());
+    let older: usize = snapshots[..11]
+        .iter()
+        .map(|(s, _)| s.symbols().nodes_len())
+        .sum();
+    // Each node once while the head grew, and the older trees again when they were asked for.
+    let line = format!(
+        "scoria_ingester_function_nodes_total{{outcome=\"built\"}} {}",
+        older + newest.symbols().nodes_len()
+    );
+    assert!(shows(&registry, &line), "{line}");
+    drop((heads, snapshots));
+    assert_eq!(memory.budget.used(), 0, "gone with its head");
+}
+
+#[test]
+fn a_function_tree_that_does_not_fit_serves_and_is_not_kept() {
+    let memory = TreeMemory {
+        budget: ByteBudget::new("function trees", 8),
+        metrics: Metrics::unregistered(),
+    };
+    let mut writer = RecordWriter::new();
+    let mut heads = Heads::new();
+    heads.append(
+        &write(&mut writer, "a", &[part(0, &[busy(1)])]).push,
+        Seq(1),
+    );
+    let snapshot = heads.iter().next().unwrap().snapshot();
+    let built = paths(&FunctionTree::of(snapshot.symbols()), &snapshot);
+    for _ in 0..2 {
+        assert_eq!(paths(&snapshot.functions(&memory), &snapshot), built);
+        assert_eq!(memory.budget.used(), 0);
+    }
 }

@@ -21,7 +21,7 @@ use scoria_proto::ingester::{
     Ingester as _, Pin, PushRequest, SelectRequest, SelectResponse, StreamCommitted,
 };
 use scoria_query::merge::Partial;
-use scoria_query::scan::{Buckets, Exemplars, Scan, StackFilter, TimeSeries, What};
+use scoria_query::scan::{Buckets, Exemplars, Scan, StackFilter, Stripped, TimeSeries, What};
 use scoria_query::selector::Matchers;
 use scoria_query::wire;
 use scoria_storage::testing::{FaultPlan, FaultyStore, HeldClock};
@@ -364,6 +364,7 @@ fn count_by_service() -> Scan {
             buckets,
             group_by: vec![Arc::from("service_name")],
             exemplars: Exemplars::None,
+            stripped: Stripped::LeftOut,
             filter: StackFilter::default(),
         }),
     }

@@ -1,89 +1,89 @@
 //! Labels of the profiles that a scan selects.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use scoria_model::{Labels, ProfileType};
 
-use crate::merge::LabelsPartial;
+use crate::merge::{LabelsMerger, LabelsPartial, SortedTexts};
 use crate::scan::{Scan, What};
 use crate::select::{self, DatasetView, Projection};
+use crate::selector::is_of_type;
 
 /// Takes in what the labels of some rows answer, once per series and type.
 pub(super) fn add_labels(
-    into: &mut LabelsPartial,
+    into: &mut LabelsMerger,
     scan: &Scan,
     view: &DatasetView<'_>,
     rows: &[u32],
 ) {
+    match &scan.what {
+        What::LabelNames => into.add_texts(label_names(view, rows)),
+        What::LabelValues(name) if is_of_type(name) => {
+            let kinds = firsts(rows, &view.rows.kind, view.kinds.len());
+            let none = Labels::default();
+            let values = kinds.map(|kind| select::label_value(&view.kinds[kind], &none, name));
+            into.add_texts(SortedTexts::of(values.flatten().collect()));
+        }
+        What::LabelValues(name) => {
+            let series = firsts(rows, &view.rows.series, view.series.len());
+            let values = series.filter_map(|at| stored_value(&view.series[at], name));
+            into.add_texts(SortedTexts::of(values.collect()));
+        }
+        _ => add_sets(into, scan, view, rows),
+    }
+}
+
+/// The distinct entries of some rows in a column of numbers below `n`, in order of appearance.
+fn firsts<'a>(rows: &'a [u32], column: &'a [u32], n: usize) -> impl Iterator<Item = usize> + 'a {
+    let mut seen = vec![false; n];
+    // Selected rows have a kind and a series inside their tables.
+    let entries = rows.iter().map(move |&row| column[row as usize] as usize);
+    entries.filter(move |&at| !std::mem::replace(&mut seen[at], true))
+}
+
+/// The value of a label that does not follow from the type.
+fn stored_value<'a>(series: &'a Labels, name: &str) -> Option<&'a str> {
+    if name == scoria_model::labels::names::SERVICE_NAME_PRIVATE {
+        return Some(series.service_name());
+    }
+    series.get(name)
+}
+
+fn label_names(view: &DatasetView<'_>, rows: &[u32]) -> SortedTexts {
+    // Few, and each comes with every series.
+    let mut names: HashSet<Cow<'_, str>, FixedState> = HashSet::default();
+    for series in firsts(rows, &view.rows.series, view.series.len()) {
+        for label in &view.series[series] {
+            if !names.contains(&*label.name) {
+                names.insert(Cow::Borrowed(&label.name));
+            }
+        }
+    }
+    let none = Labels::default();
+    for kind in firsts(rows, &view.rows.kind, view.kinds.len()) {
+        for label in &view.kinds[kind].labels_with_derived(&none) {
+            names.insert(Cow::Owned(label.name.to_string()));
+        }
+    }
+    SortedTexts::of(names.into_iter().collect())
+}
+
+fn add_sets(into: &mut LabelsMerger, scan: &Scan, view: &DatasetView<'_>, rows: &[u32]) {
+    let Some(projection) = Projection::of(scan) else {
+        return;
+    };
     let mut seen: HashSet<(u32, u32), FixedState> = HashSet::default();
     let mut last = None;
-    let projection = Projection::of(scan);
-    let mut texts = Texts::default();
     for &row in rows {
         let pair = (view.rows.kind[row as usize], view.rows.series[row as usize]);
         if last == Some(pair) || !seen.insert(pair) {
             continue;
         }
         last = Some(pair);
-        // Selected rows have a kind and a series inside their tables.
         let (kind, series) = (&view.kinds[pair.0 as usize], &view.series[pair.1 as usize]);
-        match &scan.what {
-            What::LabelNames => texts.add_names(pair.0, kind, series),
-            What::LabelValues(name) => {
-                if let Some(value) = select::label_value(kind, series, name) {
-                    texts.add(value);
-                }
-            }
-            _ => into
-                .sets
-                .extend(projection.as_ref().and_then(|p| p.apply(kind, series))),
-        }
-    }
-    texts.put(into);
-}
-
-/// Texts of many series, put in order at the end: ordering each as it comes would take longer than
-/// all else.
-#[derive(Default)]
-struct Texts<'a> {
-    /// As they came. Series are sorted, so that values nearly are.
-    values: Vec<Cow<'a, str>>,
-    /// Few, and each comes with every series.
-    names: HashSet<Cow<'a, str>, FixedState>,
-    /// Types whose derived names are among them.
-    kinds: HashSet<u32, FixedState>,
-}
-
-impl<'a> Texts<'a> {
-    fn add(&mut self, text: Cow<'a, str>) {
-        if self.values.last() != Some(&text) {
-            self.values.push(text);
-        }
-    }
-
-    fn add_names(&mut self, at: u32, kind: &ProfileType, series: &'a Labels) {
-        for label in series {
-            self.names.insert(Cow::Borrowed(&label.name));
-        }
-        if self.kinds.insert(at) {
-            for label in &kind.labels_with_derived(series) {
-                self.names.insert(Cow::Owned(label.name.to_string()));
-            }
-        }
-    }
-
-    fn put(mut self, into: &mut LabelsPartial) {
-        self.values.extend(self.names);
-        self.values.sort();
-        self.values.dedup();
-        let texts = self.values.iter().map(|text| Arc::from(&**text)).collect();
-        into.merge(LabelsPartial {
-            texts,
-            ..LabelsPartial::default()
-        });
+        into.add_sets(projection.apply(kind, series));
     }
 }
 
@@ -102,17 +102,19 @@ pub fn labels_without_series(
         return Some(labels);
     }
     let series = Labels::from_pairs([(scoria_model::labels::names::SERVICE_NAME, service)]);
-    let projection = Projection::of(scan);
     let matching = select::matching_kinds(&scan.matchers, kinds);
-    for (kind, _) in kinds.iter().zip(matching).filter(|(_, m)| *m) {
-        match (&scan.what, &projection) {
-            (What::LabelValues(name), _) => {
-                let value = select::label_value(kind, &series, name);
-                labels.texts.extend(value.map(|value| Arc::from(&*value)));
-            }
-            (_, Some(projection)) => labels.sets.extend(projection.apply(kind, &series)),
-            (_, None) => {}
+    let matching = kinds.iter().zip(matching).filter(|(_, m)| *m);
+    let matching = matching.map(|(kind, _)| kind);
+    match (&scan.what, Projection::of(scan)) {
+        (What::LabelValues(name), _) => {
+            let values = matching.filter_map(|kind| select::label_value(kind, &series, name));
+            labels.texts = SortedTexts::of(values.collect());
         }
+        (_, Some(projection)) => {
+            let sets = matching.filter_map(|kind| projection.apply(kind, &series));
+            labels.sets = sets.collect();
+        }
+        (_, None) => {}
     }
     Some(labels)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use scoria_model::labels::names;
 use scoria_model::{Label, Labels, LabelsBuilder, ProfileId, Timestamp};
 
 use super::row_totals::SpanTotal;
@@ -33,10 +34,17 @@ impl Valued<'_> {
         (series, &self.view.series[series as usize])
     }
 
-    /// Calls `visit` with position and value of each profile that has one.
+    /// Whether only the totals of the profile were kept.
+    fn is_stripped(&self, at: usize) -> bool {
+        self.labels(at).1.get(names::SAMPLED) == Some("true")
+    }
+
+    /// Calls `visit` with position and value of each profile that has one and can be shown.
     fn profiles(&self, mut visit: impl FnMut(usize, Subject, i64)) {
         for at in 0..self.rows.len() {
-            if let Some(value) = (self.value)(at) {
+            if let Some(value) = (self.value)(at)
+                && !self.is_stripped(at)
+            {
                 let id = self.view.profile_id(self.rows[at] as usize);
                 visit(at, Subject::Profile(id), value);
             }
@@ -71,7 +79,9 @@ pub(super) fn add_points(into: &mut SeriesPartial, wanted: &TimeSeries, valued: 
         if points.len() <= group {
             points.resize_with(group + 1, BTreeMap::new);
         }
-        points[group].entry(edge).or_default().add(value);
+        let point = points[group].entry(edge).or_default();
+        point.add(value);
+        point.n_stripped += u64::from(valued.is_stripped(at));
     }
     for ((group, edge, time_ms, of, _), candidate) in candidates(&mut groups, wanted, valued) {
         let point = points.get_mut(group as usize);

@@ -6,7 +6,7 @@ use scoria_symbols::SymbolTables;
 
 use super::*;
 use crate::merge::{GroupKey, SeriesPartial, Subject, Value};
-use crate::scan::{Buckets, Exemplars, Heatmap, HeatmapOf, StackFilter, TimeSeries};
+use crate::scan::{Buckets, Exemplars, Heatmap, HeatmapOf, StackFilter, Stripped, TimeSeries};
 use crate::selector::Matchers;
 
 const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
@@ -167,6 +167,7 @@ fn series(group_by: &[&str], exemplars: Exemplars, call_site: &[&str]) -> Series
         buckets: Buckets::new(range, 490),
         group_by: group_by.iter().copied().map(Arc::from).collect(),
         exemplars,
+        stripped: Stripped::LeftOut,
         filter: StackFilter {
             call_site: call_site.iter().copied().map(Arc::from).collect(),
             ..StackFilter::default()
@@ -254,6 +255,36 @@ fn heatmaps_have_a_value_per_profile_or_per_span_in_a_profile() {
     );
     assert_eq!(values(HeatmapOf::Spans, &[]), [(0, 10, 6)]);
     assert_eq!(values(HeatmapOf::Spans, &["pod"]), [(0, 10, 2), (1, 10, 4)]);
+}
+
+#[test]
+fn stripped_profiles_count_in_series_alone_and_stand_for_nothing() {
+    let mut data = some();
+    data.series[1] = Labels::from_pairs([("service_name", "api"), ("__sampled__", "true")]);
+    let range = TimeRange {
+        start_ms: 10,
+        end_ms: 1000,
+    };
+    let series = |stripped| {
+        let what = What::TimeSeries(TimeSeries {
+            buckets: Buckets::new(range, 490),
+            group_by: Vec::new(),
+            exemplars: Exemplars::Individual,
+            filter: StackFilter::default(),
+            stripped,
+        });
+        match run(&scan("{}", what), &data).0 {
+            Partial::Series(series) => series.groups[&Vec::new()][&10].clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let without = series(Stripped::LeftOut);
+    assert_eq!((without.sum, without.n, without.n_stripped), (3, 1, 0));
+    let with = series(Stripped::Counted);
+    assert_eq!((with.sum, with.n, with.n_stripped), (7, 2, 1));
+    assert_eq!(with.exemplar, without.exemplar);
+    let tree = run(&scan("{}", What::Tree(StackFilter::default())), &data).0;
+    assert_eq!(folded(&tree), stacks([("main;a", 9), ("main;a;b", 2)]));
 }
 
 #[test]
@@ -404,6 +435,7 @@ fn whats() -> Vec<What> {
         buckets: Buckets::new(range, 70),
         group_by: vec![Arc::from("pod")],
         exemplars: Exemplars::None,
+        stripped: Stripped::LeftOut,
         filter: StackFilter {
             call_site: call_site.iter().copied().map(Arc::from).collect(),
             ..StackFilter::default()

@@ -31,6 +31,8 @@ pub struct Point {
     pub sum: i64,
     /// Profiles in the bucket.
     pub n: u64,
+    /// Those of them that were sampled out, of which only the totals were kept.
+    pub n_stripped: u64,
     pub exemplar: Option<Exemplar>,
 }
 
@@ -84,6 +86,7 @@ impl Point {
     fn merge(&mut self, other: Self) {
         self.sum = self.sum.saturating_add(other.sum);
         self.n += other.n;
+        self.n_stripped += other.n_stripped;
         if let Some(exemplar) = other.exemplar {
             self.offer(exemplar);
         }

@@ -189,6 +189,7 @@ mod tests {
             points: vec![ValuePoint {
                 timestamp_ms: 15_000,
                 value,
+                n_stripped: 0,
                 exemplar: None,
             }],
         }

@@ -20,6 +20,8 @@ pub struct ValuePoint {
     /// Right edge of the bucket, Unix milliseconds.
     pub timestamp_ms: i64,
     pub value: f64,
+    /// Profiles that count in it and of which only the totals were kept.
+    pub n_stripped: u64,
     pub exemplar: Option<Exemplar>,
 }
 
@@ -43,6 +45,7 @@ pub fn series(
                 .map(|(timestamp_ms, point)| ValuePoint {
                     timestamp_ms,
                     value: value(&point),
+                    n_stripped: point.n_stripped,
                     exemplar: point.exemplar,
                 })
                 .collect();
@@ -80,7 +83,7 @@ mod tests {
                 let point = Point {
                     sum,
                     n: 2,
-                    exemplar: None,
+                    ..Point::default()
                 };
                 (at as i64, point)
             });

@@ -114,6 +114,7 @@ pub fn strictest<'a>(all: impl IntoIterator<Item = &'a Limits>) -> Limits {
         ] {
             *into = smallest(*into, other);
         }
+        found.include_stripped_profiles &= limits.include_stripped_profiles;
         found.max_flamegraph_nodes_on_select_merge_profile |=
             limits.max_flamegraph_nodes_on_select_merge_profile;
     }

@@ -10,8 +10,8 @@ use scoria_symbols::{Strings, SymbolTables};
 
 use super::{VERSION, WireError, check_end, check_version, fixed, index, many, own, text};
 use crate::merge::{
-    Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, StatsPartial,
-    Subject, Texts, TreePartial, Value, ValuesPartial,
+    Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, SortedTexts,
+    StatsPartial, Subject, Texts, TreePartial, Value, ValuesPartial,
 };
 
 /// A partial as bytes.
@@ -24,7 +24,7 @@ pub fn encode_partial(partial: &Partial) -> Result<Vec<u8>, WireError> {
         Partial::Labels(labels) => {
             out.push(0);
             put_u64(&mut out, labels.texts.len() as u64);
-            for text in &labels.texts {
+            for text in labels.texts.iter() {
                 put_bytes(&mut out, text.as_bytes());
             }
             put_u64(&mut out, labels.sets.len() as u64);
@@ -74,9 +74,7 @@ pub fn decode_partial(bytes: &[u8]) -> Result<Partial, WireError> {
     check_version(&mut from)?;
     let partial = match from.u8()? {
         0 => Partial::Labels(LabelsPartial {
-            texts: many(&mut from, |r| Ok(Arc::from(text(r, "a label")?)))?
-                .into_iter()
-                .collect(),
+            texts: SortedTexts::of(many(&mut from, |r| text(r, "a label"))?),
             sets: many(&mut from, label_set)?.into_iter().collect(),
         }),
         1 => Partial::Tree(tree(&mut from)?),
@@ -272,6 +270,7 @@ fn put_series(out: &mut Vec<u8>, series: &SeriesPartial) {
             last = edge;
             put_i64(out, point.sum);
             put_u64(out, point.n);
+            put_u64(out, point.n_stripped);
             match &point.exemplar {
                 None => out.push(0),
                 Some(exemplar) => {
@@ -298,6 +297,7 @@ fn series(from: &mut Reader<'_>) -> Result<SeriesPartial, WireError> {
                 Point {
                     sum: from.i64()?,
                     n: from.u64()?,
+                    n_stripped: from.u64()?,
                     exemplar: exemplar(from)?,
                 },
             );

@@ -6,8 +6,8 @@ use scoria_symbols::SymbolTables;
 
 use super::*;
 use crate::merge::{
-    Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, StatsPartial,
-    Subject, TreePartial, Value, ValuesPartial,
+    Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, SortedTexts,
+    StatsPartial, Subject, TreePartial, Value, ValuesPartial,
 };
 
 fn scans() -> Vec<Scan> {
@@ -38,6 +38,7 @@ fn scans() -> Vec<Scan> {
             group_by: vec![Arc::from("pod")],
             exemplars: Exemplars::Individual,
             filter,
+            stripped: Stripped::Counted,
         }),
         What::Stats,
         What::Heatmap(Heatmap {
@@ -116,6 +117,7 @@ fn partials() -> Vec<Partial> {
     let point = Point {
         sum: 5,
         n: 2,
+        n_stripped: 0,
         exemplar: Some(Exemplar {
             of: Subject::Profile(ProfileId(9)),
             time_ms: 12,
@@ -126,6 +128,7 @@ fn partials() -> Vec<Partial> {
     let plain = Point {
         sum: 5,
         n: 2,
+        n_stripped: 1,
         exemplar: None,
     };
     series.groups.insert(
@@ -135,7 +138,7 @@ fn partials() -> Vec<Partial> {
     series.groups.insert(Vec::new(), BTreeMap::new());
     vec![
         Partial::Labels(LabelsPartial {
-            texts: ["a", "b"].map(Arc::from).into_iter().collect(),
+            texts: SortedTexts::of(vec!["b", "a"]),
             sets: [Labels::from_pairs([("a", "1")]), Labels::default()].into(),
         }),
         Partial::Tree(TreePartial::from_folded([("a;b", 1), ("a", 2), ("c", 3)])),

@@ -89,14 +89,29 @@ impl Client {
         method: &str,
         request: &serde_json::Value,
     ) -> anyhow::Result<serde_json::Value> {
+        Ok(serde_json::from_slice(
+            &self.answer(method, request).await?,
+        )?)
+    }
+
+    /// As [`query`](Self::query), the answer as it came: reading it would take the machine from
+    /// the server.
+    pub(super) async fn answer(
+        &self,
+        method: &str,
+        request: &serde_json::Value,
+    ) -> anyhow::Result<bytes::Bytes> {
         let path = format!("/querier.v1.QuerierService/{method}");
         let reply = self.post(&path).json(request).send().await.context(path)?;
         let status = reply.status();
-        let text = reply.text().await?;
+        let body = reply.bytes().await?;
         if !status.is_success() {
-            bail!("{method} was answered {status}: {text}");
+            bail!(
+                "{method} was answered {status}: {}",
+                String::from_utf8_lossy(&body)
+            );
         }
-        Ok(serde_json::from_str(&text)?)
+        Ok(body)
     }
 
     pub(super) async fn metrics(&self) -> anyhow::Result<Metrics> {

@@ -82,6 +82,19 @@ pub(super) async fn run(args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
+/// `n` requests of one generated profile each, of ten pods; those of another `phase` are others.
+pub(super) fn single_requests(service: &str, n: usize, phase: usize) -> anyhow::Result<Vec<Bytes>> {
+    let now_ns = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock is before 1970")?;
+    let now_ns = i64::try_from(now_ns.as_nanos())? + phase as i64;
+    let shots = fleet::build(None, "", (10, n.div_ceil(10)), (now_ns, 1_000_000))?;
+    let shots = shots.iter().take(n);
+    Ok(shots
+        .map(|shot| request(service, std::slice::from_ref(shot)))
+        .collect())
+}
+
 /// The encoded requests, and how many samples they hold.
 fn requests(args: &IngestArgs, shots: &[Shot]) -> anyhow::Result<(Vec<Bytes>, usize)> {
     let service = &args.target.service;

@@ -1,6 +1,7 @@
 //! `scoria bench`: repeatable figures from a running server.
 //!
-//! `ingest` pushes a fleet made of real pprofs, `query` asks the questions that dashboards ask.
+//! `ingest` pushes a fleet made of real pprofs, `query` asks the questions that dashboards ask,
+//! `mixed` does both at once.
 //! Rates are per core: what was taken or scanned over the CPU seconds that the server itself
 //! reports in its metrics, so that the load generator's own work does not count and a second
 //! process on the machine does not matter much.
@@ -10,6 +11,7 @@
 mod client;
 mod fleet;
 mod ingest;
+mod mixed;
 mod otlp;
 mod query;
 
@@ -22,7 +24,8 @@ use clap::{Args, Subcommand, ValueEnum};
 #[command(after_help = "Examples:
   scoria bench ingest --profiles ./pprofs --pods 60 --rounds 20
   scoria bench ingest --format otlp --batch 1300 --pods 1300 --rounds 10 --concurrency 1
-  scoria bench query --service bench --json")]
+  scoria bench query --service bench --output json
+  scoria bench mixed --queries 50 --rate 200")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     verb: BenchVerb,
@@ -34,6 +37,8 @@ enum BenchVerb {
     Ingest(IngestArgs),
     /// Ask flame graphs and time series and report latencies and samples per core and second.
     Query(QueryArgs),
+    /// Push at a steady rate, alone and beside queries, and report how long acknowledgements take.
+    Mixed(MixedArgs),
 }
 
 /// What profiles are sent as.
@@ -113,11 +118,33 @@ struct QueryArgs {
     repeat: usize,
 }
 
+#[derive(Debug, Args)]
+struct MixedArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Profile type to ask for; without one the first with "cpu" of the service.
+    #[arg(long = "type")]
+    kind: Option<String>,
+    /// How far back the questions reach, in seconds.
+    #[arg(long, default_value_t = 3600)]
+    range: u64,
+    /// Queries that run at the same time.
+    #[arg(long, default_value_t = 50)]
+    queries: usize,
+    /// Profiles that are pushed in a second: 200 of the generated ones take about a tenth of a core.
+    #[arg(long, default_value_t = 200)]
+    rate: u64,
+    /// How long it is pushed alone, and again beside queries.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
+
 /// Runs the verb and prints its figures.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
     let (figures, output) = match args.verb {
         BenchVerb::Ingest(args) => (ingest::run(&args).await?, args.target.output),
         BenchVerb::Query(args) => (query::run(&args).await?, args.target.output),
+        BenchVerb::Mixed(args) => (mixed::run(&args).await?, args.target.output),
     };
     print(&figures, output)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{Figure, QueryArgs, figure};
+use super::{Figure, QueryArgs, TargetArgs, figure};
 
 /// What one question cost.
 #[derive(Debug)]
@@ -20,63 +20,76 @@ struct Cost {
     kept: f64,
 }
 
+/// Something that dashboards ask.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) name: &'static str,
+    pub(super) method: &'static str,
+    pub(super) body: Value,
+}
+
 pub(super) async fn run(args: &QueryArgs) -> anyhow::Result<Vec<Figure>> {
     let client = Client::new(&args.target.url, args.target.tenant.as_deref())?;
+    let about = (args.kind.as_deref(), args.range);
+    let mut figures = Vec::new();
+    for question in questions(&client, &args.target, about).await? {
+        let cost = ask(&client, &question, args.repeat.max(1)).await?;
+        figures.extend(describe(question.name, &cost, args.repeat.max(1)));
+    }
+    Ok(figures)
+}
+
+/// All questions about one profile type of the service, or the first that it has, over a range of
+/// so many seconds up to now.
+pub(super) async fn questions(
+    client: &Client,
+    target: &TargetArgs,
+    (kind, range_s): (Option<&str>, u64),
+) -> anyhow::Result<Vec<Question>> {
     let end = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .context("the clock is before 1970")?;
     let end = i64::try_from(end.as_millis())?;
-    let start = end - i64::try_from(args.range)? * 1000;
-    let kind = match &args.kind {
-        Some(kind) => kind.clone(),
-        None => cpu_type(&client, &args.target.service, start, end).await?,
+    let start = end - i64::try_from(range_s)? * 1000;
+    let kind = match kind {
+        Some(kind) => kind.to_owned(),
+        None => cpu_type(client, &target.service, start, end).await?,
     };
-    let selector = format!("{{service_name=\"{}\"}}", args.target.service);
+    let selector = format!("{{service_name=\"{}\"}}", target.service);
     let base =
         json!({ "profileTypeID": kind, "labelSelector": selector, "start": start, "end": end });
-    let step = (args.range as f64 / 100.0).max(15.0);
-    let questions = [
-        (
+    let step = (range_s as f64 / 100.0).max(15.0);
+    let question = |name, method, body| Question { name, method, body };
+    let asked = |name, method, more: Value| question(name, method, with(&base, more));
+    Ok(vec![
+        asked(
             "flame graph",
             "SelectMergeStacktraces",
-            with(&base, json!({ "maxNodes": 8192 })),
+            json!({ "maxNodes": 8192 }),
         ),
-        (
-            "time series",
-            "SelectSeries",
-            with(&base, json!({ "step": step })),
-        ),
-        (
+        asked("time series", "SelectSeries", json!({ "step": step })),
+        asked(
             "time series by pod",
             "SelectSeries",
-            with(&base, json!({ "step": step, "groupBy": ["pod"] })),
+            json!({ "step": step, "groupBy": ["pod"] }),
         ),
-        (
+        asked(
             "heatmap",
             "SelectHeatmap",
-            with(
-                &base,
-                json!({ "step": step, "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL" }),
-            ),
+            json!({ "step": step, "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL" }),
         ),
-        ("pprof", "SelectMergeProfile", base.clone()),
-        (
+        asked("pprof", "SelectMergeProfile", json!({})),
+        asked(
             "label values",
             "LabelValues",
-            with(&base, json!({ "name": "pod", "matchers": [selector] })),
+            json!({ "name": "pod", "matchers": [selector] }),
         ),
-        (
+        question(
             "services and types",
             "Series",
             json!({ "labelNames": ["service_name", "__profile_type__"], "start": start, "end": end }),
         ),
-    ];
-    let mut figures = Vec::new();
-    for (name, method, question) in questions {
-        let cost = ask(&client, method, &question, args.repeat.max(1)).await?;
-        figures.extend(describe(name, &cost, args.repeat.max(1)));
-    }
-    Ok(figures)
+    ])
 }
 
 fn with(base: &Value, more: Value) -> Value {
@@ -107,19 +120,14 @@ async fn cpu_type(client: &Client, service: &str, start: i64, end: i64) -> anyho
     }
 }
 
-async fn ask(
-    client: &Client,
-    method: &str,
-    question: &Value,
-    repeat: usize,
-) -> anyhow::Result<Cost> {
+async fn ask(client: &Client, question: &Question, repeat: usize) -> anyhow::Result<Cost> {
     // Once without counting, so that caches hold what they would hold in use.
-    client.query(method, question).await?;
+    client.query(question.method, &question.body).await?;
     let before = client.metrics().await?;
     let mut latencies = Vec::with_capacity(repeat);
     for _ in 0..repeat {
         let start = Instant::now();
-        client.query(method, question).await?;
+        client.query(question.method, &question.body).await?;
         latencies.push(start.elapsed().as_secs_f64() * 1000.0);
     }
     let after = client.metrics().await?;

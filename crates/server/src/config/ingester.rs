@@ -17,6 +17,9 @@ pub struct IngesterConfig {
     /// Log size at which all profiles in memory are written to a block; it bounds how long a start
     /// after a crash takes.
     pub cut_log_size: ByteSize,
+    /// Memory for what queries worked out of the symbols of profiles in memory, for the next ones;
+    /// at most an eighth of the heads' share is taken.
+    pub function_tree_cache: ByteSize,
 }
 
 impl Default for IngesterConfig {
@@ -25,6 +28,7 @@ impl Default for IngesterConfig {
             node: "local".to_owned(),
             cut_age: Span(Duration::from_secs(15 * 60)),
             cut_log_size: ByteSize(256 << 20),
+            function_tree_cache: ByteSize(64 << 20),
         }
     }
 }

@@ -103,6 +103,9 @@ pub struct LimitsConfig {
     pub max_flamegraph_nodes_max: u64,
     /// Whether the two limits above hold for pprof answers too.
     pub max_flamegraph_nodes_on_select_merge_profile: bool,
+    /// Whether time series count profiles that were sampled out and of which only the totals were
+    /// kept; their points carry a note that says so. Flame graphs never do.
+    pub include_stripped_profiles: bool,
     /// Stored bytes that one query may read, as its plan says.
     pub max_query_bytes: ByteSize,
     /// Memory that the tenant's queries may hold together.
@@ -154,6 +157,7 @@ impl Default for LimitsConfig {
             max_flamegraph_nodes_max: l.max_flamegraph_nodes_max,
             max_flamegraph_nodes_on_select_merge_profile: l
                 .max_flamegraph_nodes_on_select_merge_profile,
+            include_stripped_profiles: l.include_stripped_profiles,
             max_query_bytes: ByteSize(l.max_query_bytes),
             max_query_memory_bytes: ByteSize(l.max_query_memory_bytes),
             query_weight: l.query_weight,
@@ -304,6 +308,7 @@ impl LimitsConfig {
             max_flamegraph_nodes_max: self.max_flamegraph_nodes_max,
             max_flamegraph_nodes_on_select_merge_profile: self
                 .max_flamegraph_nodes_on_select_merge_profile,
+            include_stripped_profiles: self.include_stripped_profiles,
             max_query_bytes: self.max_query_bytes.0,
             max_query_memory_bytes: self.max_query_memory_bytes.0,
             query_weight: self.query_weight,

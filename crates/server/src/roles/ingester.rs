@@ -107,8 +107,12 @@ fn settings(parts: &Parts<'_>, node: NodeId) -> Settings {
     let config = &parts.config.ingester;
     let directory = parts.config.storage.data_dir.join("ingester");
     let mut settings = Settings::new(node, directory, parts.memory.heads.limit());
+    settings.query_threads = Arc::clone(&parts.query_threads);
     settings.stream.cut_age = config.cut_age.0;
     settings.stream.cut_log_bytes = config.cut_log_size.0;
+    // Heads keep next to nothing of it while no queries come, and small machines have little.
+    settings.function_tree_bytes =
+        (config.function_tree_cache.0).min(parts.memory.heads.limit() / 8);
     // What waits for the log has been taken out of the bodies' share already.
     let queue = parts.memory.bodies.limit() / 2;
     settings.stream.queue_bytes_max = settings.stream.queue_bytes_max.min(queue);

@@ -29,6 +29,7 @@ use scoria_distributor::{Distributor, TenantLimits};
 use scoria_model::{Clock, NodeId};
 use scoria_querier::Querier;
 use scoria_storage::{Catalogue, RequestMetrics};
+use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
 use crate::config::Config;
@@ -73,6 +74,14 @@ pub(crate) struct Parts<'a> {
     pub(crate) readiness: &'a Arc<Readiness>,
     pub(crate) limits: &'a TenantLimits,
     pub(crate) registry: &'a mut Registry,
+    /// Threads that queries may keep busy, whichever role works for them.
+    pub(crate) query_threads: Arc<Semaphore>,
+}
+
+/// One core less than there are, so that queries leave one to ingest.
+pub(crate) fn query_threads() -> Arc<Semaphore> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(cores.saturating_sub(1).max(1)))
 }
 
 impl fmt::Debug for Parts<'_> {

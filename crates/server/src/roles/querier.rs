@@ -12,6 +12,7 @@ pub(super) fn start(parts: &mut Parts<'_>, cluster: &Cluster, storage: Storage) 
     let mut settings = Settings {
         decoded_cache_bytes: parts.memory.cache_bytes(config.decoded_cache.0),
         result_cache_bytes: parts.memory.cache_bytes(config.result_cache.0),
+        threads: Arc::clone(&parts.query_threads),
         ..Settings::default()
     };
     settings.admission.waiting_max = config.waiting_max;

@@ -77,9 +77,20 @@ fn point(point: ValuePoint) -> types::Point {
     types::Point {
         value: point.value,
         timestamp: point.timestamp_ms,
-        annotations: Vec::new(),
+        annotations: sampled_note(point.n_stripped).into_iter().collect(),
         exemplars: point.exemplar.iter().map(exemplar).collect(),
     }
+}
+
+/// The note on a point in which profiles count that were sampled out.
+fn sampled_note(n_stripped: u64) -> Option<types::ProfileAnnotation> {
+    let body = format!(
+        "{n_stripped} profiles in this point were sampled out: their totals count, their stack traces were not kept"
+    );
+    (n_stripped > 0).then(|| types::ProfileAnnotation {
+        key: "pyroscope.ingest.sampled".to_owned(),
+        value: serde_json::json!({ "body": body }).to_string(),
+    })
 }
 
 fn exemplar(exemplar: &Exemplar) -> types::Exemplar {
