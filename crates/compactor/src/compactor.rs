@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoria_model::{BlockId, Clock};
+use scoria_model::{BlockId, Clock, Timestamp};
 use scoria_query::deletion::Deletion;
 use scoria_storage::catalogue::CatalogueError;
 use scoria_storage::{BlockStore, Catalogue, CatalogueState, CommitError, Op, StoreError, Txn};
@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::pieces::Piece;
 use crate::plan::{InputSlices, Plan, plan};
 use crate::retention::{expired, outlived};
+use crate::retention_rules;
 use crate::settings::Settings;
 
 /// Most blocks that one commit of the collector names.
@@ -138,6 +139,7 @@ impl Compactor {
         let now = self.clock.now();
         let slices = expired(&state, now, &self.settings.retention);
         self.remove(slices).await?;
+        self.apply_rules(now).await?;
         let mut txn = Txn::new();
         let outlived = outlived(&state, now, &self.settings.retention);
         txn.ops.extend(outlived.into_iter().map(Op::Retire));
@@ -149,6 +151,28 @@ impl Compactor {
             Ok(_) | Err(CommitError::Refused(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Deletes what rules keep for less time than the rest.
+    async fn apply_rules(&self, now: Timestamp) -> Result<(), RoundError> {
+        let state = self.catalogue.state();
+        for tombstone in retention_rules::due(&state, now, &self.settings.retention) {
+            let tombstone = Arc::new(tombstone);
+            self.executor.blocks.put_tombstone(&tombstone).await?;
+            let txn = Txn::new().then(Op::Delete(Arc::clone(&tombstone)));
+            match self.catalogue.commit(txn).await {
+                Ok(_) => tracing::info!(
+                    tenant = %tombstone.tenant,
+                    selector = %tombstone.selector,
+                    before_ms = tombstone.before.millis(),
+                    "a retention rule deletes"
+                ),
+                // Another compactor made the same one.
+                Err(CommitError::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Commits the end of slices without a merge.

@@ -21,6 +21,7 @@ mod metrics;
 mod pieces;
 pub mod plan;
 mod retention;
+mod retention_rules;
 mod settings;
 
 pub use compactor::{Compactor, Components, RoundError, RunningCompactor};

@@ -17,17 +17,21 @@ use crate::settings::RetentionOf;
 /// By how much the clock is believed beyond the newest profile in blocks.
 const CLOCK_AHEAD_NS: i64 = 24 * 3_600_000_000_000;
 
+/// The time as far as profiles in blocks show that it has passed; `None` without any.
+pub(crate) fn believed(state: &CatalogueState, now: Timestamp) -> Option<Timestamp> {
+    let newest = state.blocks().map(|meta| meta.max_time.0).max()?;
+    Some(Timestamp(now.0.min(newest.saturating_add(CLOCK_AHEAD_NS))))
+}
+
 /// The slices whose profiles are all too old, or all deleted.
 pub(crate) fn expired(
     state: &CatalogueState,
     now: Timestamp,
     retention: &RetentionOf,
 ) -> Vec<InputSlices> {
-    let newest = state.blocks().map(|meta| meta.max_time.0).max();
-    let Some(newest) = newest else {
+    let Some(now) = believed(state, now) else {
         return Vec::new();
     };
-    let now = now.0.min(newest.saturating_add(CLOCK_AHEAD_NS));
     let deleted_whole = |piece: &Piece| {
         let mut pending = state.deletions_in(&piece.block, &piece.tenant);
         pending.any(|kept| {
@@ -39,7 +43,7 @@ pub(crate) fn expired(
     };
     let too_old = |last: Timestamp, kept: Duration| {
         let kept = i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX);
-        last.0 < now.saturating_sub(kept)
+        last.0 < now.0.saturating_sub(kept)
     };
     let mut expired = Vec::new();
     for meta in state.blocks() {
@@ -70,15 +74,16 @@ pub(crate) fn outlived(
     now: Timestamp,
     retention: &RetentionOf,
 ) -> Vec<TombstoneId> {
-    let Some(newest) = state.blocks().map(|meta| meta.max_time.0).max() else {
+    let Some(now) = believed(state, now) else {
         return Vec::new();
     };
-    let now = now.0.min(newest.saturating_add(CLOCK_AHEAD_NS));
     let outlived = |deletion: &&scoria_storage::Deletion| {
         let tombstone = &deletion.tombstone;
         retention.of(&tombstone.tenant).is_some_and(|kept| {
             let kept = i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX);
-            let age = now.saturating_sub(tombstone.before.0.max(tombstone.created.0));
+            let age = now
+                .0
+                .saturating_sub(tombstone.before.0.max(tombstone.created.0));
             age > kept.saturating_add(CLOCK_AHEAD_NS)
         })
     };

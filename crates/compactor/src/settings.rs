@@ -5,16 +5,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scoria_model::TenantId;
+use scoria_model::limits::RetentionRule;
 
 type LengthOf = dyn Fn(&TenantId) -> Option<Duration> + Send + Sync;
+type RulesOf = dyn Fn(&TenantId) -> Arc<[RetentionRule]> + Send + Sync;
 
-/// How long a tenant's profiles are kept; `None` keeps them for ever.
+/// How long a tenant's profiles are kept; `None` keeps them for ever. Rules keep some for less.
 #[derive(Clone)]
-pub struct RetentionOf(Arc<LengthOf>);
+pub struct RetentionOf {
+    length: Arc<LengthOf>,
+    rules: Arc<RulesOf>,
+}
 
 impl RetentionOf {
     pub fn new(of: impl Fn(&TenantId) -> Option<Duration> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(of))
+        Self {
+            length: Arc::new(of),
+            rules: Arc::new(|_| Arc::from([])),
+        }
+    }
+
+    /// With rules for some of a tenant's profiles, whose selectors can be read.
+    #[must_use]
+    pub fn with_rules(
+        mut self,
+        of: impl Fn(&TenantId) -> Arc<[RetentionRule]> + Send + Sync + 'static,
+    ) -> Self {
+        self.rules = Arc::new(of);
+        self
     }
 
     /// The same for all tenants.
@@ -23,7 +41,11 @@ impl RetentionOf {
     }
 
     pub fn of(&self, tenant: &TenantId) -> Option<Duration> {
-        (self.0)(tenant)
+        (self.length)(tenant)
+    }
+
+    pub fn rules_of(&self, tenant: &TenantId) -> Arc<[RetentionRule]> {
+        (self.rules)(tenant)
     }
 }
 

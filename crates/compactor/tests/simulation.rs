@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoria_compactor::{DeleteRequest, Deletions};
+use scoria_compactor::{DeleteRequest, Deletions, RetentionOf};
+use scoria_model::limits::RetentionRule;
 use scoria_model::{BlockId, TenantId, Timestamp};
 use scoria_storage::testing::{FaultRates, Seeded};
 use scoria_storage::{CatalogueState, Op, Txn};
@@ -183,6 +184,48 @@ async fn deleting_a_tenant_leaves_nothing_of_it() {
         ..request
     };
     assert!(deletions.delete(&refused).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_of_retention_deletes_by_itself_and_writes_a_day_once() {
+    let mut world = World::new(6, 1).await;
+    world.flush(72).await;
+    let before = world.seen(&world.catalogue.state()).await.unwrap();
+    world.wait(73 * HOUR).await;
+    let rules: Arc<[RetentionRule]> = Arc::from([RetentionRule {
+        selector: r#"{service_name="api",pod="b"}"#.into(),
+        period_ms: 24 * 3_600_000,
+    }]);
+    let kept = RetentionOf::fixed(None).with_rules(move |tenant| match tenant.as_str() {
+        "acme" => Arc::clone(&rules),
+        _ => Arc::from([]),
+    });
+    let mut a = world.compactor_that_keeps(kept.clone()).await;
+    let mut b = world.compactor_that_keeps(kept).await;
+    let (first, second) = tokio::join!(a.round(), b.round());
+    first.and(second).unwrap();
+    let gone = |seen: &Seen| seen.0 == "acme" && seen.1 == "api/b" && seen.3 <= 40;
+    let expected: Vec<Seen> = before.iter().filter(|s| !gone(s)).cloned().collect();
+    assert!(expected.len() < before.len());
+    let state = world.catalogue.refresh().await.unwrap();
+    assert_eq!(world.seen(&state).await.unwrap(), expected);
+    assert_eq!(state.deletions().len(), 1, "one of two compactors");
+    check_settled(&world, &expected).await;
+
+    // The next day's deletion has nothing to do where this one went through.
+    let first_day = |state: &CatalogueState| -> BTreeSet<BlockId> {
+        let old = state
+            .blocks()
+            .filter(|meta| meta.max_time.0 < 3_600_000_000_000);
+        old.map(|meta| meta.id).collect()
+    };
+    let merged = first_day(&world.catalogue.state());
+    world.flush(97).await;
+    world.wait(26 * HOUR).await;
+    a.round().await.unwrap();
+    let state = settle(&world).await;
+    assert_eq!(state.deletions().len(), 2);
+    assert_eq!(first_day(&state), merged);
 }
 
 /// Mistakes that the checks above must see.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use scoria_model::limits::RetentionRule;
 use scoria_model::{Limits, TenantId};
 
 use crate::policy::TenantPolicy;
@@ -43,6 +44,19 @@ impl TenantLimits {
     pub fn policy(&self, tenant: &TenantId) -> Arc<TenantPolicy> {
         let table = Arc::clone(&self.by_tenant.read());
         Arc::clone(table.get(tenant).unwrap_or(&self.default))
+    }
+
+    /// Every rule of retention that is in force now, by tenant; those of the default have none.
+    pub fn retention_rules(&self) -> Vec<(Option<TenantId>, RetentionRule)> {
+        let table = Arc::clone(&self.by_tenant.read());
+        let mut named: Vec<_> = table.iter().map(|(t, policy)| (Some(t), policy)).collect();
+        named.sort_by_key(|(tenant, _)| *tenant);
+        let all = [(None, &self.default)].into_iter().chain(named);
+        let rules = all.flat_map(|(tenant, policy)| {
+            let rules = policy.limits.retention_rules.iter();
+            rules.map(move |rule| (tenant.cloned(), rule.clone()))
+        });
+        rules.collect()
     }
 
     /// From now on these tenants have policies of their own, and no others.

@@ -1,6 +1,14 @@
 //! What a tenant may send and ask. Names are those of the YAML keys under `limits:`; 0 switches a
 //! limit off unless its line says otherwise.
 
+/// Some of a tenant's profiles that are kept for less time than the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionRule {
+    /// As in queries.
+    pub selector: String,
+    pub period_ms: u64,
+}
+
 /// The limits of one tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -43,6 +51,8 @@ pub struct Limits {
     pub deduplicate_by_content: bool,
     /// How long profiles are kept, by their own time; 0 keeps them for ever.
     pub retention_ms: u64,
+    /// Profiles that are kept for less time than that.
+    pub retention_rules: std::sync::Arc<[RetentionRule]>,
     /// How far back a query may reach; older ranges answer empty.
     pub max_query_lookback_ms: u64,
     /// Longest range of one query.
@@ -92,6 +102,7 @@ impl Default for Limits {
             max_sessions_per_series: 0,
             deduplicate_by_content: true,
             retention_ms: 30 * 24 * HOUR_MS,
+            retention_rules: std::sync::Arc::from([]),
             max_query_lookback_ms: 31 * 24 * HOUR_MS,
             max_query_length_ms: 31 * 24 * HOUR_MS,
             max_flamegraph_nodes_default: 8192,

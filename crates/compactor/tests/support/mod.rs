@@ -115,6 +115,10 @@ impl World {
 
     /// Another process that compacts.
     pub(crate) async fn compactor(&self) -> Compactor {
+        self.compactor_that_keeps(RetentionOf::fixed(None)).await
+    }
+
+    pub(crate) async fn compactor_that_keeps(&self, retention: RetentionOf) -> Compactor {
         let catalogue = Catalogue::open(Arc::new(self.store.clone()), options(&self.clock))
             .await
             .unwrap();
@@ -129,7 +133,7 @@ impl World {
             garbage_grace: Duration::from_secs(600),
             orphan_grace: Duration::from_secs(1200),
             orphan_scan: Duration::ZERO,
-            retention: RetentionOf::fixed(None),
+            retention,
         };
         let clock = Arc::clone(&self.clock);
         let components = Components {

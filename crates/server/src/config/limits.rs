@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use super::distance::nearest;
 use super::limit_names;
 use super::policies::{
-    self, IngestLimitConfig, NameList, RuleConfig, RulesPosition, SamplingConfig, UsageGroupTexts,
+    self, IngestLimitConfig, NameList, RetentionRuleConfig, RuleConfig, RulesPosition,
+    SamplingConfig, UsageGroupTexts,
 };
 use super::units::{ByteSize, Millis};
 
@@ -93,6 +94,10 @@ pub struct LimitsConfig {
     pub deduplicate_by_content: bool,
     /// How long profiles are kept, by their own time; 0 keeps them for ever.
     pub retention_ms: Millis,
+    /// Profiles that are kept for less time than that, in whole days by UTC:
+    /// `[{selector: '{__profile_type__="..."}', period: 7d}]`.
+    #[serde(deserialize_with = "policies::retention_rules")]
+    pub retention_rules: Vec<RetentionRuleConfig>,
     /// How far back a query may reach; older ranges answer empty.
     pub max_query_lookback_ms: Millis,
     /// Longest range of one query.
@@ -151,6 +156,7 @@ impl Default for LimitsConfig {
             max_sessions_per_series: l.max_sessions_per_series,
             deduplicate_by_content: l.deduplicate_by_content,
             retention_ms: Millis(l.retention_ms),
+            retention_rules: Vec::new(),
             max_query_lookback_ms: Millis(l.max_query_lookback_ms),
             max_query_length_ms: Millis(l.max_query_length_ms),
             max_flamegraph_nodes_default: l.max_flamegraph_nodes_default,
@@ -230,6 +236,8 @@ impl LimitsConfig {
                 reason,
             }
         };
+        policies::check_retention(&self.retention_rules, self.retention_ms)
+            .map_err(of("retention_rules"))?;
         let groups = &self.distributor_usage_groups;
         let profiles = Policy {
             relabelling: policies::compile(&self.ingestion_relabeling_rules)
@@ -302,6 +310,7 @@ impl LimitsConfig {
             max_sessions_per_series: self.max_sessions_per_series,
             deduplicate_by_content: self.deduplicate_by_content,
             retention_ms: self.retention_ms.0,
+            retention_rules: policies::rules_kept(&self.retention_rules),
             max_query_lookback_ms: self.max_query_lookback_ms.0,
             max_query_length_ms: self.max_query_length_ms.0,
             max_flamegraph_nodes_default: self.max_flamegraph_nodes_default.max(1),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use scoria_distributor::policy::{IngestLimit, SampledOut, SamplingRule, UsageGroup};
 use scoria_model::labels::names;
+use scoria_model::limits::RetentionRule;
 use scoria_model::regexp;
 use scoria_pprof::policy::DefaultRules;
 use scoria_pprof::relabel::{Rule, RuleText};
@@ -18,10 +19,13 @@ use scoria_query::selector::Matchers;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::units::Span;
+use super::units::{Millis, Span};
 
 /// Most rules of one kind.
 const RULES_MAX: usize = 256;
+/// Most rules of retention of a tenant; each adds a deletion a day.
+const RETENTION_RULES_MAX: usize = 16;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Most usage groups of a tenant, each of which has its own metrics.
 const GROUPS_MAX: usize = 50;
 /// Stands for the profiles of no group.
@@ -99,6 +103,68 @@ pub(super) fn selecting_rules<'de, D: Deserializer<'de>>(
     let rules = Option::<Vec<RuleConfig>>::deserialize(d)?.unwrap_or_default();
     compile_selecting(&rules).map_err(D::Error::custom)?;
     Ok(rules)
+}
+
+/// Some profiles that are kept for less time than the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionRuleConfig {
+    pub selector: String,
+    pub period: Span,
+}
+
+pub(super) fn retention_rules<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Vec<RetentionRuleConfig>, D::Error> {
+    let rules = Option::<Vec<RetentionRuleConfig>>::deserialize(d)?.unwrap_or_default();
+    check_retention(&rules, Millis(0)).map_err(D::Error::custom)?;
+    Ok(rules)
+}
+
+/// # Errors
+/// Names the rule that cannot be read, or that does nothing beside `retention`.
+pub(super) fn check_retention(
+    rules: &[RetentionRuleConfig],
+    retention: Millis,
+) -> Result<(), String> {
+    if rules.len() > RETENTION_RULES_MAX {
+        let n = rules.len();
+        return Err(format!("{n} rules; the limit is {RETENTION_RULES_MAX}"));
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        let refuse = |why: String| Err(format!("rule {}: {why}", at + 1));
+        let selector = &rule.selector;
+        match Matchers::parse(selector) {
+            Err(error) => return refuse(format!("the selector {selector:?}: {error}")),
+            Ok(matchers) if matchers.is_empty() => {
+                return refuse(
+                    "a selector that takes everything is what retention_ms is for".into(),
+                );
+            }
+            Ok(_) => {}
+        }
+        if rule.period.0 < DAY {
+            let period = rule.period;
+            return refuse(format!("the period {period} is shorter than 1d, the least"));
+        }
+        if retention.0 != 0 && rule.period.0 >= Duration::from_millis(retention.0) {
+            let period = rule.period;
+            return refuse(format!(
+                "the period {period} is not shorter than retention_ms, {retention}: raise that, and \
+                 shorten the rest by rules"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The rules as the compactor takes them.
+pub(super) fn rules_kept(rules: &[RetentionRuleConfig]) -> Arc<[RetentionRule]> {
+    let kept = rules.iter().map(|rule| RetentionRule {
+        selector: rule.selector.clone(),
+        period_ms: u64::try_from(rule.period.0.as_millis()).unwrap_or(u64::MAX),
+    });
+    kept.collect()
 }
 
 /// Where the rules that repair what known clients send stand.

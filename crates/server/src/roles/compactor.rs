@@ -27,7 +27,18 @@ pub(super) fn start(
             "profiles are kept for {length}; limits.retention_ms changes that, also by tenant, and 0 keeps them for ever"
         ),
     }
+    for (tenant, rule) in parts.limits.retention_rules() {
+        let (of, period) = (
+            tenant.as_ref().map_or("every tenant", |t| t.as_str()),
+            Millis(rule.period_ms),
+        );
+        let selector = &rule.selector;
+        tracing::info!(
+            "profiles of {of} that {selector} finds are kept for {period}; limits.retention_rules changes that"
+        );
+    }
     let limits = parts.limits.clone();
+    let rules = parts.limits.clone();
     let retention = move |tenant: &TenantId| match limits.of(tenant).retention_ms {
         0 => None,
         length => Some(Duration::from_millis(length)),
@@ -46,7 +57,8 @@ pub(super) fn start(
             .0
             .max(parts.config.server.request_timeout.0 * 2),
         orphan_grace: config.orphan_grace.0,
-        retention: RetentionOf::new(retention),
+        retention: RetentionOf::new(retention)
+            .with_rules(move |tenant| Arc::clone(&rules.of(tenant).retention_rules)),
         ..Settings::default()
     };
     let components = Components {

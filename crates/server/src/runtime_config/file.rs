@@ -129,6 +129,29 @@ mod tests {
     }
 
     #[test]
+    fn rules_of_retention_are_read_and_bounded() {
+        let text =
+            "overrides:\n  a:\n    retention_rules:\n    - {selector: '{pod=\"x\"}', period: 2w}\n";
+        let tenants = read(text).unwrap();
+        let limits = tenants[&TenantId::parse("a").unwrap()].clone();
+        let policy = limits.to_policy().unwrap();
+        let rule = &policy.limits.retention_rules[0];
+        assert_eq!(
+            (rule.selector.as_str(), rule.period_ms),
+            ("{pod=\"x\"}", 14 * 86_400_000)
+        );
+        let longer = LimitsConfig {
+            retention_ms: Millis(10 * 86_400_000),
+            ..limits
+        };
+        let told = longer.to_policy().unwrap_err().to_string();
+        assert!(
+            told.contains("not shorter than retention_ms, 10d"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn errors_name_the_place() {
         let table = [
             ("overrides: [", "not YAML: "),
@@ -148,6 +171,18 @@ mod tests {
             (
                 "overrides:\n  a: {reject_older_than: 1h, reject_older_than_ms: 1h}",
                 "is the same limit as",
+            ),
+            (
+                "overrides:\n  a: {retention_rules: [{selector: '{', period: 7d}]}",
+                "overrides.a.retention_rules: rule 1: the selector \"{\": ",
+            ),
+            (
+                "overrides:\n  a: {retention_rules: [{selector: '{}', period: 7d}]}",
+                "is what retention_ms is for",
+            ),
+            (
+                "overrides:\n  a: {retention_rules: [{selector: '{a=\"b\"}', period: 7h}]}",
+                "the period 7h is shorter than 1d",
             ),
             (
                 "overrides:\n  a: {write_path: combined}",

@@ -268,7 +268,8 @@ impl CatalogueState {
     }
 
     /// The deletions of a tenant that a block may still hold profiles of: a merge leaves out what
-    /// was deleted before it.
+    /// was deleted before it, so that the same selector finds nothing more in a block that was older
+    /// as a whole than the deletion's time.
     pub fn deletions_in<'a>(
         &'a self,
         meta: &'a BlockMeta,
@@ -279,6 +280,18 @@ impl CatalogueState {
             deletion.tombstone.tenant == *tenant
                 && merged.is_none_or(|merged| merged < deletion.since)
                 && meta.min_time < deletion.tombstone.before
+                && !merged.is_some_and(|merged| self.went_before(meta, merged, deletion))
+        })
+    }
+
+    /// Whether the merge that wrote the block left out all that `deletion` takes of it, by an
+    /// earlier deletion of the same selector.
+    fn went_before(&self, meta: &BlockMeta, merged: CatalogueVersion, deletion: &Deletion) -> bool {
+        self.parts.deletions.values().any(|earlier| {
+            earlier.since <= merged
+                && meta.max_time < earlier.tombstone.before
+                && earlier.tombstone.tenant == deletion.tombstone.tenant
+                && earlier.tombstone.selector == deletion.tombstone.selector
         })
     }
 

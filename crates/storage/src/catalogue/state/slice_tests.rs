@@ -61,6 +61,10 @@ fn two_blocks() -> CatalogueState {
 }
 
 fn merge(state: &CatalogueState, id: u128, datasets: &[&str]) -> Txn {
+    merge_up_to(state, id, datasets, 0)
+}
+
+fn merge_up_to(state: &CatalogueState, id: u128, datasets: &[&str], max_time: i64) -> Txn {
     let mut slices: Vec<_> = datasets.iter().map(|dataset| slice(dataset)).collect();
     slices.dedup_by(|b, a| {
         let same = a.0 == b.0;
@@ -69,7 +73,8 @@ fn merge(state: &CatalogueState, id: u128, datasets: &[&str]) -> Txn {
         }
         same
     });
-    let meta = meta_of(id, &stream_id(0), (0, 10), datasets);
+    let mut meta = meta_of(id, &stream_id(0), (0, 10), datasets);
+    meta.max_time = Timestamp(max_time);
     let meta = merged_meta(meta, &[1, 2], slices.clone());
     let inputs = [1, 2].map(|block| (BlockId(block), slices.clone()));
     Txn::replace(inputs, [Arc::new(meta)], state.version())
@@ -85,10 +90,14 @@ fn live(state: &CatalogueState) -> Vec<String> {
 }
 
 fn tombstone(id: u128, tenant_id: &str, before: i64) -> Op {
+    tombstone_of(id, tenant_id, "{}", before)
+}
+
+fn tombstone_of(id: u128, tenant_id: &str, selector: &str, before: i64) -> Op {
     Op::Delete(Arc::new(Tombstone {
         id: TombstoneId(id),
         tenant: tenant(tenant_id),
-        selector: "{}".into(),
+        selector: selector.into(),
         before: Timestamp(before),
         created: Timestamp(7),
     }))
@@ -152,7 +161,11 @@ fn a_merge_over_a_deletion_is_refused_and_one_after_it_has_applied_it() {
     // A later one is pending in it again; one of times before its first profile is not.
     commit(&mut state, Txn::new().then(tombstone(10, "acme", 0))).unwrap();
     assert_eq!(pending(&state, 5), 0);
-    commit(&mut state, Txn::new().then(tombstone(11, "acme", 1))).unwrap();
+    commit(
+        &mut state,
+        Txn::new().then(tombstone_of(11, "acme", r#"{pod="a"}"#, 1)),
+    )
+    .unwrap();
     assert_eq!(pending(&state, 5), 1);
     let retire = Txn::new().then(Op::Retire(TombstoneId(11)));
     commit(&mut state, retire.clone()).unwrap();
@@ -164,6 +177,28 @@ fn a_merge_over_a_deletion_is_refused_and_one_after_it_has_applied_it() {
             .unwrap_err()
             .contains("second time")
     );
+}
+
+#[test]
+fn the_same_deletion_of_a_later_time_finds_nothing_more_in_a_merged_block() {
+    let mut state = two_blocks();
+    let pending = |state: &CatalogueState, block: u128| {
+        let meta = Arc::clone(state.block(BlockId(block)).unwrap());
+        state.deletions_in(&meta, &tenant("acme")).count()
+    };
+    commit(&mut state, Txn::new().then(tombstone(9, "acme", 2))).unwrap();
+    let whole = merge(&state, 5, &[API]);
+    commit(&mut state, whole).unwrap();
+    // Of this one a part was too young.
+    let in_part = merge_up_to(&state, 6, &[WEB], 2);
+    commit(&mut state, in_part).unwrap();
+    commit(&mut state, Txn::new().then(tombstone(10, "acme", 3))).unwrap();
+    assert_eq!((pending(&state, 5), pending(&state, 6)), (0, 1));
+    // Nothing went through a block of level 0, whatever is older than it.
+    assert_eq!(pending(&state, 1), 2);
+    let other = tombstone_of(11, "acme", r#"{pod="a"}"#, 3);
+    commit(&mut state, Txn::new().then(other)).unwrap();
+    assert_eq!(pending(&state, 5), 1);
 }
 
 #[test]
