@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the server, then lets the real SDKs push to it: Python, Node, Rust, Go and Java, and
-# OpenTelemetry's for Python and Go.
+# Builds the server, then lets the real SDKs push to it: Python, Node, Rust, Go and Java, each at its
+# newest version and at an older one, OpenTelemetry's for Python and Go, and its Collector.
 #
 # SCORIA_CLIENTS_DIR      where their packages are installed (default: target/clients)
 # SCORIA_CLIENTS_REQUIRED names of clients that must not be skipped, e.g. "python node rust go java"

@@ -261,3 +261,76 @@ async fn a_fleet_in_batches() {
         assert!(kinds(&house).is_subset(&may_be), "{:?}", kinds(&house));
     }
 }
+
+/// Tests of other files, by their sources.
+const ROUTES: &str = include_str!("corpus_routes.rs");
+const HERE: &str = include_str!("corpus.rs");
+const PPROF: &str = include_str!("../../../pprof/tests/suite/corpus.rs");
+const JFR: &str = include_str!("../../../pprof/tests/suite/jfr_corpus.rs");
+const OTLP: &str = include_str!("../../../pprof/src/otlp/tests/corpus.rs");
+
+const SPEEDSCOPES: &str = "pyroscope/pkg/og/convert/speedscope/testdata/";
+const RECORDINGS: &str = "pyroscope/pkg/og/convert/jfr/testdata/";
+const EXPORTS: &str = "pyroscope/pkg/ingester/otlp/testdata/";
+
+/// What is not in [`FILES`]: how a file's path begins and ends, and the test that looks at it.
+#[rustfmt::skip]
+const ELSEWHERE: [(&str, &str, &str, &str); 15] = [
+    ("go/", ".pb.gz", HERE, "a_fleet_in_batches"),
+    (FORMS, "/dotnet-pprof-3.pb.gz", HERE, "what_only_one_way_in_repairs"),
+    (FORMS, "/dotnet-pprof-3.st.json", HERE, "what_only_one_way_in_repairs"),
+    (FORMS, "/invalid_utf8.pb.gz", HERE, "what_only_one_way_in_repairs"),
+    (SPEEDSCOPES, "/simple.speedscope.json", ROUTES, "speedscope_files"),
+    (SPEEDSCOPES, "/duplicates.speedscope.json", ROUTES, "speedscope_files"),
+    ("pyroscope/pkg/pprof/testdata/gotruncatefix/", "_1.pb.gz.fixed", PPROF, "cut_stacktraces_are_repaired_at_least_as_well_as_expected"),
+    // All recordings, and by each what is expected of it, are read there.
+    (RECORDINGS, ".jfr.gz", JFR, "the_profiles_are_those_that_pyroscope_makes"),
+    (RECORDINGS, ".pb.gz", JFR, "the_profiles_are_those_that_pyroscope_makes"),
+    (RECORDINGS, ".json.gz", JFR, "the_flame_graphs_are_those_of_the_older_form"),
+    (RECORDINGS, "dump1.labels.pb.gz", JFR, "contexts_are_labels"),
+    (EXPORTS, "/TestConversionOffCpu.json", OTLP, "off_cpu_values_are_summed"),
+    (EXPORTS, "/TestSampleAttributes.json", OTLP, "attributes_of_samples_are_their_labels"),
+    (EXPORTS, "/TestSymbolizedFunctionNames.json", OTLP, "frames_without_lines_keep_their_address"),
+    (EXPORTS, "_profile.json", OTLP, "a_profile_of_several_services_comes_apart"),
+];
+
+/// Every file below `folder`, by its path from `root`.
+fn paths_under(root: &Path, folder: &Path, out: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder that can be read") {
+        let path = entry.expect("a folder that can be read").path();
+        if path.is_dir() {
+            paths_under(root, &path, out);
+        } else {
+            let path = path.strip_prefix(root).expect("it lies there");
+            out.push(path.to_string_lossy().into_owned());
+        }
+    }
+}
+
+#[test]
+fn every_file_of_the_corpus_is_looked_at_by_a_test() {
+    let Some(root) = corpus() else { return };
+    let mut paths = Vec::new();
+    paths_under(&root, &root, &mut paths);
+    paths.retain(|path| path != "README.md");
+    let in_files = |path: &str| {
+        FILES.iter().any(|file| {
+            let config = file.config.map(|name| format!("{FORMS}/{name}"));
+            file.path == path || config.as_deref() == Some(path)
+        })
+    };
+    let is_of = |path: &str, (begin, end, ..): &(&str, &str, &str, &str)| {
+        path.starts_with(begin) && path.ends_with(end)
+    };
+    let covered = |path: &str| in_files(path) || ELSEWHERE.iter().any(|row| is_of(path, row));
+    let left: Vec<&String> = paths.iter().filter(|path| !covered(path)).collect();
+    assert!(left.is_empty(), "no test looks at {left:#?}");
+    for row in &ELSEWHERE {
+        let (begin, end, source, test) = row;
+        assert!(
+            paths.iter().any(|path| is_of(path, row)),
+            "{begin}…{end} is not in the corpus"
+        );
+        assert!(source.contains(&format!("fn {test}(")), "{test} is gone");
+    }
+}

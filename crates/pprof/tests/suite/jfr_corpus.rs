@@ -211,3 +211,88 @@ fn contexts_are_labels() {
     ];
     assert_eq!(totals, BTreeMap::from(expected));
 }
+
+/// The types of this server for the applications that Pyroscope's first form made of a recording:
+/// the end of the name, the type, what one unit of the values is in ours.
+const APPLICATIONS: [(&str, &str, i64); 9] = [
+    ("cpu", CPU, 10_000_000),
+    ("itimer", CPU, 10_000_000),
+    (
+        "alloc_in_new_tlab_bytes",
+        "memory_alloc_in_new_tlab_bytes_bytes_space_bytes",
+        1,
+    ),
+    (
+        "alloc_in_new_tlab_objects",
+        "memory_alloc_in_new_tlab_objects_count_space_bytes",
+        1,
+    ),
+    (
+        "alloc_outside_tlab_bytes",
+        "memory_alloc_outside_tlab_bytes_bytes_space_bytes",
+        1,
+    ),
+    (
+        "alloc_outside_tlab_objects",
+        "memory_alloc_outside_tlab_objects_count_space_bytes",
+        1,
+    ),
+    ("lock_count", "mutex_contentions_count_mutex_count", 1),
+    (
+        "thread_park_count",
+        "block_contentions_count_block_count",
+        1,
+    ),
+    // Of the durations, whose unit is another one, `_delay_` above is compared.
+    ("_duration", "", 0),
+];
+const CPU: &str = "process_cpu_cpu_nanoseconds_cpu_nanoseconds";
+
+/// Stacktraces root first, without lines, and with dots in the names of classes.
+fn folded(stacks: &Stacks) -> BTreeMap<String, i64> {
+    let mut folded = BTreeMap::new();
+    for (frames, value) in stacks {
+        let names = frames.iter().rev().map(|(name, _)| name.replace('/', "."));
+        *folded
+            .entry(names.collect::<Vec<_>>().join(";"))
+            .or_default() += value;
+    }
+    folded
+}
+
+#[test]
+fn the_flame_graphs_are_those_of_the_older_form() {
+    let Some(folder) = folder() else {
+        eprintln!("skipped: no corpus of JFR recordings");
+        return;
+    };
+    let mut n_compared = 0;
+    for name in names(&folder) {
+        let ours = read(&folder, &name);
+        let golden = plain(&folder.join(format!("{name}.json.gz")));
+        let golden: BTreeMap<String, String> =
+            serde_json::from_slice(&golden).expect("it is well-formed");
+        for (app, lines) in &golden {
+            let (app, labels) = app.split_once('{').expect("it is well-formed");
+            let mut known = APPLICATIONS.iter();
+            let found = known.find(|(end, ..)| app.ends_with(end));
+            let &(_, id, unit) = found.unwrap_or_else(|| panic!("{app} has no type"));
+            if id.is_empty() {
+                continue;
+            }
+            let mut expected = BTreeMap::new();
+            for line in lines.lines() {
+                let (stack, count) = line.rsplit_once(' ').expect("it is well-formed");
+                let count: i64 = count.parse().expect("it is well-formed");
+                // Numbers of lambdas went with the dollar before them in the newer form.
+                let stack = stack.replace('/', ".").replace("Lambda$_", "Lambda_");
+                *expected.entry(stack).or_default() += count * unit;
+            }
+            let series = &ours[id][labels.trim_end_matches('}')];
+            assert_eq!(folded(series), expected, "{name} {app}{{{labels}");
+            n_compared += 1;
+        }
+    }
+    assert!(n_compared > 0, "the corpus holds recordings");
+    eprintln!("{n_compared} flame graphs are as expected");
+}
