@@ -47,6 +47,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::config::Config;
 use crate::memory::Memory;
+use crate::query_runtime::QueryRuntime;
 use crate::readiness::Readiness;
 use crate::roles::Roles;
 use crate::runtime_config::RuntimeConfig;
@@ -69,6 +70,7 @@ pub struct App {
     registry: OnceLock<Registry>,
     /// There once they are up.
     roles: OnceLock<Roles>,
+    queries: QueryRuntime,
     body_bytes_max: u64,
 }
 
@@ -88,12 +90,12 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    pub fn new(
+    pub(crate) fn new(
         config: Arc<Config>,
         memory: Memory,
         readiness: Arc<Readiness>,
         policies: Policies,
-        registry: &mut Registry,
+        (queries, registry): (QueryRuntime, &mut Registry),
     ) -> Arc<Self> {
         let body_bytes_max = unlimited_if_0(config.limits.ingestion_body_limit_bytes.0);
         Arc::new(Self {
@@ -104,6 +106,7 @@ impl App {
             requests: Requests::register(registry),
             registry: OnceLock::new(),
             roles: OnceLock::new(),
+            queries,
             body_bytes_max,
         })
     }
