@@ -157,6 +157,10 @@ impl Distributor {
         )?;
         let content_type = request.content_type.unwrap_or_default();
         let format = format::choose(query.format.as_deref(), request.content_type, &body);
+        format::check(format, &body).map_err(|error| IngestError::Body {
+            error: error.into(),
+            is_text: false,
+        })?;
         let form = match format {
             BodyFormat::PprofForm => form::interpret(&multipart::split(content_type, &body)?)?,
             BodyFormat::Pprof => PprofForm {

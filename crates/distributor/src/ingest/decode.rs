@@ -21,7 +21,7 @@ use scoria_pprof::{Draft, DraftError, DraftTerms, Dropped, folded, tree, trie};
 
 use super::content::{self, ContentError};
 use super::conversion::{App, UnknownType};
-use super::format::{BodyFormat, UnsupportedFormat};
+use super::format::{BodyFormat, UnsupportedFormat, WronglyDeclared};
 use super::jfr::{self, RecordingLimits};
 use super::multipart::{self, MultipartError};
 use super::query::IngestQuery;
@@ -109,6 +109,8 @@ pub enum BodyError {
     MissingPart { part: &'static str },
     #[error(transparent)]
     Unsupported(#[from] UnsupportedFormat),
+    #[error(transparent)]
+    Declared(#[from] WronglyDeclared),
     /// It was read, and what is in it may not be stored.
     #[error("{0}")]
     Refused(Refusal),
@@ -141,7 +143,8 @@ impl BodyError {
             | Self::Jfr(_)
             | Self::Multipart(_)
             | Self::MissingPart { .. }
-            | Self::Unsupported(_) => RefusalKind::Invalid {
+            | Self::Unsupported(_)
+            | Self::Declared(_) => RefusalKind::Invalid {
                 reason: DiscardReason::MalformedProfile,
             },
         }

@@ -2,13 +2,18 @@
 //!
 //! The parameter and the Content-Type decide, the first rule that matches wins. Two mistakes that
 //! clients make are put right by a look at the body: a form declared as `format=pprof`, and a
-//! pprof, JFR or speedscope body declared as nothing at all, which would else be read as text.
+//! pprof, JFR or speedscope body declared as nothing at all, which would else be read as text. A
+//! body that is declared as one format and unmistakably begins like another is refused with the
+//! word that would have been right.
 //!
 //! # What it must not know
 //! How a format is decoded.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Read;
 
+use flate2::bufread::GzDecoder;
 use memchr::memmem;
 
 /// A format and the shape in which the body carries it.
@@ -36,6 +41,14 @@ pub enum BodyFormat {
 )]
 pub struct UnsupportedFormat {
     pub format: BodyFormat,
+}
+
+/// A body that begins like another format than the declared one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body, taken for {declared}, {found}")]
+pub struct WronglyDeclared {
+    declared: BodyFormat,
+    found: &'static str,
 }
 
 impl fmt::Display for BodyFormat {
@@ -66,6 +79,8 @@ const JFR_MAGIC: &[u8] = b"FLR\0";
 const SPEEDSCOPE_MARK: &[u8] = b"speedscope.app/file-format-schema.json";
 /// In which a speedscope file is searched for its mark.
 const HEAD_BYTES: usize = 64 * 1024;
+/// The same of what is decompressed for nothing else.
+const INFLATED_HEAD_BYTES: u64 = 4 * 1024;
 
 /// The format of a body by its `format` parameter, its Content-Type and how it begins. `body` is
 /// what is left once a Content-Encoding is taken off.
@@ -91,19 +106,80 @@ pub fn choose(format: Option<&str>, content_type: Option<&str>, body: &[u8]) -> 
     }
 }
 
+/// Refuses a body that cannot be what it is declared as, if what it is can be told.
+pub(super) fn check(declared: BodyFormat, body: &[u8]) -> Result<(), WronglyDeclared> {
+    const JFR: &str = "begins like a JFR recording; send it with format=jfr";
+    const SPEEDSCOPE: &str = "begins like a speedscope file; send it with format=speedscope";
+    const TEXT: &str = "is text; send folded stacks with format=groups";
+    const BINARY: &str = "is no text; send a pprof with format=pprof, a recording with format=jfr";
+    let head = head(body);
+    let is_gzip = body.starts_with(&GZIP_MAGIC);
+    let is_jfr = head.starts_with(JFR_MAGIC);
+    let found = match declared {
+        // Their content has another beginning than the body.
+        BodyFormat::PprofForm | BodyFormat::JfrForm => return Ok(()),
+        BodyFormat::Jfr if is_jfr => return Ok(()),
+        _ if is_jfr => JFR,
+        BodyFormat::Speedscope if is_binary(&head) => BINARY,
+        BodyFormat::Speedscope => return Ok(()),
+        BodyFormat::Pprof | BodyFormat::Jfr if is_speedscope(&head) => SPEEDSCOPE,
+        BodyFormat::Groups | BodyFormat::Lines if is_binary(&head) => BINARY,
+        BodyFormat::Pprof
+            if !is_gzip
+                && !head.is_empty()
+                && !is_binary(&head)
+                && !scoria_pprof::raw::has_shape(body) =>
+        {
+            TEXT
+        }
+        BodyFormat::Jfr if !head.is_empty() && !is_binary(&head) => TEXT,
+        _ => return Ok(()),
+    };
+    Err(WronglyDeclared { declared, found })
+}
+
+/// How a body begins, its gzip taken off; empty if that fails at once.
+fn head(body: &[u8]) -> Cow<'_, [u8]> {
+    if !body.starts_with(&GZIP_MAGIC) {
+        return Cow::Borrowed(&body[..body.len().min(HEAD_BYTES)]);
+    }
+    let mut head = Vec::new();
+    let mut reader = GzDecoder::new(body).take(INFLATED_HEAD_BYTES);
+    // What is wrong with it is told by whoever decompresses it all; what came before it counts.
+    match reader.read_to_end(&mut head) {
+        Ok(_) | Err(_) => Cow::Owned(head),
+    }
+}
+
+/// Whether there are bytes that no text has, and every pprof: lengths and small numbers.
+fn is_binary(head: &[u8]) -> bool {
+    head.iter().any(|&byte| byte < b'\t')
+}
+
+fn is_speedscope(head: &[u8]) -> bool {
+    head.trim_ascii_start().starts_with(b"{") && memmem::find(head, SPEEDSCOPE_MARK).is_some()
+}
+
 /// What a body is whose client did not say, or in a word that says nothing.
 fn undeclared(body: &[u8]) -> BodyFormat {
-    if body.starts_with(&GZIP_MAGIC) || scoria_pprof::raw::has_shape(body) {
-        return BodyFormat::Pprof;
-    }
-    if body.starts_with(JFR_MAGIC) {
+    let head = head(body);
+    if head.starts_with(JFR_MAGIC) {
         return BodyFormat::Jfr;
     }
-    let head = &body[..body.len().min(HEAD_BYTES)];
-    if head.trim_ascii_start().starts_with(b"{") && memmem::find(head, SPEEDSCOPE_MARK).is_some() {
+    if is_speedscope(&head) {
         return BodyFormat::Speedscope;
     }
-    BodyFormat::Groups
+    let is_gzip = body.starts_with(&GZIP_MAGIC);
+    let is_pprof = if is_gzip {
+        head.is_empty() || is_binary(&head)
+    } else {
+        scoria_pprof::raw::has_shape(body)
+    };
+    if is_pprof {
+        BodyFormat::Pprof
+    } else {
+        BodyFormat::Groups
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +238,64 @@ mod tests {
         assert_eq!(choose(None, None, &gzip), BodyFormat::Pprof);
         assert_eq!(choose(Some("nonsense"), None, &gzip), BodyFormat::Pprof);
         assert_eq!(choose(Some("folded"), None, &gzip), BodyFormat::Groups);
+    }
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        let mut encoder = flate2::read::GzEncoder::new(plain, flate2::Compression::fast());
+        encoder.read_to_end(&mut body).unwrap();
+        body
+    }
+
+    const PPROF: &[u8] = &[0x0a, 4, 8, 1, 0x10, 2, 0x12, 0];
+    const JFR: &[u8] = b"FLR\0\x00\x02";
+    const SPEEDSCOPE: &[u8] =
+        b"{\"$schema\": \"https://www.speedscope.app/file-format-schema.json\"";
+    const TEXT: &[u8] = b"main;work 1\n";
+
+    #[test]
+    fn gzip_without_a_format_is_what_is_in_it() {
+        let table = [
+            (PPROF, BodyFormat::Pprof),
+            (JFR, BodyFormat::Jfr),
+            (SPEEDSCOPE, BodyFormat::Speedscope),
+            (TEXT, BodyFormat::Groups),
+        ];
+        for (plain, expected) in table {
+            assert_eq!(choose(None, None, &gzip(plain)), expected);
+            assert_eq!(choose(None, None, plain), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_as_declared_is_refused_with_the_right_word() {
+        use BodyFormat::{Groups, Jfr, Lines, Pprof, Speedscope, Tree};
+        // Under the formats, in order: what is said of each body.
+        let declared = [Pprof, Jfr, Speedscope, Groups, Lines, Tree];
+        let table = [
+            (PPROF, ["", "", "=pprof", "=pprof", "=pprof", ""]),
+            (JFR, ["=jfr", "", "=jfr", "=jfr", "=jfr", "=jfr"]),
+            (SPEEDSCOPE, ["=speedscope", "=speedscope", "", "", "", ""]),
+            (TEXT, ["=groups", "=groups", "", "", "", ""]),
+        ];
+        for (body, expected) in table {
+            for (declared, expected) in declared.into_iter().zip(expected) {
+                let checked = check(declared, body).map_err(|error| error.to_string());
+                match (checked, expected) {
+                    (Ok(()), "") => {}
+                    (Err(message), word) if !word.is_empty() => {
+                        assert!(message.contains(word), "{declared} {message}");
+                    }
+                    (checked, word) => panic!("{declared} {word:?} {checked:?}"),
+                }
+            }
+        }
+        assert!(check(Pprof, &gzip(JFR)).is_err());
+        for nothing in [&b""[..], &GZIP_MAGIC, &gzip(b"")] {
+            for declared in declared {
+                assert_eq!(check(declared, nothing), Ok(()));
+            }
+        }
     }
 
     #[test]

@@ -217,7 +217,12 @@ async fn refusals_say_what_is_wrong_and_by_which_status() {
             true,
         ),
         ("name=app", b"a -1", "the count is negative", true),
-        ("name=app", b"\x00\x01\x02", "none of the 1 lines", true),
+        (
+            "name=app",
+            b"\x00\x01\x02",
+            "is no text; send a pprof",
+            true,
+        ),
         (
             "name=app&format=tree",
             b"\x00\x00\x09",

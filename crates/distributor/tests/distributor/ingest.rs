@@ -294,7 +294,7 @@ async fn refusals_say_what_to_do() {
             None,
             b"no profile".to_vec(),
             malformed,
-            "malformed",
+            "send folded stacks with format=groups",
         ),
     ];
     let n_malformed = table.len() as u64 - 1;
