@@ -109,6 +109,7 @@ fn merge(blocks: &[EncodedBlock], sources: &[Sources]) -> EncodedBlock {
         streams: merged_streams(blocks.iter().map(|block| &block.meta)),
         inputs: ids,
         merge: Some(scope),
+        rollup_labels: Vec::new(),
     })
     .expect("made-up blocks are sound");
     let inputs: Vec<MergeInput<'_>> = blocks

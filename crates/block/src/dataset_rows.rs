@@ -155,6 +155,24 @@ impl DatasetRows {
         &self.kinds
     }
 
+    pub(crate) fn series(&self) -> &[Labels] {
+        &self.series
+    }
+
+    /// New series of each profile of the input.
+    pub(crate) fn series_of(&self) -> &[u32] {
+        &self.series_of
+    }
+
+    /// The profiles of the input that the block holds, by new kind.
+    pub(crate) fn by_kind(&self) -> Vec<Vec<u32>> {
+        let mut by_kind = vec![Vec::new(); self.kinds.len()];
+        for &at in &self.order {
+            by_kind[self.kind_of[at as usize] as usize].push(at);
+        }
+        by_kind
+    }
+
     pub(crate) const fn n_stacks(&self) -> u32 {
         self.stacks.n
     }
@@ -243,21 +261,7 @@ impl DatasetRows {
     }
 
     fn series_columns(&self, dataset: u32) -> Result<Vec<ArrayRef>, BlockError> {
-        let labels = || self.series.iter().flatten();
-        let entries = StructArray::try_new(
-            layout::label_fields(),
-            vec![
-                Arc::new(StringArray::from_iter_values(labels().map(|l| &l.name))),
-                Arc::new(StringArray::from_iter_values(labels().map(|l| &l.value))),
-            ],
-            None,
-        );
-        let ends = OffsetBuffer::from_lengths(self.series.iter().map(Labels::len));
-        let map = entries
-            .and_then(|entries| {
-                MapArray::try_new(layout::labels_entry(), ends, entries, None, false)
-            })
-            .map_err(|e| encode_error(Table::Series, &e))?;
+        let map = labels_array(Table::Series, self.series.iter())?;
         let n = self.series.len();
         Ok(vec![
             Arc::new(UInt32Array::from(vec![dataset; n])),
@@ -276,7 +280,7 @@ impl DatasetRows {
                 .iter()
                 .map(|&at| self.kind_of[at as usize] as i32),
         );
-        let texts = StringArray::from_iter_values(self.kinds.iter().map(kind_text));
+        let texts = kinds_array(&self.kinds);
         let kinds = DictionaryArray::<Int32Type>::try_new(kinds, Arc::new(texts))
             .map_err(|e| encode_error(Table::Profiles, &e))?;
         let time = TimestampNanosecondArray::from(columns.time_ns.clone())
@@ -295,6 +299,31 @@ impl DatasetRows {
             Arc::new(UInt32Array::from(columns.place.clone())),
         ])
     }
+}
+
+/// Profile types as the values of a dictionary.
+pub(crate) fn kinds_array(kinds: &[ProfileType]) -> StringArray {
+    StringArray::from_iter_values(kinds.iter().map(kind_text))
+}
+
+/// Sets of labels as a column of maps.
+pub(crate) fn labels_array<'a>(
+    table: Table,
+    sets: impl Iterator<Item = &'a Labels> + Clone,
+) -> Result<MapArray, BlockError> {
+    let labels = || sets.clone().flatten();
+    let entries = StructArray::try_new(
+        layout::label_fields(),
+        vec![
+            Arc::new(StringArray::from_iter_values(labels().map(|l| &l.name))),
+            Arc::new(StringArray::from_iter_values(labels().map(|l| &l.value))),
+        ],
+        None,
+    );
+    let ends = OffsetBuffer::from_lengths(sets.clone().map(Labels::len));
+    entries
+        .and_then(|entries| MapArray::try_new(layout::labels_entry(), ends, entries, None, false))
+        .map_err(|e| encode_error(table, &e))
 }
 
 /// Samples of profile `at` of the input.

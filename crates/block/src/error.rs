@@ -40,7 +40,8 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    pub(crate) fn damaged(table: Table, what: impl Into<String>) -> Self {
+    /// A table that does not say what it should.
+    pub fn damaged(table: Table, what: impl Into<String>) -> Self {
         Self::Damaged {
             table,
             what: what.into(),

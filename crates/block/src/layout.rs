@@ -29,6 +29,8 @@ const WIDE_PAGE_BYTES: usize = 64 * 1024;
 pub(crate) const RANK_DELTA: &str = "stack_rank_delta";
 pub(crate) const VALUE: &str = "value";
 pub(crate) const PROFILE: &str = "profile";
+/// What [`PROFILE`] is in a table of added-up samples.
+pub(crate) const ROLLUP: &str = "rollup";
 pub(crate) const SPAN_ID: &str = "span_id";
 pub(crate) const TRACE_ID: &str = "trace_id";
 
@@ -44,6 +46,18 @@ pub(crate) const DECODED_PROFILE_COLUMNS: &[&str] = &[
     "stream",
     "seq",
     "place",
+];
+
+/// What a bucket of a roll-up is decoded from.
+pub(crate) const DECODED_ROLLUP_COLUMNS: &[&str] = &[
+    "profile_type",
+    "labels",
+    "bucket",
+    "width_s",
+    "period",
+    "profiles",
+    "total",
+    "n_samples",
 ];
 
 /// How a column turns values into bytes before they are compressed.
@@ -154,6 +168,22 @@ pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
             fields.extend(spans.trace.then(|| required(TRACE_ID, FixedSizeBinary(16))));
             fields
         }
+        Table::Rollups => vec![
+            required("dataset", UInt32),
+            required("profile_type", profile_type_data()),
+            required("labels", Map(labels_entry(), false)),
+            required("bucket", time_data()),
+            required("width_s", UInt32),
+            required("period", Int64),
+            required("profiles", UInt32),
+            required("total", Int64),
+            nullable("n_samples", UInt32),
+        ],
+        Table::Rollup5m | Table::Rollup1h => vec![
+            required(RANK_DELTA, UInt32),
+            required(VALUE, Int64),
+            required(ROLLUP, UInt32),
+        ],
         Table::Stacks => vec![
             required("up", UInt32),
             nullable("location", UInt32),
@@ -200,6 +230,11 @@ fn encodings(table: Table) -> &'static [(&'static [&'static str], ColumnEncoding
             (&[RANK_DELTA], ByteStreamSplit),
             (&[PROFILE], ByteStreamSplit),
         ],
+        Table::Rollups => &[(&["bucket"], Delta), (&["n_samples"], ByteStreamSplit)],
+        Table::Rollup5m | Table::Rollup1h => &[
+            (&[RANK_DELTA], ByteStreamSplit),
+            (&[ROLLUP], ByteStreamSplit),
+        ],
         Table::Stacks => &[
             (&["up"], ByteStreamSplit),
             (&["location"], ByteStreamSplit),
@@ -230,9 +265,10 @@ pub(crate) fn properties(
     value: ColumnEncoding,
 ) -> Result<WriterProperties, ParquetError> {
     let level = if table == Table::Strings { 9 } else { 3 };
-    let page_rows = match table {
-        Table::Samples | Table::Snapshots => SAMPLE_PAGE_ROWS,
-        _ => PAGE_ROWS,
+    let page_rows = if table.has_samples() {
+        SAMPLE_PAGE_ROWS
+    } else {
+        PAGE_ROWS
     };
     let mut properties = WriterProperties::builder()
         .set_created_by(format!("scoria block {FORMAT_VERSION}"))
@@ -250,9 +286,9 @@ pub(crate) fn properties(
     for column in dictionary_columns(table) {
         properties = ColumnEncoding::Dictionary.apply(properties, path(column));
     }
-    if matches!(table, Table::Samples | Table::Snapshots) {
+    if table.has_samples() {
         properties = value.apply(properties, path(&[VALUE]));
-        for column in [PROFILE, SPAN_ID, TRACE_ID] {
+        for column in [PROFILE, ROLLUP, SPAN_ID, TRACE_ID] {
             properties = properties
                 .set_column_data_page_row_count_limit(path(&[column]), WIDE_PAGE_ROWS)
                 .set_column_data_page_size_limit(path(&[column]), WIDE_PAGE_BYTES);
@@ -270,7 +306,19 @@ fn dictionary_columns(table: Table) -> &'static [&'static [&'static str]] {
         ],
         Table::Profiles => &[&["dataset"], &["profile_type"], &["period"], &["stream"]],
         Table::Samples | Table::Snapshots => &[&[SPAN_ID], &[TRACE_ID]],
-        Table::Stacks | Table::Mappings | Table::Strings => &[],
+        Table::Rollups => &[
+            &["dataset"],
+            &["profile_type"],
+            &["labels", "key_value", "key"],
+            &["labels", "key_value", "value"],
+            &["width_s"],
+            &["period"],
+        ],
+        Table::Stacks
+        | Table::Mappings
+        | Table::Strings
+        | Table::Rollup5m
+        | Table::Rollup1h => &[],
         Table::Locations => &[&["mapping"]],
         Table::Functions => &[&["filename"]],
     }

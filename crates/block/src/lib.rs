@@ -36,6 +36,7 @@ mod meta;
 mod open;
 mod pages;
 mod rank;
+mod rollup;
 mod rows;
 mod sample_writer;
 mod symbol_columns;
@@ -44,14 +45,15 @@ mod table_writer;
 mod writer;
 
 pub use decode::{
-    DatasetSymbols, RunPiece, SampleRead, SampleRun, Sources, decode_profiles, decode_samples,
-    decode_series, decode_symbols,
+    DatasetSymbols, RunPiece, SampleRead, SampleRun, Sources, decode_profiles, decode_rollups,
+    decode_samples, decode_series, decode_symbols,
 };
 pub use error::BlockError;
 pub use fetched::Fetched;
 pub use merge::{Keep, MergeError, MergeInput, MergeRules, Merged, merged_id, merged_streams};
 pub use meta::{BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, StreamRange, TableMeta};
 pub use open::{Columns, OpenTable};
+pub use rollup::{ROLLUP_LABELS, Resolution, Rolled, RollupRows, check_rollups};
 pub use rows::{ProfileRow, ProfileRows, SampleBatch};
 pub use table::{Table, TableNameError};
 pub use writer::{BlockSpec, BlockWriter, DatasetInput, EncodedBlock};

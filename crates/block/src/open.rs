@@ -56,6 +56,8 @@ impl Columns {
                 layout::SPAN_ID,
                 layout::TRACE_ID,
             ],
+            (Table::Rollups, _) => layout::DECODED_ROLLUP_COLUMNS,
+            (Table::Rollup5m | Table::Rollup1h, _) => &[layout::RANK_DELTA, layout::VALUE],
             (Table::Stacks, _) => &["up", "location", "n_samples"],
             (Table::Locations, _) => &["mapping", "address", "lines"],
             (Table::Functions, _) => &["name", "system_name", "filename", "start_line"],

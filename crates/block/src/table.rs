@@ -25,6 +25,12 @@ pub enum Table {
     Mappings = 7,
     /// Sorted, each once per dataset.
     Strings = 8,
+    /// One row per bucket of a roll-up: what it stands for and how many samples it has.
+    Rollups = 9,
+    /// Samples of all profiles of five minutes, added up.
+    Rollup5m = 10,
+    /// Samples of all profiles of an hour, added up.
+    Rollup1h = 11,
 }
 
 /// A table name that is none.
@@ -35,7 +41,7 @@ pub struct TableNameError {
 }
 
 impl Table {
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 12;
 
     /// Every table, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -48,6 +54,9 @@ impl Table {
         Self::Functions,
         Self::Mappings,
         Self::Strings,
+        Self::Rollups,
+        Self::Rollup5m,
+        Self::Rollup1h,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -61,6 +70,9 @@ impl Table {
             Self::Functions => "functions",
             Self::Mappings => "mappings",
             Self::Strings => "strings",
+            Self::Rollups => "rollups",
+            Self::Rollup5m => "rollup_5m",
+            Self::Rollup1h => "rollup_1h",
         }
     }
 
@@ -76,12 +88,28 @@ impl Table {
             Self::Functions => "functions.parquet",
             Self::Mappings => "mappings.parquet",
             Self::Strings => "strings.parquet",
+            Self::Rollups => "rollups.parquet",
+            Self::Rollup5m => "rollup_5m.parquet",
+            Self::Rollup1h => "rollup_1h.parquet",
         }
     }
 
     /// Its place in [`Table::ALL`].
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// Whether its rows are samples, by stack rank.
+    pub const fn has_samples(self) -> bool {
+        matches!(
+            self,
+            Self::Samples | Self::Snapshots | Self::Rollup5m | Self::Rollup1h
+        )
+    }
+
+    /// Whether it says again, added up, what other tables say.
+    pub const fn is_rollup(self) -> bool {
+        matches!(self, Self::Rollups | Self::Rollup5m | Self::Rollup1h)
     }
 
     /// The sample table of a profile type: [`Table::Snapshots`] for types that come from a look at

@@ -14,6 +14,7 @@ use scoria_model::{BlockId, Labels, ProfileType, TenantId, Timestamp};
 use scoria_symbols::Symbols;
 
 use crate::dataset_rows::DatasetRows;
+use crate::rollup::{Resolution, Rolled, RollupSink};
 use crate::sample_writer::{RankedSamples, SampleWriter};
 use crate::table_writer::TableWriter;
 use crate::{
@@ -30,6 +31,8 @@ pub struct BlockSpec {
     pub inputs: Vec<BlockId>,
     /// What a merge took of its inputs.
     pub merge: Option<MergeScope>,
+    /// Labels by which roll-ups are kept apart beside [`crate::ROLLUP_LABELS`].
+    pub rollup_labels: Vec<Arc<str>>,
 }
 
 /// Everything one service of one tenant puts into a block.
@@ -74,10 +77,18 @@ pub struct EncodedBlock {
 pub struct BlockWriter {
     spec: BlockSpec,
     datasets: Vec<DatasetMeta>,
-    /// Series, profiles and the symbol tables, by [`Table::index`]; `None` for the sample tables.
+    /// The tables without samples, by [`Table::index`].
     plain: [Option<TableWriter>; Table::COUNT],
     /// Samples and snapshots.
     samples: [SampleWriter; 2],
+    /// Added-up samples, by [`Resolution::index`].
+    sums: [SampleWriter; 2],
+}
+
+/// A dataset whose tables are written and whose roll-ups may follow.
+pub(crate) struct Begun {
+    /// Rows of each table before it.
+    before: [u64; Table::COUNT],
 }
 
 impl BlockWriter {
@@ -86,7 +97,7 @@ impl BlockWriter {
     pub fn new(spec: BlockSpec) -> Result<Self, BlockError> {
         let mut plain = [const { None }; Table::COUNT];
         for table in Table::ALL {
-            if !matches!(table, Table::Samples | Table::Snapshots) {
+            if !table.has_samples() {
                 plain[table.index()] = Some(TableWriter::new(table)?);
             }
         }
@@ -98,6 +109,7 @@ impl BlockWriter {
                 SampleWriter::new(Table::Samples),
                 SampleWriter::new(Table::Snapshots),
             ],
+            sums: Resolution::ALL.map(|resolution| SampleWriter::new(resolution.table())),
         })
     }
 
@@ -117,17 +129,19 @@ impl BlockWriter {
             rows.fill_from(&input, at, out);
             Ok(())
         };
-        self.append(of, &rows, &mut fill)
+        let begun = self.begin(of, &rows, &mut fill)?;
+        self.end(of, &rows, (begun, Vec::new()));
+        Ok(())
     }
 
     /// Appends the rows of a dataset; `fill` hands out the samples of a profile of the input, in
     /// the order of the file and once for each sample table.
-    pub(crate) fn append(
+    pub(crate) fn begin(
         &mut self,
         (tenant, service): (&TenantId, &str),
         rows: &DatasetRows,
         fill: &mut dyn FnMut(usize, &mut RankedSamples) -> Result<(), BlockError>,
-    ) -> Result<(), BlockError> {
+    ) -> Result<Begun, BlockError> {
         let before = self.rows();
         for (table, columns) in rows.tables(self.datasets.len() as u32)? {
             if let Some(writer) = &mut self.plain[table.index()] {
@@ -138,7 +152,28 @@ impl BlockWriter {
         for writer in &mut self.samples {
             rows.write_samples((tenant, service), first_profile, writer, fill)?;
         }
-        let after = self.rows();
+        Ok(Begun { before })
+    }
+
+    /// Takes the roll-ups of the dataset that was begun; `labels` are what they are kept apart by.
+    pub(crate) fn rollups<'a>(
+        &'a mut self,
+        labels: &'a [Labels],
+        n_kinds: usize,
+    ) -> Option<RollupSink<'a>> {
+        let dataset = self.datasets.len() as u32;
+        let index = self.plain[Table::Rollups.index()].as_mut()?;
+        Some(RollupSink::new(index, &mut self.sums, (dataset, labels, n_kinds)))
+    }
+
+    /// Ends the dataset; `rolled` says what its roll-ups stand for.
+    pub(crate) fn end(
+        &mut self,
+        (tenant, service): (&TenantId, &str),
+        rows: &DatasetRows,
+        (begun, rolled): (Begun, Vec<Rolled>),
+    ) {
+        let (before, after) = (begun.before, self.rows());
         self.datasets.push(DatasetMeta {
             tenant: tenant.clone(),
             service: Arc::from(service),
@@ -147,8 +182,8 @@ impl BlockWriter {
             rows: Table::ALL.map(|table| before[table.index()]..after[table.index()]),
             kinds: rows.kinds().to_vec(),
             n_stacks: rows.n_stacks(),
+            rolled,
         });
-        Ok(())
     }
 
     /// Refuses a dataset that does not sort after the one before it.
@@ -183,14 +218,15 @@ impl BlockWriter {
     /// Size of what is encoded so far, roughly; some rows wait beside it.
     pub fn encoded_bytes(&self) -> u64 {
         let plain = self.plain.iter().flatten();
-        let samples = self.samples.iter().map(SampleWriter::encoded_bytes);
+        let samples = self.samples.iter().chain(&self.sums);
+        let samples = samples.map(SampleWriter::encoded_bytes);
         plain.map(TableWriter::encoded_bytes).chain(samples).sum()
     }
 
     /// Rows of each table so far.
     fn rows(&self) -> [u64; Table::COUNT] {
         let mut rows = [0; Table::COUNT];
-        for writer in &self.samples {
+        for writer in self.samples.iter().chain(&self.sums) {
             rows[writer.table().index()] = writer.rows();
         }
         for (at, writer) in self.plain.iter().enumerate() {
@@ -209,13 +245,14 @@ impl BlockWriter {
     /// # Errors
     /// Only if the Parquet encoder refuses.
     pub fn finish(self) -> Result<EncodedBlock, BlockError> {
-        let [samples, snapshots] = self.samples;
         let mut finished = Vec::new();
         for writer in self.plain.into_iter().flatten() {
             finished.extend(writer.finish()?);
         }
-        finished.extend(samples.finish()?);
-        finished.extend(snapshots.finish()?);
+        for writer in self.samples.into_iter().chain(self.sums) {
+            finished.extend(writer.finish()?);
+        }
+        let rolled = finished.iter().any(|(meta, _)| meta.table.is_rollup());
         finished.sort_by_key(|(meta, _)| meta.table);
         let times = |of: fn(&DatasetMeta) -> Timestamp| self.datasets.iter().map(of);
         let meta = BlockMeta {
@@ -230,6 +267,11 @@ impl BlockWriter {
             streams: self.spec.streams,
             inputs: self.spec.inputs,
             merge: self.spec.merge,
+            rollup_labels: if rolled {
+                self.spec.rollup_labels
+            } else {
+                Vec::new()
+            },
         };
         let manifest = meta.to_manifest()?;
         Ok(EncodedBlock {

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use scoria_block::{BlockError, BlockMeta, EncodedBlock, OpenTable, Table};
+use scoria_block::{BlockError, BlockMeta, EncodedBlock, FORMAT_VERSION, OpenTable, Table};
 use support::made::{fixed, write};
 use support::reading::{Opened, Row, object, open_all, read_dataset};
 
@@ -37,7 +37,8 @@ fn names(error: &BlockError, table: Table) -> bool {
 #[test]
 fn every_flipped_byte_of_every_table_is_noticed_where_it_is_read() {
     let block = write(&fixed());
-    assert_eq!(block.tables.len(), Table::COUNT);
+    let all = Table::ALL.into_iter().filter(|table| !table.is_rollup());
+    assert_eq!(block.tables.len(), all.count());
     let opened = open_all(&block.meta).unwrap();
     let series = object(&block, Table::Series).unwrap();
     let whole = read_with((&block, &opened), Table::Series, series).unwrap();
@@ -161,7 +162,7 @@ fn signed_pages_do_not_panic() {
 #[test]
 fn a_newer_version_is_refused_by_name() {
     let mut block = write(&fixed());
-    block.meta.version = 2;
+    block.meta.version = FORMAT_VERSION + 1;
     let mut entry = Vec::new();
     block.meta.encode(&mut entry);
     let newer = [
@@ -172,8 +173,8 @@ fn a_newer_version_is_refused_by_name() {
         assert_eq!(
             refused,
             BlockError::Version {
-                version: 2,
-                supported: 1
+                version: u64::from(FORMAT_VERSION) + 1,
+                supported: FORMAT_VERSION
             }
         );
     }

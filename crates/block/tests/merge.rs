@@ -55,6 +55,7 @@ fn merge_with(
         streams: merged_streams(blocks.iter().map(|block| &block.meta)),
         inputs,
         merge: Some(scope),
+        rollup_labels: Vec::new(),
     })?;
     let mut all = Merged::default();
     for (tenant, service) in &names {

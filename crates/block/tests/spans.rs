@@ -85,6 +85,7 @@ fn block(fill: impl Fn(&mut SampleBatch, u64)) -> EncodedBlock {
         }],
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     })
     .unwrap();
     let kind = "process_cpu:cpu:nanoseconds:cpu:nanoseconds".parse();

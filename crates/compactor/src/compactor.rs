@@ -92,6 +92,7 @@ impl Compactor {
                 catalogue: components.catalogue.clone(),
                 blocks: components.blocks,
                 memory_bytes: settings.memory_bytes,
+                rollup_labels: settings.rollup_labels.clone().into(),
             },
             settings,
             catalogue: components.catalogue,

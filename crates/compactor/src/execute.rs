@@ -75,6 +75,8 @@ pub(crate) struct Executor {
     pub(crate) catalogue: Catalogue,
     pub(crate) blocks: BlockStore,
     pub(crate) memory_bytes: u64,
+    /// Labels by which roll-ups are kept apart.
+    pub(crate) rollup_labels: Arc<[Arc<str>]>,
 }
 
 /// One dataset of one block.
@@ -146,6 +148,7 @@ impl Executor {
                 streams: streams.clone(),
                 inputs: ids.clone(),
                 merge: Some(scope),
+                rollup_labels: self.rollup_labels.to_vec(),
             });
             let mut writer = writer.map_err(JobError::Output)?;
             for dataset in &mut waiting {
@@ -216,6 +219,13 @@ impl Executor {
                 .any(|(tenant, _)| *tenant == deletion.tombstone.tenant)
         });
         rules.extend(applied.map(|deletion| deletion.tombstone.id.0));
+        let labels = self.rollup_labels.join("\0");
+        rules.extend((!labels.is_empty()).then_some(labels.len() as u128));
+        rules.extend(labels.as_bytes().chunks(16).map(|part| {
+            let mut number = [0; 16];
+            number[..part.len()].copy_from_slice(part);
+            u128::from_le_bytes(number)
+        }));
         Ok(Run {
             level: job.level,
             inputs: job.inputs.clone(),
@@ -316,7 +326,9 @@ impl Executor {
         }
         let mut sources = Sources::default();
         let mut bytes = 0;
-        for meta in &unit.block.tables {
+        // Roll-ups are made anew, from what is left once doubles and deletions are out.
+        let tables = unit.block.tables.iter();
+        for meta in tables.filter(|meta| !meta.table.is_rollup()) {
             let rows = unit.dataset().rows(meta.table);
             if rows.is_empty() {
                 continue;

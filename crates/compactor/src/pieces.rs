@@ -42,7 +42,7 @@ pub(crate) fn pieces(state: &CatalogueState, meta: &Arc<BlockMeta>) -> Vec<Piece
     pieces.into_values().collect()
 }
 
-/// A dataset's share of a block's bytes, by rows.
+/// A dataset's share of the bytes of a block that a merge reads, by rows.
 pub(crate) fn dataset_bytes(meta: &BlockMeta, dataset: &DatasetMeta) -> u64 {
     let share = |table: Table| {
         let rows = dataset.rows(table);
@@ -51,5 +51,6 @@ pub(crate) fn dataset_bytes(meta: &BlockMeta, dataset: &DatasetMeta) -> u64 {
             (rows * u128::from(of_table.bytes) / u128::from(of_table.rows.max(1))) as u64
         })
     };
-    Table::ALL.into_iter().map(share).sum()
+    let tables = Table::ALL.into_iter();
+    tables.filter(|table| !table.is_rollup()).map(share).sum()
 }

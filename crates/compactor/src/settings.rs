@@ -97,6 +97,8 @@ pub struct Settings {
     /// How often the bucket is listed for such objects.
     pub orphan_scan: Duration,
     pub retention: RetentionOf,
+    /// Labels by which roll-ups are kept apart, so that queries may select by them.
+    pub rollup_labels: Vec<Arc<str>>,
 }
 
 impl Default for Settings {
@@ -109,6 +111,7 @@ impl Default for Settings {
             orphan_grace: Duration::from_secs(6 * 3600),
             orphan_scan: Duration::from_secs(3600),
             retention: RetentionOf::fixed(Some(Duration::from_secs(30 * 24 * 3600))),
+            rollup_labels: Vec::new(),
         }
     }
 }

@@ -147,6 +147,7 @@ fn block(stream: &StreamId) -> EncodedBlock {
         }],
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     })
     .unwrap();
     writer

@@ -138,6 +138,7 @@ fn block(datasets: &[Data]) -> EncodedBlock {
         }],
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     })
     .unwrap();
     for data in datasets {

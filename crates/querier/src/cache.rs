@@ -20,6 +20,7 @@ use scoria_query::functions::FunctionTree;
 use scoria_query::merge::Partial;
 
 use crate::metrics::Metrics;
+use crate::rolled::RollupIndex;
 
 /// A dataset by its block and its place in it.
 pub(crate) type DatasetKey = (BlockId, usize);
@@ -32,7 +33,7 @@ pub(crate) struct DatasetIndex {
 }
 
 impl DatasetIndex {
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         /// All columns of a profile row.
         const ROW: usize = 68;
         let labels: usize = self
@@ -140,19 +141,24 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Send + Sync + 'static> Cache<K, V>
 pub(crate) struct Caches {
     pub(crate) tables: Cache<(BlockId, Table), OpenTable>,
     pub(crate) indexes: Cache<DatasetKey, DatasetIndex>,
+    pub(crate) rollups: Cache<DatasetKey, RollupIndex>,
     pub(crate) symbols: Cache<DatasetKey, SymbolIndex>,
     pub(crate) results: Cache<ResultKey, Kept>,
 }
 
 impl Caches {
-    /// Divides `decoded` bytes: half for symbols, a quarter each for profile rows and for footers.
+    /// Divides `decoded` bytes: half for symbols, a quarter for footers, an eighth each for profile
+    /// rows and for buckets of roll-ups.
     pub(crate) fn new(decoded: u64, results: u64, metrics: &Metrics) -> Self {
         Self {
             tables: Cache::new(("tables", metrics), decoded / 4, |_, table: &OpenTable| {
                 table.memory_bytes()
             }),
-            indexes: Cache::new(("indexes", metrics), decoded / 4, |_, index| {
+            indexes: Cache::new(("indexes", metrics), decoded / 8, |_, index| {
                 DatasetIndex::bytes(index)
+            }),
+            rollups: Cache::new(("rollups", metrics), decoded / 8, |_, rollups| {
+                RollupIndex::bytes(rollups)
             }),
             symbols: Cache::new(("symbols", metrics), decoded / 2, |_, symbols| {
                 SymbolIndex::bytes(symbols)
@@ -171,6 +177,7 @@ impl Caches {
     pub(crate) fn report(&self, metrics: &Metrics) {
         self.tables.report(metrics);
         self.indexes.report(metrics);
+        self.rollups.report(metrics);
         self.symbols.report(metrics);
         self.results.report(metrics);
     }

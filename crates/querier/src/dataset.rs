@@ -1,15 +1,15 @@
 //! Scans one dataset of one block: fetch what the scan needs of it, decode, select, add up.
 //!
-//! Round trips that depend on each other: series and profiles together with symbols, then the
-//! samples of the profiles that were selected.
+//! Round trips that depend on each other: series, profiles and buckets of roll-ups together with
+//! symbols, then the samples of the profiles and buckets that were selected.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use scoria_block::{
-    Columns, Fetched, OpenTable, SampleRead, Sources, Table, decode_profiles, decode_samples,
-    decode_series, decode_symbols,
+    Columns, Fetched, OpenTable, Resolution, SampleRead, Sources, Table, decode_profiles,
+    decode_rollups, decode_samples, decode_series, decode_symbols,
 };
 use scoria_query::deletion::Hidden;
 use scoria_query::exec::{Executor, SampleRun, ScanStats, Stacks};
@@ -24,6 +24,7 @@ use crate::cache::{Caches, DatasetIndex, Kept, SymbolIndex};
 use crate::error::{ErrorKind, QueryError};
 use crate::plan::{SYMBOL_TABLES, Unit};
 use crate::pool::Pool;
+use crate::rolled::{Chosen, Rolled, RollupIndex};
 use crate::stats::QueryStats;
 
 /// What scanning needs besides the data.
@@ -59,10 +60,11 @@ impl Going {
 /// hundredths of a second.
 const SAMPLES_AT_ONCE: u64 = 1 << 21;
 
-/// Rows selected from one dataset whose samples are wanted.
+/// Rows selected from one dataset whose samples are wanted: profiles, or buckets of roll-ups.
 struct Selected {
     index: Arc<DatasetIndex>,
-    symbols: Arc<SymbolIndex>,
+    /// How many profiles the rows are or stand for.
+    profiles: u64,
     /// Rows in the order in which their samples are read: table by table.
     rows: Vec<u32>,
     /// What to read of each table.
@@ -117,6 +119,11 @@ impl Reader {
         (scan, going): (&Scan, &Going),
         (stats, scanned): (&mut QueryStats, &mut ScanStats),
     ) -> Result<Option<Partial>, QueryError> {
+        if let Some(rolled) = unit.rolled(scan) {
+            return self
+                .scan_rolled(rolled, unit, (scan, going), (stats, scanned))
+                .await;
+        }
         let executor = Executor::new(scan.clone());
         let mut index_took = FetchStats::default();
         let mut symbols_took = FetchStats::default();
@@ -141,15 +148,82 @@ impl Reader {
                 self.pool.run(work).await??
             }
             Some(symbols) => {
-                let Some(selected) = select_rows(unit, scan, index.0, symbols) else {
+                let Some(selected) = select_rows(unit, scan, index.0, None) else {
                     return Ok(None);
                 };
-                self.samples((executor, going), unit, selected, stats)
+                self.samples((executor, going), unit, (symbols, vec![selected]), stats)
                     .await?
             }
         };
         *scanned = took;
         Ok(Some(partial))
+    }
+
+    /// The same by roll-ups, and by profiles for what is in no whole bucket.
+    async fn scan_rolled(
+        &self,
+        rolled: Rolled,
+        unit: &Unit,
+        (scan, going): (&Scan, &Going),
+        (stats, scanned): (&mut QueryStats, &mut ScanStats),
+    ) -> Result<Option<Partial>, QueryError> {
+        let mut took = [FetchStats::default(); 3];
+        let [rollups_took, symbols_took, index_took] = &mut took;
+        let profiles = async {
+            match rolled.with_profiles {
+                true => self.index(unit, index_took).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let (rollups, symbols, index) = futures::try_join!(
+            self.rollups(unit, rollups_took),
+            self.symbols(unit, symbols_took),
+            profiles
+        )?;
+        let hits = [Some(rollups.1), Some(symbols.1), index.as_ref().map(|i| i.1)];
+        stats.decoded_hits += hits.into_iter().flatten().map(u64::from).sum::<u64>();
+        took.iter().for_each(|took| stats.add_fetch(took));
+        stats.rolled += 1;
+        let chosen = rolled
+            .choose((unit, scan), &rollups.0)
+            .map_err(|e| damaged(unit, Table::Rollups, e))?;
+        let mut parts = Vec::new();
+        if !chosen.rows.is_empty() {
+            parts.push(select_buckets(&rollups.0, &chosen));
+        }
+        if let Some((index, _)) = index {
+            parts.extend(select_rows(unit, scan, index, Some(&chosen)));
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let executor = Executor::new(scan.clone());
+        let (partial, added) = self
+            .samples((executor, going), unit, (symbols.0, parts), stats)
+            .await?;
+        *scanned = added;
+        Ok(Some(partial))
+    }
+
+    /// Buckets of roll-ups, and whether they were there decoded.
+    async fn rollups(
+        &self,
+        unit: &Unit,
+        took: &mut FetchStats,
+    ) -> Result<(Arc<RollupIndex>, bool), QueryError> {
+        let key = unit.key();
+        if let Some(rollups) = self.caches.rollups.get(&key) {
+            return Ok((rollups, true));
+        }
+        let sources = self.fetch_rows(unit, &[Table::Rollups], took).await?;
+        let of = unit.clone();
+        let decode = move || -> Result<RollupIndex, QueryError> {
+            Ok(RollupIndex::new(decode_rollups(&sources, of.dataset())?))
+        };
+        let rollups = self.pool.run(decode).await?.map_err(|e| about(unit, e))?;
+        let rollups = Arc::new(rollups);
+        self.caches.rollups.insert(key, Arc::clone(&rollups));
+        Ok((rollups, false))
     }
 
     /// Series and profiles, and whether they were there decoded.
@@ -265,7 +339,7 @@ impl Reader {
         &self,
         (executor, going): (Executor, &Going),
         unit: &Unit,
-        selected: Selected,
+        (symbols, parts): (Arc<SymbolIndex>, Vec<Selected>),
         stats: &mut QueryStats,
     ) -> Result<(Partial, ScanStats), QueryError> {
         let columns = match executor.scan().what.wants_spans() {
@@ -273,7 +347,8 @@ impl Reader {
             false => Columns::Plain,
         };
         let n_stacks = unit.dataset().n_stacks;
-        let fetches = selected.reads.iter().map(|read| async move {
+        let reads = parts.iter().flat_map(|part| &part.reads);
+        let fetches = reads.map(|read| async move {
             let rows = SampleRead {
                 runs: &read.runs,
                 columns,
@@ -288,7 +363,10 @@ impl Reader {
             tables.push((open, fetched));
         }
         let (of, going) = (unit.clone(), going.clone());
-        let work = move || add_samples((executor, &going), &of, &selected, (&tables, columns));
+        let work = move || {
+            let data = (&*symbols, &parts[..]);
+            add_samples((executor, &going), &of, data, (&tables, columns))
+        };
         self.pool.run(work).await?
     }
 }
@@ -334,22 +412,46 @@ fn take_out_deleted(unit: &Unit, view: &DatasetView<'_>, rows: &mut Vec<u32>) {
     });
 }
 
+/// Selects buckets of roll-ups and sorts out where their sums lie.
+fn select_buckets(rollups: &RollupIndex, chosen: &Chosen) -> Selected {
+    let rows = &rollups.index.rows;
+    let (coarse, fine) = chosen.rows.split_at(chosen.fine_from);
+    let by_table = [(Resolution::Hour, coarse), (Resolution::FiveMinutes, fine)];
+    let reads = by_table.map(|(resolution, buckets)| TableRead {
+        table: resolution.table(),
+        runs: buckets.iter().map(|&row| rows.run(row as usize)).collect(),
+    });
+    Selected {
+        index: Arc::clone(&rollups.index),
+        profiles: chosen.profiles,
+        rows: chosen.rows.clone(),
+        reads: reads
+            .into_iter()
+            .filter(|read| read.runs.iter().any(|run| run.n > 0))
+            .collect(),
+    }
+}
+
 /// Selects rows and sorts out which samples of which table they have; `None` if there are none.
+/// What roll-ups were chosen for is left to them.
 fn select_rows(
     unit: &Unit,
     scan: &Scan,
     index: Arc<DatasetIndex>,
-    symbols: Arc<SymbolIndex>,
+    chosen: Option<&Chosen>,
 ) -> Option<Selected> {
     let streams = streams(unit);
     let mut rows = select::rows(scan, &view(unit, &index, &streams));
+    if let Some(chosen) = chosen {
+        chosen.leave(&index.rows, &mut rows);
+    }
     take_out_deleted(unit, &view(unit, &index, &streams), &mut rows);
     let kinds = &unit.dataset().kinds;
     let mut selected = Selected {
+        profiles: rows.len() as u64,
         rows: Vec::with_capacity(rows.len()),
         reads: Vec::new(),
         index,
-        symbols,
     };
     for table in [Table::Samples, Table::Snapshots] {
         let of_kind: Vec<bool> = kinds.iter().map(|k| Table::of_kind(k) == table).collect();
@@ -374,42 +476,56 @@ fn select_rows(
 fn add_samples(
     (mut executor, going): (Executor, &Going),
     unit: &Unit,
-    selected: &Selected,
+    (symbols, parts): (&SymbolIndex, &[Selected]),
     (tables, columns): (&[(Arc<OpenTable>, Fetched)], Columns),
 ) -> Result<(Partial, ScanStats), QueryError> {
     let streams = streams(unit);
-    let view = view(unit, &selected.index, &streams);
     let stacks = Stacks {
-        symbols: &selected.symbols.decoded.symbols,
-        functions: &selected.symbols.functions,
-        nodes: Some(&selected.symbols.decoded.nodes),
+        symbols: &symbols.decoded.symbols,
+        functions: &symbols.functions,
+        nodes: Some(&symbols.decoded.nodes),
     };
-    let mut run: SampleRun = executor.start(&view, &selected.rows, &stacks);
-    for (read, (open, fetched)) in selected.reads.iter().zip(tables) {
-        for runs in pieces(&read.runs) {
-            going.check()?;
-            let what = SampleRead {
-                runs,
-                columns,
-                n_stacks: unit.dataset().n_stacks,
-            };
-            let mut outside: Option<OutsideStacks> = None;
-            decode_samples((open, fetched), what, &mut |batch, _| {
-                if outside.is_none() {
-                    outside = run.add(batch).err();
-                }
-            })
-            .map_err(|e| damaged(unit, read.table, e))?;
-            if let Some(error) = outside {
-                let error = scoria_query::exec::ExecError::from(error);
-                return Err(about(unit, error.into()));
+    let mut tables = tables.iter();
+    for part in parts {
+        let view = view(unit, &part.index, &streams);
+        let mut run: SampleRun = executor.start(&view, &part.rows, &stacks);
+        for (read, table) in part.reads.iter().zip(&mut tables) {
+            add_table((&mut run, going), unit, (read, columns), table)?;
+        }
+        going.check()?;
+        executor
+            .finish_rolled(run, (&view, &part.rows, &stacks), part.profiles)
+            .map_err(|e| about(unit, e.into()))?;
+    }
+    executor.finish().map_err(|e| about(unit, e.into()))
+}
+
+fn add_table(
+    (run, going): (&mut SampleRun, &Going),
+    unit: &Unit,
+    (read, columns): (&TableRead, Columns),
+    (open, fetched): &(Arc<OpenTable>, Fetched),
+) -> Result<(), QueryError> {
+    for runs in pieces(&read.runs) {
+        going.check()?;
+        let what = SampleRead {
+            runs,
+            columns,
+            n_stacks: unit.dataset().n_stacks,
+        };
+        let mut outside: Option<OutsideStacks> = None;
+        decode_samples((open, fetched), what, &mut |batch, _| {
+            if outside.is_none() {
+                outside = run.add(batch).err();
             }
+        })
+        .map_err(|e| damaged(unit, read.table, e))?;
+        if let Some(error) = outside {
+            let error = scoria_query::exec::ExecError::from(error);
+            return Err(about(unit, error.into()));
         }
     }
-    going.check()?;
-    let finish = |executor: &mut Executor| executor.finish_run(run, &view, &selected.rows, &stacks);
-    finish(&mut executor).map_err(|e| about(unit, e.into()))?;
-    executor.finish().map_err(|e| about(unit, e.into()))
+    Ok(())
 }
 
 /// Runs in pieces of up to [`SAMPLES_AT_ONCE`], or of one run that is larger.

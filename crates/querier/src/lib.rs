@@ -33,6 +33,7 @@ mod metrics;
 mod pin;
 mod plan;
 mod pool;
+mod rolled;
 mod querier;
 mod run;
 mod settings;

@@ -65,6 +65,7 @@ pub struct Metrics {
     wait_seconds: Histogram,
     lacking: Counter,
     result_hits: Counter,
+    rolled: Counter,
     cache_hits: Family<CacheLabels, Counter>,
     cache_misses: Family<CacheLabels, Counter>,
     queries: Family<QueryLabels, Counter>,
@@ -99,6 +100,7 @@ impl Metrics {
             wait_seconds: seconds(),
             lacking: Counter::default(),
             result_hits: Counter::default(),
+            rolled: Counter::default(),
             cache_hits: Family::default(),
             cache_misses: Family::default(),
         };
@@ -177,8 +179,13 @@ impl Metrics {
             self.result_hits.clone(),
         );
         registry.register(
+            "scoria_query_rolled_datasets",
+            "Datasets that were answered by their roll-ups, wholly or in part",
+            self.rolled.clone(),
+        );
+        registry.register(
             "scoria_query_cache_bytes",
-            "Bytes that a cache of queries holds: footers (tables), profile rows (indexes), symbols, and answers of datasets (results)",
+            "Bytes that a cache of queries holds: footers (tables), profile rows (indexes), buckets of roll-ups (rollups), symbols, and answers of datasets (results)",
             self.cache_bytes.clone(),
         );
         registry.register(
@@ -231,6 +238,7 @@ impl Metrics {
         self.samples.inc_by(stats.samples);
         self.profiles.inc_by(stats.profiles);
         self.result_hits.inc_by(stats.result_hits);
+        self.rolled.inc_by(stats.rolled);
         self.lacking.inc_by(u64::from(stats.missing.n > 0));
     }
 

@@ -87,6 +87,19 @@ impl Unit {
         // A query is about one profile type, and a type's samples lie in one of the two.
         cost.samples = n_rows(Table::Samples).max(n_rows(Table::Snapshots));
         cost.sample_bytes = self.share(Table::Samples).max(self.share(Table::Snapshots));
+        if let Some(rolled) = self.rolled(scan) {
+            let rollups = [Table::Rollup5m, Table::Rollup1h];
+            let rest = rolled.rest(self, scan);
+            let scaled = |n: u64| (n as f64 * rest).ceil() as u64;
+            cost.samples = scaled(cost.samples) + rollups.map(n_rows).iter().sum::<u64>();
+            let of_rollups = rollups.map(|table| self.share(table));
+            cost.sample_bytes = scaled(cost.sample_bytes) + of_rollups.iter().sum::<u64>();
+            if !rolled.with_profiles {
+                (cost.series, cost.profiles, cost.index_bytes) = (0, 0, 0);
+            }
+            cost.index_bytes += self.share(Table::Rollups);
+            cost.memory_bytes = (1 + DECODED) * cost.index_bytes;
+        }
         // Samples are decoded in batches and are gone once they are added up.
         cost.memory_bytes += (1 + DECODED) * cost.symbol_bytes
             + cost.sample_bytes

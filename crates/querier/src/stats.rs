@@ -30,6 +30,8 @@ pub struct QueryStats {
     pub bytes_cached: u64,
     /// Datasets whose symbols or profiles were decoded already.
     pub decoded_hits: u64,
+    /// Datasets that were answered by their roll-ups, wholly or in part.
+    pub rolled: u64,
     /// Datasets whose answer was there already.
     pub result_hits: u64,
     /// What was seen of spans, if the question was about some.
@@ -107,6 +109,7 @@ impl QueryStats {
         self.bytes_fetched += other.bytes_fetched;
         self.bytes_cached += other.bytes_cached;
         self.decoded_hits += other.decoded_hits;
+        self.rolled += other.rolled;
         self.result_hits += other.result_hits;
         self.plan = match (self.plan, other.plan) {
             (Some(mut plan), Some(other)) => {

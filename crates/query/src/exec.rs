@@ -343,11 +343,25 @@ impl Executor {
         rows: &[u32],
         stacks: &Stacks<'_>,
     ) -> Result<(), ExecError> {
+        self.finish_rolled(run, (view, rows, stacks), rows.len() as u64)
+    }
+
+    /// As [`finish_run`](Self::finish_run), for rows that are not profiles but sums of `profiles`
+    /// profiles. Only scans that add stacks up can be answered by them.
+    ///
+    /// # Errors
+    /// As `finish_run`.
+    pub fn finish_rolled(
+        &mut self,
+        run: SampleRun,
+        (view, rows, stacks): (&DatasetView<'_>, &[u32], &Stacks<'_>),
+        profiles: u64,
+    ) -> Result<(), ExecError> {
         let SampleRun { expected, seen, .. } = run;
         if !run.filter.is_open() {
             let periods = rows.iter().map(|&row| view.rows.period[row as usize]);
             self.stats.spans.merge(SpanStats {
-                profiles: rows.len() as u64,
+                profiles,
                 samples: run.of_spans,
                 period: periods.max().unwrap_or_default(),
             });
@@ -355,7 +369,7 @@ impl Executor {
         if expected != seen {
             return Err(ExecError::SampleCount { expected, seen });
         }
-        self.stats.profiles += rows.len() as u64;
+        self.stats.profiles += profiles;
         self.stats.samples += seen;
         match (&mut self.merger, &self.scan.what, run.into) {
             (Merger::Tree(tree), What::Tree(filter), RunInto::Stacks(totals)) => {

@@ -219,6 +219,7 @@ fn filter(
         streams: meta.streams.clone(),
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     })?;
     let mut everything = live.len() == meta.datasets.len();
     for dataset in live.iter().filter_map(|&at| meta.datasets.get(at)) {

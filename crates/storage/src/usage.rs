@@ -272,6 +272,7 @@ mod tests {
             rows: of_table,
             kinds: Vec::new(),
             n_stacks: 1,
+            rolled: Vec::new(),
         }
     }
 

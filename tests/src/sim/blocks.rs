@@ -93,6 +93,7 @@ fn write_tables(
         }],
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     })?;
     for head in heads.iter() {
         let snapshot = head.snapshot();

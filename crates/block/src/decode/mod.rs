@@ -5,6 +5,7 @@
 
 mod columns;
 mod profiles;
+mod rollups;
 mod samples;
 mod series;
 mod symbols;
@@ -16,6 +17,7 @@ use arrow::array::RecordBatch;
 use crate::{BlockError, Columns, DatasetMeta, Fetched, OpenTable, Table};
 
 pub use profiles::decode_profiles;
+pub use rollups::decode_rollups;
 pub(crate) use samples::sample_columns;
 pub use samples::{RunPiece, SampleRead, SampleRun, decode_samples};
 pub use series::decode_series;

@@ -49,25 +49,7 @@ fn append(
     kinds: &HashMap<String, u32>,
     rows: &mut ProfileRows,
 ) -> Result<(), BlockError> {
-    let types: &DictionaryArray<Int32Type> = column(TABLE, batch, "profile_type")?;
-    let texts = types
-        .values()
-        .as_any()
-        .downcast_ref::<StringArray>()
-        .ok_or_else(|| missing(TABLE, "profile_type"))?;
-    let known: Vec<Option<u32>> = texts
-        .iter()
-        .map(|text| text.and_then(|text| kinds.get(text)).copied())
-        .collect();
-    for key in types.keys().values() {
-        let kind = usize::try_from(*key)
-            .ok()
-            .and_then(|key| known.get(key).copied().flatten())
-            .ok_or_else(|| {
-                BlockError::damaged(TABLE, "a row has a profile type that its dataset has not")
-            })?;
-        rows.kind.push(kind);
-    }
+    rows.kind.extend(kinds_column(TABLE, batch, kinds)?);
     let u32s = |name| values::<UInt32Type>(TABLE, batch, name);
     let i64s = |name| values::<Int64Type>(TABLE, batch, name);
     rows.series.extend_from_slice(u32s("series")?);
@@ -82,6 +64,34 @@ fn append(
         .extend_from_slice(values::<UInt64Type>(TABLE, batch, "seq")?);
     rows.place.extend_from_slice(u32s("place")?);
     Ok(())
+}
+
+/// The profile type of each row of a batch, as a number out of `kinds`.
+pub(super) fn kinds_column(
+    table: Table,
+    batch: &RecordBatch,
+    kinds: &HashMap<String, u32>,
+) -> Result<Vec<u32>, BlockError> {
+    let types: &DictionaryArray<Int32Type> = column(table, batch, "profile_type")?;
+    let texts = types
+        .values()
+        .as_any()
+        .downcast_ref::<StringArray>()
+        .ok_or_else(|| missing(table, "profile_type"))?;
+    let known: Vec<Option<u32>> = texts
+        .iter()
+        .map(|text| text.and_then(|text| kinds.get(text)).copied())
+        .collect();
+    let keys = types.keys().values().iter();
+    keys.map(|key| {
+        usize::try_from(*key)
+            .ok()
+            .and_then(|key| known.get(key).copied().flatten())
+            .ok_or_else(|| {
+                BlockError::damaged(table, "a row has a profile type that its dataset has not")
+            })
+    })
+    .collect()
 }
 
 /// Samples follow their profiles, so counts say where each profile's samples start.

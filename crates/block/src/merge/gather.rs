@@ -21,9 +21,9 @@ const SYMBOL_COPIES: u64 = 3;
 
 /// One input that is taken.
 pub(super) struct Input<'a> {
-    of: MergeInput<'a>,
+    pub(super) of: MergeInput<'a>,
     /// The dictionary's node of each rank; the new rank once that is known.
-    numbers: Vec<u32>,
+    pub(super) numbers: Vec<u32>,
     cursors: [Option<SampleCursor>; Table::COUNT],
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Gathered<'a> {
     pub(super) series: Vec<Labels>,
     pub(super) rows: ProfileRows,
     /// The input of each row.
-    input_of: Vec<u32>,
+    pub(super) input_of: Vec<u32>,
     /// Samples of each node of the dictionary.
     pub(super) hits: Vec<u32>,
     pub(super) dropped: u64,

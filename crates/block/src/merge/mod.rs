@@ -4,6 +4,7 @@
 //! inputs ─► symbols into one dictionary, profiles into one list ─► order, ranks
 //!                                                                   │
 //! sample tables, each read once from front to back ─► new ranks ─► BlockWriter
+//!                 and once more, hour by hour ─► sums ─► roll-ups ────────┘
 //! ```
 //! Symbols and profiles of the inputs are held, samples are not: in the order of the output the
 //! samples of each input come in the order in which they lie there.
@@ -20,6 +21,7 @@
 
 mod cursor;
 mod gather;
+mod roll;
 
 use scoria_model::{BlockId, Labels, ProfileType, StreamId, TenantId};
 use xxhash_rust::xxh3::Xxh3Default;
@@ -33,7 +35,7 @@ use crate::{
 use gather::Gathered;
 
 /// Raised whenever the same inputs give other bytes than before.
-const MERGE_VERSION: u32 = 1;
+const MERGE_VERSION: u32 = 2;
 
 /// A dataset of a block, with all its tables fetched. Samples with their spans.
 #[derive(Debug, Clone, Copy)]
@@ -155,12 +157,14 @@ impl BlockWriter {
                 BlockError::damaged(table, what)
             })
         };
-        let appended = self.append((tenant, service), &rows, &mut fill);
-        match (failed, appended) {
-            (Some(error), _) => Err(error),
-            (None, Err(error)) => Err(error.into()),
-            (None, Ok(())) => Ok(merged),
-        }
+        let begun = self.begin((tenant, service), &rows, &mut fill);
+        let begun = match (failed, begun) {
+            (Some(error), _) => return Err(error),
+            (None, begun) => begun?,
+        };
+        let rolled = roll::roll_up(self, (&gathered, &rows, &profiles), rules)?;
+        self.end((tenant, service), &rows, (begun, rolled));
+        Ok(merged)
     }
 }
 

@@ -79,6 +79,19 @@ impl BlockMeta {
                 name()
             )));
         }
+        let has_rollups = !dataset.rows(Table::Rollups).is_empty();
+        let possible = dataset
+            .rolled
+            .iter()
+            .all(|of| of.unrolled.iter().all(|&n| n <= of.samples));
+        if dataset.rolled.len() != if has_rollups { dataset.kinds.len() } else { 0 } || !possible {
+            return Err(BlockError::meta(format!(
+                "{} has roll-ups of {:?} with {} profile types",
+                name(),
+                dataset.rolled,
+                dataset.kinds.len()
+            )));
+        }
         let stacks = dataset.rows(Table::Stacks);
         if u64::from(dataset.n_stacks) > stacks.end.saturating_sub(stacks.start) {
             return Err(BlockError::meta(format!(

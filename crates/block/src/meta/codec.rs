@@ -1,14 +1,16 @@
 //! The compact form of a block's meta, as entries of the catalogue carry it.
 //!
 //! ```text
-//! u8 version (2 where a merge's scope follows the inputs, else 1) | id 16 | u8 level | format | min time | max time - min time
-//! inputs: n, ids | scope (version 2): part, u8 1 if it is the last, n, (tenant, shards 2)
+//! u8 version (3 where there are roll-ups, else 2 where a merge's scope follows the inputs, else 1) | id 16 | u8 level | format | min time | max time - min time
+//! inputs: n, ids | roll-ups (version 3): u8 1 if a scope follows, n, labels
+//! scope (version 2, and 3 if it says so): part, u8 1 if it is the last, n, (tenant, shards 2)
 //! streams: n, (node, incarnation 8, n, from, to - from)
 //! tables: n, (u8 table, bytes, rows, checksum 8, n, page checksums 4 each, size of the tail)
 //! all tails after each other, compressed with zstd if that makes them smaller
 //! tenants: n, texts | profile types: n, 5 texts each
 //! datasets: n, (tenant, service, min time - block's, max time - min time,
-//!               n, profile types, distinct stacks, rows in each of the tables above)
+//!               n, profile types, distinct stacks, rows in each of the tables above,
+//!               version 3: n, (samples, without 5 min sums, without 1 h sums))
 //! CRC-32 of everything before, 4 bytes
 //! ```
 //! Numbers are LEB128 unless a width is given (then little-endian), times are nanoseconds, signed
@@ -25,11 +27,13 @@ use scoria_model::{
 };
 
 use super::{BlockMeta, DatasetMeta, MergeScope, StreamRange, TableMeta};
-use crate::{BlockError, FORMAT_VERSION, Table};
+use crate::{BlockError, FORMAT_VERSION, Rolled, Table};
 
 const PLAIN_VERSION: u8 = 1;
 /// With the scope of a merge.
 const MERGED_VERSION: u8 = 2;
+/// With roll-ups.
+const ROLLED_VERSION: u8 = 3;
 /// Footers name columns over and over: compressed they take a third.
 const TAIL_LEVEL: i32 = 9;
 /// Footers and page indexes of one block beyond this are damage.
@@ -45,10 +49,8 @@ impl BlockMeta {
     /// Appends the compact form; see the module page of `meta/codec.rs` and `docs/FORMATS.md`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        out.push(match self.merge {
-            None => PLAIN_VERSION,
-            Some(_) => MERGED_VERSION,
-        });
+        let codec = self.codec();
+        out.push(codec);
         out.extend_from_slice(&self.id.0.to_le_bytes());
         out.push(self.level);
         put_u64(out, u64::from(self.version));
@@ -57,6 +59,13 @@ impl BlockMeta {
         put_u64(out, self.inputs.len() as u64);
         for input in &self.inputs {
             out.extend_from_slice(&input.0.to_le_bytes());
+        }
+        if codec == ROLLED_VERSION {
+            out.push(u8::from(self.merge.is_some()));
+            put_u64(out, self.rollup_labels.len() as u64);
+            for label in &self.rollup_labels {
+                put_bytes(out, label.as_bytes());
+            }
         }
         if let Some(scope) = &self.merge {
             put_scope(out, scope);
@@ -77,7 +86,18 @@ impl BlockMeta {
         out.extend_from_slice(&crc.to_le_bytes());
     }
 
+    fn codec(&self) -> u8 {
+        if !self.rollup_labels.is_empty() || self.tables.iter().any(|t| t.table.is_rollup()) {
+            return ROLLED_VERSION;
+        }
+        match self.merge {
+            None => PLAIN_VERSION,
+            Some(_) => MERGED_VERSION,
+        }
+    }
+
     fn encode_datasets(&self, out: &mut Vec<u8>) {
+        let with_rollups = self.codec() == ROLLED_VERSION;
         let number = |at: usize| at as u64;
         let mut tenants: BTreeMap<&TenantId, u64> = BTreeMap::new();
         let mut kinds: BTreeMap<&ProfileType, u64> = BTreeMap::new();
@@ -115,6 +135,13 @@ impl BlockMeta {
                 let rows = dataset.rows(table.table);
                 put_u64(out, rows.end.wrapping_sub(rows.start));
             }
+            if with_rollups {
+                put_u64(out, dataset.rolled.len() as u64);
+                for rolled in &dataset.rolled {
+                    put_u64(out, rolled.samples);
+                    rolled.unrolled.iter().for_each(|&n| put_u64(out, n));
+                }
+            }
         }
     }
 
@@ -134,10 +161,10 @@ impl BlockMeta {
         }
         let mut reader = Reader::new(body);
         let codec = reader.u8()?;
-        if !(PLAIN_VERSION..=MERGED_VERSION).contains(&codec) {
+        if !(PLAIN_VERSION..=ROLLED_VERSION).contains(&codec) {
             return Err(BlockError::Version {
                 version: u64::from(codec),
-                supported: u32::from(MERGED_VERSION),
+                supported: u32::from(ROLLED_VERSION),
             });
         }
         let meta = decode_body(&mut reader, codec)?;
@@ -199,7 +226,13 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
     let min_time = Timestamp(reader.i64()?);
     let max_time = later(min_time, reader.u64()?)?;
     let inputs = list(reader, block_id)?;
-    let merge = (codec == MERGED_VERSION)
+    let mut has_scope = codec == MERGED_VERSION;
+    let mut rollup_labels = Vec::new();
+    if codec == ROLLED_VERSION {
+        has_scope = flag(reader)?;
+        rollup_labels = list(reader, |reader| Ok(Arc::from(text(reader)?)))?;
+    }
+    let merge = has_scope
         .then(|| read_scope(reader))
         .transpose()?;
     let streams = list(reader, stream_range)?;
@@ -225,6 +258,10 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
                 .ok_or_else(|| BlockError::meta("row counts overflow"))?;
             starts[at] = rows[at].end;
         }
+        let rolled = match codec {
+            ROLLED_VERSION => list(reader, rolled)?,
+            _ => Vec::new(),
+        };
         Ok(DatasetMeta {
             tenant,
             service,
@@ -233,6 +270,7 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
             rows,
             kinds: of_dataset,
             n_stacks,
+            rolled,
         })
     })?;
     let bytes = tables
@@ -251,7 +289,23 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
         streams,
         inputs,
         merge,
+        rollup_labels,
     })
+}
+
+fn rolled(reader: &mut Reader<'_>) -> Result<Rolled, BlockError> {
+    Ok(Rolled {
+        samples: reader.u64()?,
+        unrolled: [reader.u64()?, reader.u64()?],
+    })
+}
+
+fn flag(reader: &mut Reader<'_>) -> Result<bool, BlockError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        found => Err(BlockError::meta(format!("a yes or no is {found}"))),
+    }
 }
 
 fn put_scope(out: &mut Vec<u8>, scope: &MergeScope) {
@@ -266,11 +320,7 @@ fn put_scope(out: &mut Vec<u8>, scope: &MergeScope) {
 
 fn read_scope(reader: &mut Reader<'_>) -> Result<MergeScope, BlockError> {
     let part = reader.u32()?;
-    let last = match reader.u8()? {
-        0 => false,
-        1 => true,
-        found => return Err(BlockError::meta(format!("a part ends with {found}"))),
-    };
+    let last = flag(reader)?;
     let slices = list(reader, |reader| {
         let tenant = TenantId::parse(text(reader)?).map_err(|e| BlockError::meta(e.to_string()))?;
         Ok((

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{BlockMeta, DatasetMeta, MergeScope, StreamRange, TableMeta};
-use crate::{BlockError, FORMAT_VERSION, Table};
+use crate::{BlockError, FORMAT_VERSION, Rolled, Table};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +39,8 @@ struct BlockDoc {
     inputs: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     merge: Option<MergeDoc>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rollup_labels: Vec<String>,
 }
 
 /// Only the version, which must be known before the rest can be understood.
@@ -70,6 +72,9 @@ struct DatasetDoc {
     n_stacks: u32,
     /// Start and end of its rows, by table.
     rows: BTreeMap<String, [u64; 2]>,
+    /// By profile type: samples, and those without sums of 5 minutes and of an hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rolled: Vec<[u64; 3]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +166,7 @@ impl BlockMeta {
                 .collect(),
             inputs: self.inputs.iter().map(BlockId::to_string).collect(),
             merge: self.merge.as_ref().map(MergeDoc::from_scope),
+            rollup_labels: self.rollup_labels.iter().map(|l| l.to_string()).collect(),
         }
     }
 }
@@ -222,6 +228,7 @@ impl BlockDoc {
                 .map(|text| block_id(text))
                 .collect::<Result<_, _>>()?,
             merge: self.merge.map(MergeDoc::into_scope).transpose()?,
+            rollup_labels: self.rollup_labels.into_iter().map(Arc::from).collect(),
         })
     }
 }
@@ -319,6 +326,11 @@ impl DatasetDoc {
                 .filter(|(_, rows)| rows.start < rows.end)
                 .map(|(table, rows)| (table.to_string(), [rows.start, rows.end]))
                 .collect(),
+            rolled: meta
+                .rolled
+                .iter()
+                .map(|of| [of.samples, of.unrolled[0], of.unrolled[1]])
+                .collect(),
         }
     }
 
@@ -348,6 +360,14 @@ impl DatasetDoc {
                 .map(|[name, st, su, pt, pu]| ProfileType::new(name, (st, su), (pt, pu)))
                 .collect(),
             n_stacks: self.n_stacks,
+            rolled: self
+                .rolled
+                .iter()
+                .map(|&[samples, fine, coarse]| Rolled {
+                    samples,
+                    unrolled: [fine, coarse],
+                })
+                .collect(),
         })
     }
 }

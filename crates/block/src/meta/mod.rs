@@ -15,10 +15,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use scoria_model::{BlockId, ProfileType, Seq, ShardSet, StreamId, TenantId, Timestamp};
 
-use crate::Table;
+use crate::{Rolled, Table};
 
 /// The version of the tables and of the manifest that this program writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What part of a stream a block covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct DatasetMeta {
     pub kinds: Vec<ProfileType>,
     /// Distinct stacks that samples name: stack ranks are below this.
     pub n_stacks: u32,
+    /// What its roll-ups stand for, by kind; empty if it has none.
+    pub rolled: Vec<Rolled>,
 }
 
 impl DatasetMeta {
@@ -130,6 +132,8 @@ pub struct BlockMeta {
     pub inputs: Vec<BlockId>,
     /// What it took of them; `None` at level 0.
     pub merge: Option<MergeScope>,
+    /// Labels by which its roll-ups are kept apart beside [`crate::ROLLUP_LABELS`].
+    pub rollup_labels: Vec<Arc<str>>,
 }
 
 impl BlockMeta {

@@ -249,3 +249,40 @@ pub fn write(made: &[Made]) -> EncodedBlock {
         .for_each(|made| writer.add(made.input()).unwrap());
     writer.finish().unwrap()
 }
+
+/// A dataset whose profiles lie close together and share their stacks, so that roll-ups pay.
+pub fn dense() -> impl Strategy<Value = Made> {
+    let sample = (0..6u32, -3..50i64, Just(0u64), Just(0u8));
+    let minutes = prop_oneof![0..20i64, 55..65i64, -5..5i64];
+    let profile = (
+        (0..3u32, 0..4u32, any::<u32>()),
+        (minutes, 0..60_000_000_000i64).prop_map(|(minute, ns)| minute * 60_000_000_000 + ns),
+        vec(sample, 0..12),
+    );
+    (vec(any::<Numbers>(), 4..5), vec(profile, 1..60))
+        .prop_map(|(seed, profiles)| make((0, 0), &seed, profiles))
+}
+
+/// CPU profiles of one series and the same six stacks, so many in each hour.
+pub fn hours(profiles: &[i64]) -> Made {
+    let seed: Vec<Numbers> = (0..9).map(|at| (at * 7, at * 5, at * 3)).collect();
+    let mut all = Vec::new();
+    for (hour, &n) in profiles.iter().enumerate() {
+        for at in 0..n {
+            let time = (hour as i64 * 3600 + at * 15) * 1_000_000_000;
+            let samples = (0..6u32).map(|stack| (stack, 1 + at, 0, 0)).collect();
+            all.push(((0, 1, all.len() as u32), time, samples));
+        }
+    }
+    make((0, 0), &seed, all)
+}
+
+/// A CPU profile a minute for an hour, each with a sample of each of so many stacks.
+pub fn wide(stacks: u32) -> Made {
+    let seed: Vec<Numbers> = (0..stacks / 2).map(|at| (at, at * 5, at * 3)).collect();
+    let profile = |at: u32| {
+        let samples = (0..stacks).map(|stack| (stack, 7, 0, 0)).collect();
+        ((0, 1, at), i64::from(at) * 60_000_000_000, samples)
+    };
+    make((0, 0), &seed, (0..60).map(profile).collect())
+}

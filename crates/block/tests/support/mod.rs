@@ -403,5 +403,6 @@ pub fn spec() -> BlockSpec {
         }],
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     }
 }

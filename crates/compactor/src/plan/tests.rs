@@ -27,6 +27,7 @@ fn dataset(tenant: &str, hour: i64) -> DatasetMeta {
                 .unwrap(),
         ],
         n_stacks: 0,
+        rolled: Vec::new(),
     }
 }
 

@@ -123,6 +123,7 @@ impl World {
             .await
             .unwrap();
         let settings = Settings {
+            rollup_labels: Vec::new(),
             plan: PlanSettings {
                 settle: Duration::from_secs(60),
                 small_bytes: 1,
@@ -281,6 +282,7 @@ fn level0(from: u64, hour: i64) -> EncodedBlock {
         }],
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     })
     .unwrap();
     for tenant in TENANTS {

@@ -61,6 +61,7 @@ pub(super) fn blocks(
             }],
             inputs: Vec::new(),
             merge: None,
+            rollup_labels: Vec::new(),
         })?;
         for head in heads {
             add(&mut writer, head, &window)?;

@@ -417,6 +417,7 @@ impl World {
             }],
             inputs: Vec::new(),
             merge: None,
+            rollup_labels: Vec::new(),
         })
         .unwrap();
         for data in datasets {

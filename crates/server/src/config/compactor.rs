@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::policies::NameList;
 use super::units::{ByteSize, Span};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,32 @@ pub struct CompactorConfig {
     pub garbage_grace: Span,
     /// How long the objects of blocks stay that were never committed; longer than any upload takes.
     pub orphan_grace: Span,
+    /// Labels by which roll-ups are kept apart, at most 3 with few values each, such as
+    /// `namespace` or `version`: queries that select by them read roll-ups, too.
+    pub rollup_labels: RollupLabels,
+}
+
+/// Names of labels: a list, or a text with commas between them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(transparent)]
+pub struct RollupLabels(pub NameList);
+
+impl RollupLabels {
+    /// Each combination of values is rolled up by itself: with many labels nothing is saved.
+    const MAX: usize = 3;
+}
+
+impl<'de> Deserialize<'de> for RollupLabels {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let names = NameList::deserialize(d)?;
+        match names.0.len() {
+            0..=Self::MAX => Ok(Self(names)),
+            n => Err(serde::de::Error::custom(format!(
+                "{n} labels where at most {} can be kept in roll-ups",
+                Self::MAX
+            ))),
+        }
+    }
 }
 
 impl Default for CompactorConfig {
@@ -34,6 +61,7 @@ impl Default for CompactorConfig {
             small_tenant: ByteSize(8 << 20),
             garbage_grace: Span(Duration::from_secs(15 * 60)),
             orphan_grace: Span(Duration::from_secs(6 * 3600)),
+            rollup_labels: RollupLabels::default(),
         }
     }
 }

@@ -59,6 +59,13 @@ pub(super) fn start(
         orphan_grace: config.orphan_grace.0,
         retention: RetentionOf::new(retention)
             .with_rules(move |tenant| Arc::clone(&rules.of(tenant).retention_rules)),
+        rollup_labels: config
+            .rollup_labels
+            .0
+            .0
+            .iter()
+            .map(|label| label.as_str().into())
+            .collect(),
         ..Settings::default()
     };
     let components = Components {

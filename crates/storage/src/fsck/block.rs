@@ -6,13 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use scoria_block::{
     BlockError, BlockMeta, Columns, DatasetMeta, Fetched, OpenTable, ProfileRows, SampleRead,
-    SampleRun, Sources, Table, decode_profiles, decode_samples, decode_series, decode_symbols,
+    SampleRun, Sources, Table, check_rollups, decode_profiles, decode_samples, decode_series,
+    decode_symbols,
 };
 
 use super::{Finding, FindingKind};
 use crate::block_store::{BlockReadError, BlockStore};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::keys;
+
+/// Memory for the sums of one hour of a profile type that roll-ups are compared with.
+const SUMS_BYTES: u64 = 256 << 20;
 
 /// What was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -150,6 +154,7 @@ fn decode(
         figures.samples += sums(&sources, dataset, &rows)
             .map_err(said)?
             .map_err(|what| format!("{}: {what}", name()))?;
+        check_rollups(&sources, (meta, dataset), SUMS_BYTES).map_err(said)?;
     }
     Ok(figures)
 }

@@ -32,6 +32,7 @@ pub fn bare_meta(id: u128, stream: &StreamId, (from, to): (u64, u64)) -> BlockMe
         }],
         inputs: Vec::new(),
         merge: None,
+        rollup_labels: Vec::new(),
     }
 }
 
@@ -48,6 +49,7 @@ pub fn meta_of(id: u128, stream: &StreamId, range: (u64, u64), datasets: &[&str]
             rows: Table::ALL.map(|_| 0..0),
             kinds: vec![ProfileType::new("cpu", ("cpu", "ns"), ("cpu", "ns"))],
             n_stacks: 0,
+            rolled: Vec::new(),
         }
     };
     BlockMeta {
