@@ -314,11 +314,7 @@ fn dictionary_columns(table: Table) -> &'static [&'static [&'static str]] {
             &["width_s"],
             &["period"],
         ],
-        Table::Stacks
-        | Table::Mappings
-        | Table::Strings
-        | Table::Rollup5m
-        | Table::Rollup1h => &[],
+        Table::Stacks | Table::Mappings | Table::Strings | Table::Rollup5m | Table::Rollup1h => &[],
         Table::Locations => &[&["mapping"]],
         Table::Functions => &[&["filename"]],
     }

@@ -163,7 +163,11 @@ impl BlockWriter {
     ) -> Option<RollupSink<'a>> {
         let dataset = self.datasets.len() as u32;
         let index = self.plain[Table::Rollups.index()].as_mut()?;
-        Some(RollupSink::new(index, &mut self.sums, (dataset, labels, n_kinds)))
+        Some(RollupSink::new(
+            index,
+            &mut self.sums,
+            (dataset, labels, n_kinds),
+        ))
     }
 
     /// Ends the dataset; `rolled` says what its roll-ups stand for.

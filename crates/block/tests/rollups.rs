@@ -148,7 +148,10 @@ fn expected(block: &BlockMeta, sources: &Sources) -> BTreeMap<Key, (u32, Sums)> 
     buckets
 }
 
-fn stored(block: &BlockMeta, sources: &Sources) -> (RollupRows, BTreeMap<Key, (u32, Option<Sums>)>) {
+fn stored(
+    block: &BlockMeta,
+    sources: &Sources,
+) -> (RollupRows, BTreeMap<Key, (u32, Option<Sums>)>) {
     let dataset = &block.datasets[0];
     let rollups = decode_rollups(sources, dataset).unwrap();
     let mut buckets = BTreeMap::new();
@@ -171,8 +174,10 @@ fn check(block: &EncodedBlock) -> usize {
     let dataset = &block.meta.datasets[0];
     let sources = sources(block, dataset);
     check_rollups(&sources, (&block.meta, dataset), ROOMY).unwrap();
-    let (expected, (rollups, stored)) =
-        (expected(&block.meta, &sources), stored(&block.meta, &sources));
+    let (expected, (rollups, stored)) = (
+        expected(&block.meta, &sources),
+        stored(&block.meta, &sources),
+    );
     if rollups.rows.is_empty() {
         assert!(dataset.rolled.is_empty());
         return 0;
@@ -188,7 +193,13 @@ fn check(block: &EncodedBlock) -> usize {
         for resolution in Resolution::ALL {
             let start = resolution.bucket_of(row.time_ns);
             let of_row = |key: &Key| (key.0, key.1, key.2) == (row.kind, resolution, start);
-            let written = stored.iter().find(|(key, _)| of_row(key)).unwrap().1.1.is_some();
+            let written = stored
+                .iter()
+                .find(|(key, _)| of_row(key))
+                .unwrap()
+                .1
+                .1
+                .is_some();
             if !written {
                 unrolled[row.kind as usize][resolution.index()] += u64::from(row.n_samples);
             }
@@ -251,7 +262,9 @@ fn sums_that_take_more_than_their_memory_are_left_out() {
     let block = write(&made, 0);
     let roomy = merge(std::slice::from_ref(&block), ROOMY);
     assert!(check(&roomy) > 0);
-    let least = (10..30).map(|bits| 1u64 << bits).find(|&limit| fits(&block, limit));
+    let least = (10..30)
+        .map(|bits| 1u64 << bits)
+        .find(|&limit| fits(&block, limit));
     let tight = merge(&[block], least.unwrap());
     assert_eq!(check(&tight), 0);
     assert!(tight.meta.datasets[0].rolled.is_empty());
@@ -273,7 +286,10 @@ fn roll_ups_of_other_profiles_are_found_out() {
     let (one, mut other) = (support::made::hours(&[20]), support::made::hours(&[20]));
     other.samples.value[3] += 1;
     other.profiles.total[0] += 1;
-    let (one, other) = (merge(&[write(&one, 0)], ROOMY), merge(&[write(&other, 0)], ROOMY));
+    let (one, other) = (
+        merge(&[write(&one, 0)], ROOMY),
+        merge(&[write(&other, 0)], ROOMY),
+    );
     let dataset = &one.meta.datasets[0];
     let swapped = |tables: &[Table]| -> Result<(), BlockError> {
         let mut all = sources(&one, dataset);
@@ -320,6 +336,9 @@ fn every_flipped_byte_of_a_roll_up_is_noticed() {
         }
         // The magic, and the columns that only other readers need.
         let unread = if table == Table::Rollups { 60 } else { 140 };
-        assert!(noticed + unread >= pages_end, "{table}: {noticed} of {pages_end}");
+        assert!(
+            noticed + unread >= pages_end,
+            "{table}: {noticed} of {pages_end}"
+        );
     }
 }

@@ -180,7 +180,11 @@ impl Reader {
             self.symbols(unit, symbols_took),
             profiles
         )?;
-        let hits = [Some(rollups.1), Some(symbols.1), index.as_ref().map(|i| i.1)];
+        let hits = [
+            Some(rollups.1),
+            Some(symbols.1),
+            index.as_ref().map(|i| i.1),
+        ];
         stats.decoded_hits += hits.into_iter().flatten().map(u64::from).sum::<u64>();
         took.iter().for_each(|took| stats.add_fetch(took));
         stats.rolled += 1;

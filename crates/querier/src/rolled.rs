@@ -206,7 +206,8 @@ impl Rolled {
             range: scoria_model::TimeRange::ALL,
             ..scan.clone()
         };
-        let (series, rows): (&[Labels], &ProfileRows) = (&rollups.index.series, &rollups.index.rows);
+        let (series, rows): (&[Labels], &ProfileRows) =
+            (&rollups.index.series, &rollups.index.rows);
         let candidates = select::rows(
             &whole,
             &DatasetView {

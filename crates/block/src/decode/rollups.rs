@@ -20,10 +20,7 @@ const TABLE: Table = Table::Rollups;
 /// # Errors
 /// The table was not fetched or is damaged, or a row names a type, a width or samples that the
 /// dataset does not have.
-pub fn decode_rollups(
-    sources: &Sources,
-    dataset: &DatasetMeta,
-) -> Result<RollupRows, BlockError> {
+pub fn decode_rollups(sources: &Sources, dataset: &DatasetMeta) -> Result<RollupRows, BlockError> {
     let kinds: HashMap<String, u32> = dataset.kinds.iter().map(kind_text).zip(0..).collect();
     let mut reading = Reading {
         kinds,

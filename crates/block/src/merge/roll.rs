@@ -39,15 +39,16 @@ pub(super) fn roll_up(
     for (kind, mut of_kind) in rows.by_kind().into_iter().enumerate() {
         let table = Table::of_kind(&kinds[kind]);
         for hour in hours.cut(&mut of_kind) {
-            let added = hours.add_up((hour, table), limit, &mut |(input, table, runs), visit| {
-                let of = &gathered.inputs[input as usize].of;
-                read_runs((of.sources, of.dataset), (table, runs), visit).map_err(|source| {
-                    MergeError::Input {
-                        block: of.block.id,
-                        source,
-                    }
-                })
-            })?;
+            let added =
+                hours.add_up((hour, table), limit, &mut |(input, table, runs), visit| {
+                    let of = &gathered.inputs[input as usize].of;
+                    read_runs((of.sources, of.dataset), (table, runs), visit).map_err(|source| {
+                        MergeError::Input {
+                            block: of.block.id,
+                            source,
+                        }
+                    })
+                })?;
             sink.add(kind, &added)?;
         }
     }

@@ -232,9 +232,7 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
         has_scope = flag(reader)?;
         rollup_labels = list(reader, |reader| Ok(Arc::from(text(reader)?)))?;
     }
-    let merge = has_scope
-        .then(|| read_scope(reader))
-        .transpose()?;
+    let merge = has_scope.then(|| read_scope(reader)).transpose()?;
     let streams = list(reader, stream_range)?;
     let (mut tables, tail_sizes): (Vec<_>, Vec<_>) = list(reader, table_meta)?.into_iter().unzip();
     take_tails(reader, &mut tables, &tail_sizes)?;

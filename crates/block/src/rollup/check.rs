@@ -77,7 +77,11 @@ pub(crate) fn read_runs(
     decode_samples((open, fetched), read, &mut |batch, pieces| {
         for piece in pieces {
             let samples = piece.samples.clone();
-            visit(piece.run, &batch.stack[samples.clone()], &batch.value[samples]);
+            visit(
+                piece.run,
+                &batch.stack[samples.clone()],
+                &batch.value[samples],
+            );
         }
     })
 }
@@ -104,7 +108,8 @@ impl Expected<'_> {
                     && rows.kind[at] as usize == kind
                     && rows.time_ns[at] == bucket
                     && rows.period[at] == period
-                    && self.stored.labels[rows.series[at] as usize] == hours.labels[labels as usize]
+                    && self.stored.labels[rows.series[at] as usize]
+                        == hours.labels[labels as usize]
                     && self.stored.profiles[at] == added.profiles
                     && rows.total[at] == added.total;
                 if !same {
@@ -117,7 +122,9 @@ impl Expected<'_> {
                     return Err(BlockError::damaged(Table::Rollups, what));
                 }
                 written &= self.stored.written[at];
-                if self.stored.written[at] && (hour.worth[resolution.index()] || !added.sums.is_empty()) {
+                if self.stored.written[at]
+                    && (hour.worth[resolution.index()] || !added.sums.is_empty())
+                {
                     self.compare_sums((resolution, at), &added.sums)?;
                 }
                 self.at += 1;

@@ -18,10 +18,7 @@ pub(crate) type Sums = Vec<(u32, i64)>;
 
 /// Reads the samples of profiles of one input. Runs are sorted; each piece is handed out with the
 /// run it belongs to, by the ranks of the input.
-pub(crate) type Reading<'a, E> = dyn FnMut(
-        (u32, Table, &[SampleRun]),
-        &mut dyn FnMut(usize, &[u32], &[i64]),
-    ) -> Result<(), E>
+pub(crate) type Reading<'a, E> = dyn FnMut((u32, Table, &[SampleRun]), &mut dyn FnMut(usize, &[u32], &[i64])) -> Result<(), E>
     + 'a;
 
 /// The stacks of an input.
@@ -152,7 +149,9 @@ impl<'a> Hours<'a> {
         let samples: u64 = hour.iter().map(n_samples).sum();
         let mut fine: BTreeMap<BucketKey, Added> = BTreeMap::new();
         for &at in hour {
-            let bucket = fine.entry(self.key(at, Resolution::FiveMinutes)).or_default();
+            let bucket = fine
+                .entry(self.key(at, Resolution::FiveMinutes))
+                .or_default();
             bucket.profiles += 1;
             let total = self.profiles.total[at as usize];
             bucket.total = bucket.total.saturating_add(total);
@@ -162,9 +161,11 @@ impl<'a> Hours<'a> {
             fits = fits && self.add_input((of_input, table), limit, (&mut fine, read))?;
         }
         if !fits {
-            fine.values_mut().for_each(|bucket| bucket.sums = Sums::new());
+            fine.values_mut()
+                .for_each(|bucket| bucket.sums = Sums::new());
         }
-        fine.values_mut().for_each(|bucket| combine(&mut bucket.sums));
+        fine.values_mut()
+            .for_each(|bucket| combine(&mut bucket.sums));
         let mut coarse: BTreeMap<BucketKey, Added> = BTreeMap::new();
         for (&(bucket, labels, period), added) in &fine {
             let of_hour = Resolution::Hour.bucket_of(bucket);
@@ -173,7 +174,9 @@ impl<'a> Hours<'a> {
             whole.total = whole.total.saturating_add(added.total);
             whole.sums.extend_from_slice(&added.sums);
         }
-        coarse.values_mut().for_each(|bucket| combine(&mut bucket.sums));
+        coarse
+            .values_mut()
+            .for_each(|bucket| combine(&mut bucket.sums));
         let buckets = [fine, coarse];
         let worth = buckets.each_ref().map(|buckets| {
             let rows: usize = buckets.values().map(|bucket| bucket.sums.len()).sum();
@@ -207,7 +210,10 @@ impl<'a> Hours<'a> {
         for some in keys.chunks(limit.arrays(stacks.n)) {
             let mut arrays = vec![vec![0i64; stacks.n]; some.len()];
             let (mut runs, mut array_of) = (Vec::new(), Vec::new());
-            for at in rows.iter().filter(|at| self.profiles.n_samples[**at as usize] > 0) {
+            for at in rows
+                .iter()
+                .filter(|at| self.profiles.n_samples[**at as usize] > 0)
+            {
                 if let Ok(array) = some.binary_search(&key(at)) {
                     runs.push(self.profiles.run(*at as usize));
                     array_of.push(array);
@@ -228,7 +234,9 @@ impl<'a> Hours<'a> {
                 bucket.sums.extend(ranked);
             }
             if limit.reached(n_sums(buckets)) {
-                buckets.values_mut().for_each(|bucket| combine(&mut bucket.sums));
+                buckets
+                    .values_mut()
+                    .for_each(|bucket| combine(&mut bucket.sums));
                 if limit.reached(n_sums(buckets)) {
                     return Ok(false);
                 }

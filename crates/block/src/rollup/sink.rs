@@ -83,13 +83,19 @@ impl<'a> RollupSink<'a> {
                 self.rows.period.push(period);
                 self.rows.profiles.push(added.profiles);
                 self.rows.total.push(added.total);
-                self.rows.n_samples.push(sums.map(|added| added.sums.len() as u32));
+                self.rows
+                    .n_samples
+                    .push(sums.map(|added| added.sums.len() as u32));
             }
         }
         Ok(())
     }
 
-    fn push_sums(&mut self, resolution: Resolution, added: Option<&Added>) -> Result<(), BlockError> {
+    fn push_sums(
+        &mut self,
+        resolution: Resolution,
+        added: Option<&Added>,
+    ) -> Result<(), BlockError> {
         let Some(added) = added else {
             return Ok(());
         };
@@ -113,7 +119,10 @@ impl<'a> RollupSink<'a> {
 
     /// Writes the rows of the dataset; how much of each type they stand for, or nothing if no sums
     /// were worth writing.
-    pub(crate) fn finish(self, kinds: &[scoria_model::ProfileType]) -> Result<Vec<Rolled>, BlockError> {
+    pub(crate) fn finish(
+        self,
+        kinds: &[scoria_model::ProfileType],
+    ) -> Result<Vec<Rolled>, BlockError> {
         if !self.any {
             return Ok(Vec::new());
         }
@@ -124,7 +133,8 @@ impl<'a> RollupSink<'a> {
         let texts = Arc::new(kinds_array(kinds));
         let types = DictionaryArray::<Int32Type>::try_new(Int32Array::from(rows.kind), texts)
             .map_err(|e| encode_error(Table::Rollups, &e))?;
-        let bucket = TimestampNanosecondArray::from(rows.bucket).with_data_type(layout::time_data());
+        let bucket =
+            TimestampNanosecondArray::from(rows.bucket).with_data_type(layout::time_data());
         let columns: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from(vec![self.dataset; n])),
             Arc::new(types),
