@@ -12,9 +12,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use scoria_block::{BlockMeta, FORMAT_VERSION, Table};
-use support::made::{fixed, write};
-use support::reading::{Row, open_all, read_dataset};
+use scoria_block::{BlockMeta, FORMAT_VERSION, Table, check_rollups};
+use support::made::hours;
+use support::merging::{ROOMY, merge, write};
+use support::reading::{Row, fetch_dataset, open_all, read_dataset};
 
 fn directory(version: u32) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/v{version}"))
@@ -36,6 +37,8 @@ fn rows_of(version: u32, meta: &BlockMeta) -> Vec<Row> {
     let mut rows = Vec::new();
     for dataset in &meta.datasets {
         rows.extend(read_dataset((meta, &opened), dataset, &object).unwrap());
+        let sources = fetch_dataset(&opened, dataset, &object).unwrap();
+        check_rollups(&sources, (meta, dataset), ROOMY).unwrap();
     }
     rows.sort();
     rows
@@ -64,9 +67,10 @@ fn every_released_version_still_decodes() {
 
 fn write_fixtures() {
     let directory = directory(FORMAT_VERSION);
-    let made = fixed();
-    let block = write(&made);
-    let mut rows: Vec<Row> = made.iter().flat_map(|made| made.rows()).collect();
+    // A merge, so that it has roll-ups.
+    let made = hours(&[20, 2]);
+    let block = merge(&[write(&made, 0)], ROOMY);
+    let mut rows: Vec<Row> = made.rows();
     rows.sort();
     let mut entry = Vec::new();
     block.meta.encode(&mut entry);

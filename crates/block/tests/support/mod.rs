@@ -11,6 +11,7 @@
 )]
 
 pub mod made;
+pub mod merging;
 pub mod reading;
 
 use std::path::PathBuf;

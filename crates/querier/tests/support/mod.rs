@@ -8,8 +8,8 @@ use object_store::memory::InMemory;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use scoria_block::{
-    BlockSpec, BlockWriter, DatasetInput, EncodedBlock, ProfileRow, ProfileRows, SampleBatch,
-    StreamRange,
+    BlockSpec, BlockWriter, DatasetInput, EncodedBlock, Fetched, Keep, MergeInput, MergeRules,
+    OpenTable, ProfileRow, ProfileRows, SampleBatch, Sources, StreamRange,
 };
 use scoria_model::{
     BlockId, ByteBudget, Clock, Epoch, Incarnation, Labels, Limits, NodeId, ProfileType, Seq,
@@ -434,6 +434,46 @@ impl World {
                 .unwrap();
         }
         writer.finish().unwrap()
+    }
+
+    /// As [`World::flush`], through a merge that makes roll-ups, apart by `labels`.
+    pub(crate) async fn flush_merged(
+        &self,
+        n: u32,
+        records: (u64, u64),
+        (data, labels): (&Dataset, &[&str]),
+    ) {
+        let block = self.encode(n, records, std::slice::from_ref(data));
+        let mut sources = Sources::default();
+        for (table, bytes) in &block.tables {
+            let open = OpenTable::new(block.meta.table(*table).unwrap()).unwrap();
+            sources.insert(Arc::new(open), Fetched::whole(bytes.clone()));
+        }
+        let mut writer = BlockWriter::new(BlockSpec {
+            id: BlockId(block.meta.id.0 + 1),
+            level: 1,
+            streams: block.meta.streams.clone(),
+            inputs: Vec::new(),
+            merge: None,
+            rollup_labels: labels.iter().map(|&label| label.into()).collect(),
+        })
+        .unwrap();
+        let input = MergeInput {
+            block: &block.meta,
+            dataset: &block.meta.datasets[0],
+            sources: &sources,
+        };
+        let keep: Keep<'_> = &|_, _, _| Vec::new();
+        let bytes_max = 1 << 30;
+        let rules = MergeRules { keep, bytes_max };
+        writer
+            .add_merged((&data.tenant, data.service), &[input], rules)
+            .unwrap();
+        let merged = writer.finish().unwrap();
+        self.blocks.put_block(&merged).await.unwrap();
+        let range = (Seq(records.0), Seq(records.1));
+        let txn = Txn::flush(&stream(n), Epoch(1), range, [Arc::new(merged.meta)]);
+        self.catalogue.commit(txn).await.unwrap();
     }
 
     /// What the ingester serves from now on.
