@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(
+    dead_code,
+    reason = "other tests use what this one does not of the world that they share"
+)]
 mod support;
 
 use object_store::ObjectStoreExt;

@@ -1,6 +1,6 @@
 //! Whether the roll-ups of a dataset say what its profiles say (M2).
 
-use super::hour::{Hour, Hours, InputStacks, SumsLimit};
+use super::hour::{Hour, Hours, InputStacks, SumsLimit, VisitPiece};
 use super::{Resolution, RollupRows};
 use crate::{
     BlockError, BlockMeta, Columns, DatasetMeta, ProfileRows, SampleRead, SampleRun, Sources,
@@ -58,7 +58,7 @@ pub fn check_rollups(
 pub(crate) fn read_runs(
     (sources, dataset): (&Sources, &DatasetMeta),
     (table, runs): (Table, &[SampleRun]),
-    visit: &mut dyn FnMut(usize, &[u32], &[i64]),
+    visit: &mut VisitPiece<'_>,
 ) -> Result<(), BlockError> {
     if runs.iter().all(|run| run.n == 0) {
         return Ok(());

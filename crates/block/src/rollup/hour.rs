@@ -18,8 +18,11 @@ pub(crate) type Sums = Vec<(u32, i64)>;
 
 /// Reads the samples of profiles of one input. Runs are sorted; each piece is handed out with the
 /// run it belongs to, by the ranks of the input.
-pub(crate) type Reading<'a, E> = dyn FnMut((u32, Table, &[SampleRun]), &mut dyn FnMut(usize, &[u32], &[i64])) -> Result<(), E>
-    + 'a;
+pub(crate) type Reading<'a, E> =
+    dyn FnMut((u32, Table, &[SampleRun]), &mut VisitPiece<'_>) -> Result<(), E> + 'a;
+
+/// Takes a piece of a run: which run, its ranks and its values.
+pub(crate) type VisitPiece<'a> = dyn FnMut(usize, &[u32], &[i64]) + 'a;
 
 /// The stacks of an input.
 #[derive(Debug, Clone, Copy)]
