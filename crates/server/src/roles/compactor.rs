@@ -66,20 +66,6 @@ pub(super) fn start(
             .iter()
             .map(|label| label.as_str().into())
             .collect(),
-        rollup_labels: config
-            .rollup_labels
-            .0
-            .0
-            .iter()
-            .map(|label| label.as_str().into())
-        rollup_labels: config
-            .rollup_labels
-            .0
-            .0
-            .iter()
-            .map(|label| label.as_str().into())
-            .collect(),
-            .collect(),
         ..Settings::default()
     };
     let components = Components {
