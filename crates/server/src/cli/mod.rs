@@ -34,6 +34,8 @@ pub(crate) enum Exit {
     Partly = 4,
     /// What was checked is damaged.
     Damaged = 5,
+    /// Told to stop before it was ready: nothing had been taken in.
+    Unready = 6,
     /// Ended by a second signal, without finishing what was under way.
     Interrupted = 130,
 }
@@ -45,6 +47,7 @@ const EXIT_CODES: &str = "Exit codes:
   3    the address to listen on could not be bound
   4    some of the pushed files were refused
   5    fsck found something damaged
+  6    the server was told to stop before it was ready
   130  ended by a second signal, without draining";
 
 #[derive(Debug, Parser)]
@@ -58,7 +61,8 @@ const EXIT_CODES: &str = "Exit codes:
   scoria query top --selector '{service_name=\"app\"}'
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 address taken,
-4 some files refused, 5 damage found, 130 ended by a second signal. Settings: docs/reference/config.md"
+4 some files refused, 5 damage found, 6 stopped before it was ready,
+130 ended by a second signal. Settings: docs/reference/config.md"
 )]
 struct Cli {
     #[command(subcommand)]

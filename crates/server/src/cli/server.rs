@@ -87,7 +87,10 @@ async fn serve(config: Config) -> Exit {
     };
     let server = tokio::select! {
         started = Server::start(config) => started,
-        () = signals.next() => return Exit::Interrupted,
+        () = signals.next() => {
+            tracing::info!("told to stop before it was ready");
+            return Exit::Unready;
+        }
     };
     let server = match server {
         Ok(server) => server,
