@@ -85,8 +85,7 @@ impl Distributor {
             .await
             .and_then(|taken| taken)
             .map_err(|refusal| {
-                let reason = refusal.kind.reason();
-                self.metrics().discarded(tenant, reason, bytes);
+                self.refused(tenant, &refusal, bytes, &[]);
                 PushError::whole(refusal)
             })?;
         let mut tally = taken.tally;
@@ -95,12 +94,13 @@ impl Distributor {
             .otlp
             .exported(tenant, taken.layout, encoding, &tally);
         for (refusal, bytes) in tally.refused() {
-            metrics.discarded(tenant, refusal.kind.reason(), bytes);
+            self.refused(tenant, refusal, bytes, &[]);
         }
         if tally.n_unusable() > 0 {
             let reason = DiscardReason::UnusableAttribute;
             metrics.dropped(tenant, reason, tally.n_unusable());
         }
+        metrics.batch(tenant, taken.profiles.len());
         if !taken.profiles.is_empty() {
             let stored = self.store(tenant, &taken.profiles, taken.prepared).await;
             tally.add(stored)?;

@@ -187,12 +187,7 @@ impl Distributor {
         }
         let prepared = self.prepare(tenant, profiles).await;
         let (profiles, prepared) = prepared.map_err(PushError::whole)?;
-        let outcomes = shared.store(tenant, &profiles, prepared).await;
-        let delay = shared.limits.policy(tenant).artificial_delay;
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        PushError::summarise(outcomes)
+        self.store(tenant, &profiles, prepared).await
     }
 
     async fn prepare(
@@ -266,8 +261,11 @@ impl Distributor {
         prepared: Vec<Result<Prepared, Stop>>,
     ) -> Result<PushSummary, PushError> {
         let shared = &self.shared;
-        shared.preparation.metrics.batch(tenant, profiles.len());
         let outcomes = shared.store(tenant, profiles, prepared).await;
+        let delay = shared.limits.policy(tenant).artificial_delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         PushError::summarise(outcomes)
     }
 

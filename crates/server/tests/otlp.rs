@@ -363,6 +363,87 @@ async fn what_was_not_stored_is_said_in_the_answer() {
     server.stop().await;
 }
 
+/// What the tenant can read of a refusal: how often, and in which words.
+async fn told_of(server: &Running, reason: &str) -> (u64, String) {
+    let answer = server.get("/api/v1/tenant/rejections").await;
+    let told: Value = answer.json().await.unwrap();
+    let entries = told["rejections"].as_array().unwrap().iter();
+    let mut of_reason = entries.filter(|entry| entry["reason"] == reason);
+    let entry = of_reason.next().unwrap_or_else(|| panic!("{told}"));
+    assert!(of_reason.next().is_none(), "{told}");
+    assert_eq!(entry["treatment"], "refused", "{entry}");
+    assert!(
+        entry["remedy"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "{entry}"
+    );
+    let count = &entry["count"];
+    let count = count
+        .as_u64()
+        .or_else(|| count.as_str().and_then(|text| text.parse().ok()));
+    (
+        count.unwrap(),
+        entry["message"].as_str().unwrap().to_owned(),
+    )
+}
+
+#[tokio::test]
+async fn refused_exports_and_profiles_can_be_read_afterwards_and_are_counted_once() {
+    let server = Running::start(&["limits.max_profile_stacktrace_samples=1"]).await;
+    let media = "application/x-protobuf";
+    // No export at all.
+    let answer = post(&server, media, "", vec![0xff; 9]).await;
+    assert_eq!(answer.status(), 400);
+    let (count, message) = told_of(&server, "malformed_profile").await;
+    assert_eq!(count, 1);
+    assert!(message.contains("without a user agent"), "{message}");
+
+    // Of two profiles one names a stack that is not there, the other has too many samples.
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+    let name = encoder.function("main", "main.c");
+    let location = encoder.location(0, 0, &[(name, 7)]);
+    let stacks = [encoder.stack(&[location]), encoder.stack(&[])];
+    encoder.resource(&[("service.name", AttributeValue::Text("shop"))]);
+    encoder.scope("test", &[]);
+    let header = ProfileHeader {
+        sample_type: ("events", "count"),
+        time_ns: now_ns() as u64,
+        ..ProfileHeader::default()
+    };
+    let sample = |stack| SampleRow {
+        stack,
+        values: &[1],
+        ..SampleRow::default()
+    };
+    encoder.profile(&header, &[sample(99)]);
+    encoder.profile(&header, &stacks.map(sample));
+    encoder.profile(&header, &[sample(stacks[0])]);
+    let answer = post(&server, media, "", encoder.finish()).await;
+    assert_eq!(answer.status(), 200);
+    let (count, message) = told_of(&server, "malformed_profile").await;
+    assert_eq!(count, 2);
+    assert!(message.contains("stack_table"), "{message}");
+    let (count, message) = told_of(&server, "samples_limit").await;
+    assert_eq!(count, 1);
+    assert!(message.contains("actual: 2, limit: 1"), "{message}");
+
+    let metrics = server.get("/metrics").await.text().await.unwrap();
+    let has = |line: &str| assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
+    let discarded = "pyroscope_discarded_samples_total";
+    has(&format!(
+        "{discarded}{{reason=\"malformed_profile\",tenant=\"anonymous\"}} 2"
+    ));
+    has(&format!(
+        "{discarded}{{reason=\"samples_limit\",tenant=\"anonymous\"}} 1"
+    ));
+    // One export came so far that its profiles could be counted, two of them.
+    let batch = "pyroscope_distributor_push_batch_series";
+    has(&format!("{batch}_count{{tenant=\"anonymous\"}} 1"));
+    has(&format!("{batch}_sum{{tenant=\"anonymous\"}} 2.0"));
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn refusals_are_in_the_form_of_the_request() {
     let sets = [
