@@ -16,11 +16,12 @@ build:           ## build the binary
 	$(CARGO) build -p scoria-server --bin scoria
 
 # `cargo test` builds the binary too, beside the tests that start it as a process.
-test:            ## every test of the workspace, then the real clients, a real S3 server and the browser
+test:            ## every test of the workspace, then the real clients, a real S3 server, the browser, the chart
 	$(CARGO) test --workspace
 	tests/clients/run.sh
 	tests/stores/run.sh
 	tests/ui/run.sh
+	tests/helm/run.sh
 
 check:           ## formatting, lints, licences and sources
 	$(CARGO) fmt --all --check
