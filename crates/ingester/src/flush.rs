@@ -6,8 +6,9 @@
 //! # Invariants
 //! - Nothing is deleted here, not even after a failure: what a commit may yet refer to stays.
 //! - A commit names exactly the blocks that were uploaded for its range.
+//! - Blocks are built inside the reserve; what a generation needs beyond it is counted.
 
-mod build;
+pub(crate) mod build;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -147,9 +148,7 @@ impl Flusher {
         target: &Target,
     ) -> Result<(Vec<Arc<EncodedBlock>>, Arc<Permit>), UploadError> {
         let heads = target.generation.snapshot();
-        // A generation larger than the whole reserve may take all of it.
-        let wanted = build::memory_needed(&heads).min(self.budget.limit());
-        let mut permit = self.budget.try_acquire(wanted)?;
+        let mut permit = self.reserve(&target.generation)?;
         let stream = Arc::clone(&target.generation.stream);
         let range = target.range;
         let now = self.clock.now();
@@ -167,6 +166,29 @@ impl Flusher {
         let built = Blocks::Built(blocks.clone(), Arc::clone(&permit));
         target.generation.set_blocks(built);
         Ok((blocks, permit))
+    }
+
+    /// Memory for building the blocks of a generation.
+    ///
+    /// The log thread cuts before a generation needs the whole reserve. One that does all the same
+    /// (a single huge push, or a log replayed by a smaller server than wrote it) takes all of it,
+    /// so that nothing else is built beside it, and the rest is said and counted: refusing would
+    /// leave it in memory for ever.
+    fn reserve(&self, generation: &LiveGeneration) -> Result<Permit, BudgetExceeded> {
+        let needed = build::memory_needed(generation.samples());
+        let reserve = self.budget.limit();
+        let permit = self.budget.try_acquire(needed.min(reserve))?;
+        if let Some(beyond) = needed.checked_sub(reserve).filter(|beyond| *beyond > 0) {
+            self.metrics.beyond_reserve(beyond);
+            tracing::warn!(
+                generation = generation.number.0,
+                needed,
+                reserve,
+                "writing these blocks may take more memory than is kept for it; raise \
+                 memory.flush_percent or memory.limit"
+            );
+        }
+        Ok(permit)
     }
 
     async fn commit(&self, target: &Target) -> CommitOutcome {

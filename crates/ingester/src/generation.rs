@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use scoria_block::{BlockMeta, EncodedBlock};
 use scoria_model::{ByteBudget, Permit, Seq, StreamId, TenantId};
 
-use crate::head::{HeadSnapshot, Heads};
+use crate::head::{HeadSnapshot, Heads, SampleCounts};
 use crate::record;
 use crate::stream::Generation;
 
@@ -83,6 +83,11 @@ impl LiveGeneration {
     /// Memory of the heads.
     pub(crate) fn bytes(&self) -> u64 {
         self.heads.lock().bytes()
+    }
+
+    /// Samples of the heads.
+    pub(crate) fn samples(&self) -> SampleCounts {
+        self.heads.lock().samples()
     }
 
     /// Makes the permit what the heads, and `beside` them the log's dictionaries, take. False if

@@ -147,6 +147,7 @@ impl Ingester {
             metrics: components.metrics.clone(),
             heads: components.heads.clone(),
             heads_cut_bytes: settings.heads_cut_bytes,
+            flush_cut_bytes: flush_cut_bytes(&components.flush),
             tick: settings.tick,
             flusher: jobs,
             keep: replayed.unkept.clone(),
@@ -342,6 +343,12 @@ async fn open_stream(
         tracing::warn!(%stream, error = %source, "cannot open the stream yet");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// Where a generation is cut so that its flush fits the reserve: a quarter of it stays for the
+/// batch that crosses the mark.
+fn flush_cut_bytes(reserve: &ByteBudget) -> u64 {
+    reserve.limit() - reserve.limit() / 4
 }
 
 /// The state machines of all streams with their first effects; the own stream's comes first.

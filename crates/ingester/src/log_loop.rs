@@ -84,6 +84,8 @@ pub(crate) struct LogParts {
     pub(crate) metrics: Metrics,
     pub(crate) heads: ByteBudget,
     pub(crate) heads_cut_bytes: u64,
+    /// The open generation is cut when flushing it would take this many bytes.
+    pub(crate) flush_cut_bytes: u64,
     pub(crate) tick: Duration,
     pub(crate) flusher: mpsc::UnboundedSender<FlushJob>,
     /// Segments that are damaged and could not be copied into quarantine: never deleted.
@@ -271,7 +273,8 @@ impl LogLoop {
     /// Cuts when the open generation is large, and gives up what blocks hold when memory is short.
     fn watch_memory(&mut self) {
         let open = self.segment.as_ref().map_or(0, OpenSegment::heads_bytes);
-        if open >= self.parts.heads_cut_bytes {
+        let to_flush = self.segment.as_ref().map_or(0, OpenSegment::flush_bytes);
+        if open >= self.parts.heads_cut_bytes || to_flush >= self.parts.flush_cut_bytes {
             self.handle(OPEN_SLOT, Input::Cut(CutReason::Memory));
         }
         let heads = &self.parts.heads;

@@ -73,6 +73,7 @@ pub struct Metrics {
     flush_seconds: Histogram,
     flushed_blocks: Counter,
     flushed_bytes: Counter,
+    flush_beyond_reserve: Counter,
     uncommitted_generations: Gauge,
     heads_bytes: Gauge<u64, AtomicU64>,
     retry_keys: Gauge,
@@ -113,6 +114,11 @@ impl Metrics {
             "scoria_ingester_flushed_bytes",
             "Bytes of blocks committed by flushes",
             &m.flushed_bytes,
+        );
+        counter(
+            "scoria_ingester_flush_beyond_reserve_bytes",
+            "Memory that flushes needed beyond the whole reserve for writing blocks",
+            &m.flush_beyond_reserve,
         );
         counter(
             "scoria_ingester_retry_keys_forgotten_early",
@@ -237,6 +243,7 @@ impl Metrics {
             flush_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             flushed_blocks: Counter::default(),
             flushed_bytes: Counter::default(),
+            flush_beyond_reserve: Counter::default(),
             uncommitted_generations: Gauge::default(),
             heads_bytes: Gauge::default(),
             retry_keys: Gauge::default(),
@@ -292,6 +299,11 @@ impl Metrics {
     pub(crate) fn committed(&self, blocks: u64, bytes: u64) {
         self.flushed_blocks.inc_by(blocks);
         self.flushed_bytes.inc_by(bytes);
+    }
+
+    /// A flush needs `bytes` more than the whole reserve.
+    pub(crate) fn beyond_reserve(&self, bytes: u64) {
+        self.flush_beyond_reserve.inc_by(bytes);
     }
 
     pub(crate) fn show(&self, stats: StreamStats, uncommitted: usize, heads_bytes: u64) {

@@ -376,6 +376,36 @@ async fn a_large_generation_is_cut_early() {
     node.assert_stored_once([1]).await;
 }
 
+const BEYOND_RESERVE: &str = "scoria_ingester_flush_beyond_reserve_bytes_total";
+
+#[tokio::test]
+async fn a_generation_is_cut_before_its_flush_outgrows_the_reserve() {
+    // A flush takes 1 MiB and something for each sample: three quarters of this are just below.
+    let node = Node::start_with_reserve((1 << 20) / 3 * 4, |_| {}).await;
+    for n in 1..=3 {
+        node.push_new(&[n]).await;
+        node.pass_time_until("a cut", node.settings.tick, || {
+            node.catalogue.state().blocks().len() == n as usize
+        })
+        .await;
+    }
+    assert_eq!(node.metric(BEYOND_RESERVE), 0);
+    node.assert_stored_once(1..=3).await;
+}
+
+#[tokio::test]
+async fn a_generation_larger_than_the_reserve_is_flushed_and_the_excess_is_counted() {
+    let node = Node::start_with_reserve(1000, |_| {}).await;
+    node.push_new(&[1, 2]).await;
+    node.pass_time_until("a cut", node.settings.tick, || {
+        node.catalogue.state().blocks().len() == 1
+    })
+    .await;
+    let beyond = node.metric(BEYOND_RESERVE);
+    assert!(beyond >= (1 << 20) - 1000, "{beyond}");
+    node.assert_stored_once([1, 2]).await;
+}
+
 #[tokio::test]
 async fn shutdown_flushes_and_a_resend_after_it_is_recognised() {
     let mut node = Node::start().await;

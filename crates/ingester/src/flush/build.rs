@@ -8,7 +8,7 @@ use scoria_block::{
 };
 use scoria_model::{BlockId, Seq, StreamId, Timestamp};
 
-use crate::head::HeadSnapshot;
+use crate::head::{HeadSnapshot, SampleCounts};
 use crate::record::samples::SamplesError;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
@@ -30,12 +30,11 @@ pub(super) enum BuildError {
     },
 }
 
-/// What decoded samples, their sorting and the encoded tables take, by a generous guess.
-pub(super) fn memory_needed(heads: &[HeadSnapshot]) -> u64 {
-    let largest = heads.iter().map(HeadSnapshot::n_samples).max();
-    let all: u64 = heads.iter().map(HeadSnapshot::n_samples).sum();
+/// What decoded samples, their sorting and the encoded tables take, by a generous guess. Heads are
+/// decoded one after the other, so that of the decoded ones only the largest counts.
+pub(crate) fn memory_needed(samples: SampleCounts) -> u64 {
     // A decoded sample takes 36 bytes at most and is sorted once; an encoded one, some bytes.
-    largest.unwrap_or_default() * 80 + all * 8 + (1 << 20)
+    samples.largest * 80 + samples.all * 8 + (1 << 20)
 }
 
 /// Builds the blocks of the records in `(from, to]` of a stream. Heads come in order of tenant and

@@ -159,6 +159,16 @@ fn labels_bytes(labels: &Labels) -> u64 {
 pub struct Heads {
     heads: BTreeMap<(TenantId, Arc<str>), Counted>,
     bytes: u64,
+    samples: SampleCounts,
+}
+
+/// How many samples heads hold: what flushing them takes follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SampleCounts {
+    /// Of the head with the most.
+    pub largest: u64,
+    /// Of all heads.
+    pub all: u64,
 }
 
 #[derive(Debug)]
@@ -181,7 +191,11 @@ impl Heads {
                 head: Head::new(append),
                 bytes: 0,
             });
+            let before = counted.head.n_samples();
             counted.head.append(append, seq);
+            let n_samples = counted.head.n_samples();
+            self.samples.all += n_samples - before;
+            self.samples.largest = self.samples.largest.max(n_samples);
             let bytes = counted.head.bytes();
             self.bytes = self.bytes + bytes - counted.bytes;
             counted.bytes = bytes;
@@ -219,6 +233,10 @@ impl Heads {
     /// Memory held by all heads, as of each one's last append.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub fn samples(&self) -> SampleCounts {
+        self.samples
     }
 }
 

@@ -143,6 +143,11 @@ impl OpenSegment {
         self.heads_bytes
     }
 
+    /// Memory that writing the heads into blocks would take now.
+    pub(super) fn flush_bytes(&self) -> u64 {
+        crate::flush::build::memory_needed(self.generation.samples())
+    }
+
     /// Marks the segment as complete.
     pub(super) fn finish(self) -> io::Result<()> {
         self.generation.account(0);

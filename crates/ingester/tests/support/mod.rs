@@ -11,6 +11,7 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use scoria_ingester::segment::{DirDisk, LogDisk, LogFile, SegmentBytes};
 use scoria_ingester::{Components, Ingester, IngesterService, Metrics, RunningIngester, Settings};
 use scoria_model::part::{Function, Line, NONE, Part, ProfileRow};
@@ -127,6 +128,9 @@ pub(crate) struct Node {
     pub(crate) catalogue: Catalogue,
     pub(crate) faults: Arc<Mutex<DiskFaults>>,
     pub(crate) heads: ByteBudget,
+    flush: ByteBudget,
+    metrics: Metrics,
+    registry: Registry,
     pub(crate) settings: Settings,
     running: Option<RunningIngester>,
 }
@@ -137,6 +141,14 @@ impl Node {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with_reserve(64 << 20, change).await
+    }
+
+    /// A node that keeps so many bytes for writing blocks.
+    pub(crate) async fn start_with_reserve(
+        flush_bytes: u64,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let clock = Arc::new(HeldClock::default());
@@ -155,6 +167,7 @@ impl Node {
         );
         settings.tick = Duration::from_millis(5);
         change(&mut settings);
+        let mut registry = Registry::default();
         let mut node = Self {
             directory,
             clock,
@@ -163,6 +176,9 @@ impl Node {
             catalogue,
             faults: Arc::default(),
             heads: ByteBudget::new("heads", 64 << 20),
+            flush: ByteBudget::new("flush", flush_bytes),
+            metrics: Metrics::new(&mut registry),
+            registry,
             settings,
             running: None,
         };
@@ -196,10 +212,19 @@ impl Node {
             ),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             heads: self.heads.clone(),
-            flush: ByteBudget::new("flush", 64 << 20),
+            flush: self.flush.clone(),
             queries: ByteBudget::new("queries", 64 << 20),
-            metrics: Metrics::unregistered(),
+            metrics: self.metrics.clone(),
         }
+    }
+
+    /// A counter or gauge without labels, as a scrape shows it.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        let value = lines.find_map(|rest| rest.strip_prefix(' ')).unwrap();
+        value.parse().unwrap()
     }
 
     pub(crate) fn kill(&mut self) {
