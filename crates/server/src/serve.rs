@@ -22,7 +22,6 @@ use crate::config::{Config, LimitError};
 use crate::http::{App, Policies, otlp_routes, routes};
 use crate::listener::Listener;
 use crate::memory::{Memory, MemoryError};
-use crate::query_runtime::QueryRuntime;
 use crate::readiness::Readiness;
 use crate::roles::{self, RunningRoles};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -42,8 +41,6 @@ pub enum StartError {
     Limits(#[from] LimitError),
     #[error(transparent)]
     RuntimeConfig(#[from] RuntimeConfigError),
-    #[error("threads for queries cannot be had: {0}; allow the process more threads")]
-    QueryThreads(std::io::Error),
     #[error("{0:#}")]
     Role(anyhow::Error),
 }
@@ -90,13 +87,12 @@ impl Server {
         memory.register(&mut registry);
         let readiness = Arc::new(Readiness::default());
         let policies = policies(&config, &mut registry).await?;
-        let queries = QueryRuntime::start().map_err(StartError::QueryThreads)?;
         let app = App::new(
             Arc::clone(&config),
             memory.clone(),
             Arc::clone(&readiness),
             policies.clone(),
-            (queries, &mut registry),
+            &mut registry,
         );
         memory
             .sample()

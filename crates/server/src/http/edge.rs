@@ -80,15 +80,7 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
         (request, None)
     };
     let limit = app.config.server.request_timeout.0;
-    let answered = async {
-        if !route.asks() {
-            return Ok(next.run(request).await);
-        }
-        // The connection's thread also serves those who push.
-        let answered = app.queries.run(next.run(request)).await;
-        answered.map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))
-    };
-    tokio::time::timeout(limit, answered)
+    tokio::time::timeout(limit, next.run(request))
         .await
         .map_err(|_| {
             let seconds = limit.as_secs_f64();
@@ -98,7 +90,7 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
                     "no answer within {seconds} s (server.request_timeout); ask for a shorter range or add matchers"
                 ),
             )
-        })?
+        })
 }
 
 /// 405 with what is allowed, for a method that the route does not take.

@@ -47,7 +47,6 @@ use tower_http::compression::CompressionLayer;
 
 use crate::config::Config;
 use crate::memory::Memory;
-use crate::query_runtime::QueryRuntime;
 use crate::readiness::Readiness;
 use crate::roles::Roles;
 use crate::runtime_config::RuntimeConfig;
@@ -70,7 +69,6 @@ pub struct App {
     registry: OnceLock<Registry>,
     /// There once they are up.
     roles: OnceLock<Roles>,
-    queries: QueryRuntime,
     body_bytes_max: u64,
 }
 
@@ -90,12 +88,12 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    pub(crate) fn new(
+    pub fn new(
         config: Arc<Config>,
         memory: Memory,
         readiness: Arc<Readiness>,
         policies: Policies,
-        (queries, registry): (QueryRuntime, &mut Registry),
+        registry: &mut Registry,
     ) -> Arc<Self> {
         let body_bytes_max = unlimited_if_0(config.limits.ingestion_body_limit_bytes.0);
         Arc::new(Self {
@@ -106,7 +104,6 @@ impl App {
             requests: Requests::register(registry),
             registry: OnceLock::new(),
             roles: OnceLock::new(),
-            queries,
             body_bytes_max,
         })
     }

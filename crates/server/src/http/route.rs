@@ -145,11 +145,6 @@ impl Route {
         )
     }
 
-    /// Whether it asks about profiles: much work, and none that an acknowledgement waits for.
-    pub(super) const fn asks(self) -> bool {
-        matches!(self, Self::Rpc { writes: false, .. } | Self::Legacy { .. })
-    }
-
     /// Whether it is for one tenant.
     pub(super) const fn is_for_one(self) -> bool {
         self.writes() || matches!(self, Self::TenantStatus { .. })
