@@ -1,5 +1,7 @@
 //! Blocks of one dataset, and merges of them.
 
+use std::sync::Arc;
+
 use scoria_block::{
     BlockSpec, BlockWriter, DatasetMeta, EncodedBlock, Keep, MergeInput, MergeRules, MergeScope,
     Sources, merged_id, merged_streams,
@@ -31,7 +33,7 @@ pub fn sources(block: &EncodedBlock, dataset: &DatasetMeta) -> Sources {
 /// The blocks of one dataset merged, with roll-ups apart by owner.
 pub fn merge(blocks: &[EncodedBlock], bytes_max: u64) -> EncodedBlock {
     let dataset = &blocks[0].meta.datasets[0];
-    let (tenant, service) = (dataset.tenant.clone(), dataset.service.clone());
+    let (tenant, service) = (dataset.tenant.clone(), Arc::clone(&dataset.service));
     let scope = MergeScope {
         slices: vec![(tenant.clone(), ShardSet::ALL)],
         part: 0,
