@@ -6,8 +6,9 @@
 //! ```
 //!
 //! # Invariants
-//! - Memory for what is decompressed is taken from the budget before it is decompressed, and what
-//!   the part needs is held until the part is dropped.
+//! - Memory for what is decompressed, and for what it is decoded into, is taken from the budget
+//!   before it is decompressed; what the part needs is held until it is stored.
+//! - What was sent is given back as soon as it is decoded, before there is a second copy of it.
 //! - Every profile that is not handed on is counted by reason, and so is everything left out of one
 //!   that is.
 //!
@@ -45,6 +46,9 @@ use crate::rejections::{Rejections, Seen};
 /// When to come again after the memory ran out: it is given back within a request's time.
 pub(crate) const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
 const GZIP_MEMBER: [u8; 3] = [0x1f, 0x8b, 8];
+/// What a profile of one byte takes at most until it is a part: itself, the columns that it is read
+/// into, and the part (`tests/memory.rs` measures it). As it was sent, whoever read it has paid for.
+const DECODED_TIMES: u64 = 3;
 /// No deflate stream expands more than this.
 const EXPANSION_MAX: u64 = 1032;
 
@@ -70,7 +74,7 @@ pub(crate) struct Prepared {
     pub(crate) bytes: u64,
     /// Some of its label groups were refused; the others are in the part.
     pub(crate) refused: Option<Refusal>,
-    /// Covers the part.
+    /// Covers the part, and the copy of it that is on its way to the ingester.
     pub(crate) permit: Permit,
 }
 
@@ -93,6 +97,14 @@ impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         Self::Profile(refusal)
     }
+}
+
+/// A profile whose content has been taken out of it.
+struct Keyed<'a> {
+    profile: &'a IncomingProfile,
+    labels: &'a [(&'a str, &'a str)],
+    /// By which a resend is recognised.
+    key: RetryKey,
 }
 
 /// One request on its way through the preparation.
@@ -140,10 +152,6 @@ impl Batch<'_> {
             })
             .collect();
         self.preparation.workers.give_back(worker);
-        // A body is done with long before its parts are stored.
-        for profile in profiles.iter_mut() {
-            profile.payload.release();
-        }
         if let Err(refusal) = &prepared {
             let reason = refusal.kind.reason();
             for (profile, bytes) in profiles.iter().zip(wire_bytes) {
@@ -187,53 +195,17 @@ impl Batch<'_> {
         }
     }
 
+    /// Prepares one profile and gives back what was sent of it.
     fn profile(
         &mut self,
         worker: &mut Worker,
         profile: &mut IncomingProfile,
     ) -> Result<Prepared, Stop> {
-        let started = self.preparation.clock.monotonic();
         self.preparation.metrics.arrived(self.tenant, profile);
-        let draft = match &mut profile.payload {
-            Payload::Pprof(_) => None,
-            Payload::Draft(part) => part.draft.take(),
-        };
-        let profile = &*profile;
-        let pairs = profile.labels.iter();
-        let labels: Vec<(&str, &str)> = pairs.map(|(name, value)| (&**name, &**value)).collect();
         let mut charged = profile.payload.wire_bytes();
-        let result = match draft {
-            None => self.take_pprof(worker, profile, &labels, &mut charged),
-            Some(draft) => self.take_draft(
-                &mut worker.normaliser,
-                (profile, *draft),
-                &labels,
-                &mut charged,
-            ),
-        };
-        match result {
-            Ok((normalised, part, permit)) => {
-                let took = self.preparation.clock.monotonic().saturating_sub(started);
-                self.observe(profile, &normalised, charged, took);
-                let refused = self.partly_refused(&normalised);
-                let is_empty = normalised.part.profiles.is_empty();
-                worker.normaliser.take_back(normalised.part);
-                if is_empty {
-                    let reason = why_empty(&normalised.dropped);
-                    self.discarded(reason, charged);
-                    self.remember(profile, Seen::dropped(reason, 1));
-                    return Err(Stop::Empty);
-                }
-                if let Some(refusal) = &refused {
-                    self.remember(profile, Seen::refused(refusal));
-                }
-                Ok(Prepared {
-                    part,
-                    bytes: charged,
-                    refused,
-                    permit,
-                })
-            }
+        let prepared = self.prepared(worker, profile, &mut charged);
+        profile.payload.release();
+        match prepared {
             Err(Stop::Profile(refusal)) => {
                 self.discarded(refusal.kind.reason(), charged);
                 self.remember(profile, Seen::refused(&refusal));
@@ -245,7 +217,69 @@ impl Batch<'_> {
                 self.remember(profile, Seen::dropped(reason, 1));
                 Err(Stop::SampledOut)
             }
-            Err(stop) => Err(stop),
+            other => other,
+        }
+    }
+
+    fn prepared(
+        &mut self,
+        worker: &mut Worker,
+        profile: &mut IncomingProfile,
+        charged: &mut u64,
+    ) -> Result<Prepared, Stop> {
+        let started = self.preparation.clock.monotonic();
+        let compressed = profile.payload.wire_bytes();
+        let (normalised, mut permit) = self.normalise(worker, profile, charged)?;
+        // There would else be three copies of it at the same time.
+        profile.payload.release();
+        worker.decompressor.give_back();
+        let part = encode(&normalised.part);
+        cover(&mut permit, &part)?;
+
+        let took = self.preparation.clock.monotonic().saturating_sub(started);
+        self.observe(profile, &normalised, (compressed, *charged), took);
+        let refused = self.partly_refused(&normalised);
+        let is_empty = normalised.part.profiles.is_empty();
+        worker.normaliser.take_back(normalised.part);
+        if is_empty {
+            let reason = why_empty(&normalised.dropped);
+            self.discarded(reason, *charged);
+            self.remember(profile, Seen::dropped(reason, 1));
+            return Err(Stop::Empty);
+        }
+        if let Some(refusal) = &refused {
+            self.remember(profile, Seen::refused(refusal));
+        }
+        Ok(Prepared {
+            part,
+            bytes: *charged,
+            refused,
+            permit,
+        })
+    }
+
+    fn normalise(
+        &mut self,
+        worker: &mut Worker,
+        profile: &mut IncomingProfile,
+        charged: &mut u64,
+    ) -> Result<(Normalised, Permit), Stop> {
+        // While it still has its content, which is moved out of it then.
+        let key = self.key(profile);
+        let (raw, draft) = match &mut profile.payload {
+            Payload::Pprof(raw) => (std::mem::take(raw), None),
+            Payload::Draft(part) => (Bytes::new(), part.draft.take()),
+        };
+        let pairs = profile.labels.iter();
+        let labels: Vec<(&str, &str)> = pairs.map(|(name, value)| (&**name, &**value)).collect();
+        let keyed = Keyed {
+            profile,
+            labels: &labels,
+            key,
+        };
+        match draft {
+            None => self.take_pprof(worker, &keyed, raw, charged),
+            Some(draft) => self.take_draft(&mut worker.normaliser, &keyed, *draft, charged),
         }
     }
 
@@ -253,24 +287,28 @@ impl Batch<'_> {
     fn take_pprof(
         &mut self,
         worker: &mut Worker,
-        profile: &IncomingProfile,
-        labels: &[(&str, &str)],
+        keyed: &Keyed<'_>,
+        raw: Bytes,
         charged: &mut u64,
-    ) -> Result<(Normalised, Bytes, Permit), Stop> {
-        let raw = match &profile.payload {
-            Payload::Pprof(raw) => &raw[..],
-            Payload::Draft(_) => &[],
+    ) -> Result<(Normalised, Permit), Stop> {
+        let labels = keyed.labels;
+        let permit = self.decompress(&mut worker.decompressor, &raw, labels)?;
+        let plain = if is_gzip(&raw) {
+            // Only what came out of it is needed from here on.
+            drop(raw);
+            worker.decompressor.plain()
+        } else {
+            &raw
         };
-        let (plain, mut permit) = self.decompressed(&mut worker.decompressor, raw, labels)?;
         *charged = plain.len() as u64 + label_bytes(labels);
         let charge = Charge {
             plain: plain.len() as u64,
             charged: *charged,
         };
-        let keep = self.admit(profile, labels, charge)?;
+        let keep = self.admit(keyed.profile, labels, charge)?;
         let normaliser = &mut worker.normaliser;
         normaliser.set_policy(self.profile_policy(keep));
-        let normalised = self.normalised(profile, labels, |about, limits| {
+        let normalised = self.normalised(keyed, |about, limits| {
             let upload = Upload {
                 pprof: plain,
                 labels: about.labels,
@@ -280,44 +318,41 @@ impl Batch<'_> {
             };
             normaliser.normalise(&upload, limits)
         })?;
-        let part = encode(&normalised.part);
-        cover(&mut permit, &part)?;
-        Ok((normalised, part, permit))
+        Ok((normalised, permit))
     }
 
     /// As [`take_pprof`](Self::take_pprof), with a draft that has paid for its memory itself.
     fn take_draft(
         &mut self,
         normaliser: &mut Normaliser,
-        (profile, draft): (&IncomingProfile, Draft),
-        labels: &[(&str, &str)],
+        keyed: &Keyed<'_>,
+        draft: Draft,
         charged: &mut u64,
-    ) -> Result<(Normalised, Bytes, Permit), Stop> {
+    ) -> Result<(Normalised, Permit), Stop> {
         let size = draft.size();
-        *charged = size + label_bytes(labels);
+        *charged = size + label_bytes(keyed.labels);
         let charge = Charge {
             plain: size,
             charged: *charged,
         };
-        let keep = self.admit(profile, labels, charge)?;
+        let keep = self.admit(keyed.profile, keyed.labels, charge)?;
         normaliser.set_policy(self.profile_policy(keep));
         let permit = self.preparation.bodies.try_acquire(size);
-        let mut permit = permit.map_err(overloaded)?;
-        let normalised = self.normalised(profile, labels, |about, limits| {
+        let permit = permit.map_err(overloaded)?;
+        let normalised = self.normalised(keyed, |about, limits| {
             normaliser.normalise_draft(draft, about, limits)
         })?;
-        let part = encode(&normalised.part);
-        cover(&mut permit, &part)?;
-        Ok((normalised, part, permit))
+        Ok((normalised, permit))
     }
 
-    /// The plain bytes, with a permit for them.
-    fn decompressed<'b>(
+    /// Decompresses `raw` if it is gzip; a permit for the plain bytes and for what they are decoded
+    /// into.
+    fn decompress(
         &self,
-        decompressor: &'b mut Decompressor,
-        raw: &'b [u8],
+        decompressor: &mut Decompressor,
+        raw: &[u8],
         labels: &[(&str, &str)],
-    ) -> Result<(&'b [u8], Permit), Refusal> {
+    ) -> Result<Permit, Refusal> {
         let limits = &self.policy.limits;
         let cap = match limits.max_profile_size_bytes {
             0 => u64::MAX,
@@ -331,10 +366,11 @@ impl Batch<'_> {
         if expected > cap {
             return Err(refuse(&GunzipError::TooLarge { limit: cap }));
         }
-        let permit = self.preparation.bodies.try_acquire(expected);
+        let taken = expected.saturating_mul(DECODED_TIMES);
+        let permit = self.preparation.bodies.try_acquire(taken);
         let permit = permit.map_err(overloaded)?;
         // Not even bytes whose trailer lies about them are decompressed beyond the permit.
-        let plain = decompressor
+        decompressor
             .decompress(raw, expected.max(1))
             .map_err(|error| match error {
                 GunzipError::TooLarge { .. } if expected < cap => refuse(&GunzipError::Corrupt {
@@ -342,16 +378,15 @@ impl Batch<'_> {
                 }),
                 error => refuse(&error),
             })?;
-        Ok((plain, permit))
+        Ok(permit)
     }
 
     fn normalised(
         &self,
-        profile: &IncomingProfile,
-        labels: &[(&str, &str)],
+        keyed: &Keyed<'_>,
         normalise: impl FnOnce(&About<'_>, &Limits) -> Result<Normalised, Rejection>,
     ) -> Result<Normalised, Refusal> {
-        let display_names: Option<Vec<(&str, &str)>> = match &profile.origin {
+        let display_names: Option<Vec<(&str, &str)>> = match &keyed.profile.origin {
             Origin::Ingest(origin) => origin.sample_types.as_ref().map(|config| {
                 let pairs = config.display_names.iter();
                 pairs.map(|(kind, shown)| (&**kind, &**shown)).collect()
@@ -359,8 +394,8 @@ impl Batch<'_> {
             Origin::Push => None,
         };
         let about = About {
-            labels,
-            origin: match &profile.origin {
+            labels: keyed.labels,
+            origin: match &keyed.profile.origin {
                 Origin::Push => scoria_pprof::Origin::Push,
                 Origin::Ingest(origin) => scoria_pprof::Origin::Ingest(Ingest {
                     spy: &origin.spy_name,
@@ -368,7 +403,7 @@ impl Batch<'_> {
                     display_names: display_names.as_deref(),
                 }),
             },
-            key: self.key(profile),
+            key: keyed.key,
             now: self.now,
         };
         normalise(&about, &self.policy.limits)
@@ -379,7 +414,7 @@ impl Batch<'_> {
         &self,
         profile: &IncomingProfile,
         normalised: &Normalised,
-        charged: u64,
+        (compressed, decompressed): (u64, u64),
         took: Duration,
     ) {
         let part = &normalised.part;
@@ -395,8 +430,8 @@ impl Batch<'_> {
             self.tenant,
             &Received {
                 name: name.unwrap_or_else(|| name_of(profile)),
-                compressed: profile.payload.wire_bytes(),
-                decompressed: charged,
+                compressed,
+                decompressed,
                 samples: normalised.stats.samples,
                 samples_bytes: samples_bytes as u64,
                 symbols_bytes: symbols_bytes as u64,
@@ -505,9 +540,9 @@ fn overloaded(exceeded: scoria_model::budget::BudgetExceeded) -> Refusal {
     }
 }
 
-/// Leaves the permit to cover the part, whatever it covered before.
+/// Leaves the permit to cover the part and a copy of it, whatever it covered before.
 fn cover(permit: &mut Permit, part: &Bytes) -> Result<(), Refusal> {
-    let bytes = part.len() as u64;
+    let bytes = 2 * part.len() as u64;
     permit.shrink_to(bytes);
     permit
         .grow(bytes.saturating_sub(permit.bytes()))

@@ -20,10 +20,10 @@ use prometheus_client::registry::Registry;
 use scoria_cluster::{Membership, Place};
 use scoria_model::{ByteBudget, Clock, DiscardReason, Labels, NodeId, TenantId};
 use scoria_pprof::DraftTerms;
+use scoria_proto::Connection;
 use scoria_proto::ingester::{self, IngesterClient, PushRequest};
 use tokio::sync::Semaphore;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::incoming::IncomingProfile;
 use crate::key::Keys;
@@ -72,8 +72,8 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub struct Components {
     pub membership: Membership,
-    /// A channel to each member. One that is missing counts as out of reach.
-    pub ingesters: HashMap<NodeId, Channel>,
+    /// The way to each member. One that is missing counts as out of reach.
+    pub ingesters: HashMap<NodeId, Connection>,
     pub limits: TenantLimits,
     pub clock: Arc<dyn Clock>,
     /// The share of memory for profiles that are being decoded and handed on.
@@ -92,7 +92,7 @@ pub struct Distributor {
 struct Shared {
     settings: Settings,
     membership: Membership,
-    ingesters: HashMap<NodeId, IngesterClient<Channel>>,
+    ingesters: HashMap<NodeId, IngesterClient<Connection>>,
     limits: TenantLimits,
     preparation: Preparation,
     decoders: Arc<Semaphore>,
@@ -321,8 +321,12 @@ impl Shared {
         }
         let started = self.preparation.clock.monotonic();
         let groups = self.by_target(tenant, profiles, ready);
-        let answers = groups.into_iter().map(|(node, group)| async move {
-            let parts = group.iter().map(|(_, ready)| ready.part.clone()).collect();
+        let answers = groups.into_iter().map(|(node, mut group)| async move {
+            // Moved: what the request is encoded into is the only copy on its way.
+            let parts = group
+                .iter_mut()
+                .map(|(_, ready)| std::mem::take(&mut ready.part));
+            let parts = parts.collect();
             (self.push_to(node.as_ref(), tenant, parts).await, group)
         });
         for (answer, group) in join_all(answers).await {

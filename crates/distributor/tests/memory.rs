@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use peak_alloc::PeakAlloc;
 use scoria_distributor::IngestRequest;
+use scoria_distributor::otlp::{Encoding, ExportRequest};
 use scoria_model::varint::{put_bytes, put_u64};
 use scoria_model::{Limits, TenantId};
 use support::House;
@@ -26,9 +27,11 @@ static HEAP: PeakAlloc = PeakAlloc;
 
 /// A request may take this many times its decompressed size.
 const TIMES_MAX: f64 = 4.0;
-/// A pprof is denser than text: two bytes of it name a frame, and what is read into columns, moved
-/// into a part, encoded, sent to the ingester and kept there is more than that each time.
-const PPROF_TIMES_MAX: f64 = 10.0;
+/// One profile is there as dictionary, draft and part.
+const OTLP_TIMES_MAX: f64 = 7.0;
+/// Profiles share the dictionary of their export, parts share nothing: each has the symbols that it
+/// uses, and all wait for the one append that makes a request whole.
+const OTLP_MANY_TIMES_MAX: f64 = 40.0;
 const STACKS: usize = 3_000;
 const DEPTH: usize = 24;
 /// Of the pprof.
@@ -150,17 +153,71 @@ fn pprof() -> Vec<u8> {
     encoder.finish()
 }
 
+/// Profiles of one service over one dictionary, as an agent sends them.
+fn otlp(profiles: usize, samples: usize) -> Vec<u8> {
+    use scoria_pprof::otlp::encode::{
+        AttributeValue, ExportEncoder, Generation, ProfileHeader, SampleRow, Texts,
+    };
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::Interned);
+    let locations: Vec<u32> = (0..N_LOCATIONS as u32)
+        .map(|n| {
+            let name = format!("example.org/shop/module{}.Service{n}.handle", n % 40);
+            let filename = format!("/src/shop/module{}/service{n}.go", n % 40);
+            let function = encoder.function(&name, &filename);
+            encoder.location(0, 0, &[(function, i64::from(n))])
+        })
+        .collect();
+    for profile in 0..profiles {
+        let pid = AttributeValue::Number(profile as i64);
+        encoder.resource(&[
+            ("service.name", AttributeValue::Text("app")),
+            ("process.pid", pid),
+        ]);
+        encoder.scope("test", &[]);
+        let rows: Vec<SampleRow<'_>> = (0..samples)
+            .map(|sample| {
+                let stack = profile * samples + sample;
+                let at = |depth| (stack * 7 + depth * 31 + stack * depth) % N_LOCATIONS;
+                let frames: Vec<u32> = (0..DEPTH).map(|depth| locations[at(depth)]).collect();
+                SampleRow {
+                    stack: encoder.stack(&frames),
+                    values: &[1],
+                    ..SampleRow::default()
+                }
+            })
+            .collect();
+        let header = ProfileHeader {
+            sample_type: ("samples", "count"),
+            time_ns: (support::NOW_S as u64) * 1_000_000_000,
+            duration_ns: 5_000_000_000,
+            ..ProfileHeader::default()
+        };
+        encoder.profile(&header, &rows);
+    }
+    encoder.finish()
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(plain).expect("a vector takes it");
+    out.finish().expect("a vector takes it")
+}
+
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are for who asks for them")]
 fn a_request_takes_a_few_times_its_size() {
     type Shape = (&'static str, fn() -> Vec<u8>, f64);
-    let shapes: [Shape; 6] = [
+    let shapes: [Shape; 9] = [
         ("folded", folded, TIMES_MAX),
         ("tree", || branches(|_, name| name), TIMES_MAX),
         ("trie", || branches(fragment), TIMES_MAX),
         ("speedscope", speedscope, TIMES_MAX),
         ("jfr", jfr, TIMES_MAX),
-        ("pprof", pprof, PPROF_TIMES_MAX),
+        ("pprof", pprof, TIMES_MAX),
+        ("pprof, gzip", pprof, TIMES_MAX),
+        ("otlp", || otlp(1, STACKS * 4), OTLP_TIMES_MAX),
+        ("otlp, many", || otlp(300, 25), OTLP_MANY_TIMES_MAX),
     ];
     for (format, body, limit) in shapes {
         // With a runtime of its own, so that nothing of the one before is given back meanwhile.
@@ -183,19 +240,35 @@ async fn peak_of(format: &str, body: Vec<u8>) -> (usize, usize) {
         ..Limits::default()
     });
     let size = body.len();
+    let (format, body) = match format.strip_suffix(", gzip") {
+        Some(format) => (format, gzip(&body)),
+        None => (format, body),
+    };
+    let sent = body.len();
+    let tenant = TenantId::anonymous();
     let before = HEAP.current_usage();
     HEAP.reset_peak_usage();
-    let query = format!("name=app&format={format}");
-    let request = IngestRequest {
-        query: &query,
-        content_type: None,
-        content_encoding: None,
-        body: Bytes::from(body),
-    };
-    let tenant = TenantId::anonymous();
-    let taken = house.distributor.ingest(&tenant, request).await;
-    taken.expect("the body is whole");
-    let peak = HEAP.peak_usage().saturating_sub(before) + size;
+    let body = Bytes::from(body);
+    if format.starts_with("otlp") {
+        let request = ExportRequest {
+            body,
+            encoding: Encoding::Protobuf,
+            user_agent: String::new(),
+        };
+        let taken = house.distributor.export(&tenant, request).await;
+        taken.expect("the export is whole");
+    } else {
+        let query = format!("name=app&format={format}");
+        let request = IngestRequest {
+            query: &query,
+            content_type: None,
+            content_encoding: None,
+            body,
+        };
+        let taken = house.distributor.ingest(&tenant, request).await;
+        taken.expect("the body is whole");
+    }
+    let peak = HEAP.peak_usage().saturating_sub(before) + sent;
     assert!(!house.ingester.rows().is_empty(), "{format}");
     (size, peak)
 }

@@ -44,7 +44,7 @@ struct Follower {
     window: u32,
     /// Whether all samples have the same next frame.
     agreed: bool,
-    next: u64,
+    next: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,10 @@ fn cut_samples(raw: &RawProfile<'_>, depth: Depth, seed: u64) -> Vec<usize> {
     if let (Depth::Lines(least), false) = (depth, cut.is_empty()) {
         let mut ids = IdIndex::default();
         ids.learn(raw.columns.locations.iter().map(|l| l.id), seed);
-        let n_lines = |id: &u64| ids.find(*id).map_or(1, |at| raw.lines_of(at).len().max(1));
+        let n_lines = |frame: &u32| {
+            ids.find(raw.location_id(*frame))
+                .map_or(1, |at| raw.lines_of(at).len().max(1))
+        };
         cut.retain(|&sample| {
             let frames = &raw.columns.frames[raw.sample(sample).frames()];
             frames.iter().map(n_lines).sum::<usize>() >= least
@@ -116,14 +119,14 @@ fn cut_samples(raw: &RawProfile<'_>, depth: Depth, seed: u64) -> Vec<usize> {
     cut
 }
 
-fn root_of(raw: &RawProfile<'_>, sample: usize) -> Option<u64> {
+fn root_of(raw: &RawProfile<'_>, sample: usize) -> Option<u32> {
     raw.columns.frames[raw.sample(sample).frames()]
         .last()
         .copied()
 }
 
 /// Where stacktraces begin that are too short to be cut; one that begins there is whole.
-fn known_roots(raw: &RawProfile<'_>, seed: u64) -> HashSet<u64, FixedState> {
+fn known_roots(raw: &RawProfile<'_>, seed: u64) -> HashSet<u32, FixedState> {
     let mut roots = HashSet::with_hasher(FixedState::with_seed(seed));
     let samples = 0..raw.columns.samples.len();
     let whole = samples.filter(|&at| raw.sample(at).frames().len() < HEAP_DEPTH);
@@ -174,7 +177,7 @@ impl Followers {
     }
 
     /// The frames to append to `cut`; none if nothing is known or it leads in a circle.
-    fn root_of(&self, cut: &[u64], frames: &[u64]) -> Vec<u64> {
+    fn root_of(&self, cut: &[u32], frames: &[u32]) -> Vec<u32> {
         let Some(tail) = cut.last_chunk::<WINDOW>() else {
             return Vec::new();
         };
@@ -203,12 +206,12 @@ impl Followers {
 }
 
 impl Follower {
-    fn frames<'f>(&self, all: &'f [u64]) -> &'f [u64] {
+    fn frames<'f>(&self, all: &'f [u32]) -> &'f [u32] {
         let start = self.window as usize;
         &all[start..start + WINDOW]
     }
 
-    fn is(&self, window: &[u64], all: &[u64]) -> bool {
+    fn is(&self, window: &[u32], all: &[u32]) -> bool {
         self.frames(all) == window
     }
 }
@@ -232,14 +235,14 @@ impl Roll {
         }
     }
 
-    fn of(&self, window: &[u64]) -> u64 {
-        let step = |hash: u64, &id: &u64| hash.wrapping_mul(self.base).wrapping_add(id);
+    fn of(&self, window: &[u32]) -> u64 {
+        let step = |hash: u64, &id: &u32| hash.wrapping_mul(self.base).wrapping_add(u64::from(id));
         window.iter().fold(0, step)
     }
 
-    const fn shift(&self, hash: u64, first: u64, next: u64) -> u64 {
-        let rest = hash.wrapping_sub(first.wrapping_mul(self.top));
-        rest.wrapping_mul(self.base).wrapping_add(next)
+    const fn shift(&self, hash: u64, first: u32, next: u32) -> u64 {
+        let rest = hash.wrapping_sub((first as u64).wrapping_mul(self.top));
+        rest.wrapping_mul(self.base).wrapping_add(next as u64)
     }
 
     /// Spreads the bits, which the rolling form leaves uneven.
@@ -249,7 +252,7 @@ impl Roll {
 }
 
 /// Writes the frames anew with the roots behind those of their samples.
-fn append(raw: &mut RawProfile<'_>, roots: &[(usize, Vec<u64>)]) {
+fn append(raw: &mut RawProfile<'_>, roots: &[(usize, Vec<u32>)]) {
     if roots.is_empty() {
         return;
     }
@@ -275,14 +278,14 @@ mod tests {
     use crate::ProfileEncoder;
 
     /// Location ids leaf first, as a heap profile.
-    fn repaired(stacks: &[Vec<u64>]) -> Vec<Vec<u64>> {
+    fn repaired(stacks: &[Vec<u32>]) -> Vec<Vec<u32>> {
         let mut encoder = ProfileEncoder::new();
         encoder.sample_type("inuse_space", "bytes");
         for _ in 0..200 {
             encoder.location(0, 1, &[]);
         }
         for stack in stacks {
-            encoder.sample(stack.iter().copied(), &[1], &[]);
+            encoder.sample(stack.iter().copied().map(u64::from), &[1], &[]);
         }
         let bytes = encoder.finish();
         let mut raw = RawProfile::decode(&bytes).unwrap();
@@ -292,7 +295,7 @@ mod tests {
             .collect()
     }
 
-    fn run(ids: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+    fn run(ids: std::ops::RangeInclusive<u32>) -> Vec<u32> {
         ids.collect()
     }
 
@@ -316,7 +319,7 @@ mod tests {
 
     #[test]
     fn disagreement_ends_the_chain() {
-        let other: Vec<u64> = (10..=35).chain(100..=110).collect();
+        let other: Vec<u32> = (10..=35).chain(100..=110).collect();
         let stacks = [run(1..=30), run(10..=50), other];
         assert_eq!(repaired(&stacks)[0], run(1..=35));
     }

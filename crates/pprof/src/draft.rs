@@ -332,7 +332,7 @@ impl Draft {
         values: &[i64],
         labels: &[(u32, u32)],
     ) -> Result<(), DraftError> {
-        let hash = sample_hash(&self.fold, frames, labels.iter().copied());
+        let hash = sample_hash(&self.fold, frames.iter().copied(), labels.iter().copied());
         let (columns, check) = (&self.columns, (hash >> 32) as u32);
         let same =
             |&(at, known): &(u32, u32)| known == check && is_sample(columns, at, frames, labels);
@@ -346,7 +346,8 @@ impl Draft {
         self.samples.insert_unique(hash, (at, check), |&(at, _)| {
             let (frames, labels) = sample_of(columns, at);
             let labels = labels.iter().map(|label| (label.key, label.text));
-            sample_hash(fold, frames, labels)
+            let ids = frames.iter().map(|&frame| columns.location_id(frame));
+            sample_hash(fold, ids, labels)
         });
         Ok(())
     }
@@ -379,7 +380,7 @@ impl Draft {
         labels: &[(u32, u32)],
     ) -> Result<(), DraftError> {
         let held = size_of::<SampleEnds>()
-            + size_of_val(frames)
+            + frames.len() * size_of::<u32>()
             + size_of_val(values)
             + labels.len() * size_of::<RawLabel>();
         let lengths = frames.iter().map(|&id| varint_length(id));
@@ -390,7 +391,7 @@ impl Draft {
 
     fn append(&mut self, frames: &[u64], values: &[i64], labels: &[(u32, u32)]) -> u32 {
         let columns = &mut self.columns;
-        columns.frames.extend_from_slice(frames);
+        columns.push_frames(frames);
         columns.values.extend_from_slice(values);
         let labels = labels.iter().map(|&(key, text)| RawLabel {
             key,
@@ -444,23 +445,28 @@ fn run(samples: &[SampleEnds], at: u32, end: impl Fn(&SampleEnds) -> u32) -> Ran
     start as usize..end(&samples[at]) as usize
 }
 
-fn sample_of(columns: &Columns, at: u32) -> (&[u64], &[RawLabel]) {
+fn sample_of(columns: &Columns, at: u32) -> (&[u32], &[RawLabel]) {
     let frames = run(&columns.samples, at, |ends| ends.frames);
     let labels = run(&columns.samples, at, |ends| ends.labels);
     (&columns.frames[frames], &columns.labels[labels])
 }
 
-fn is_sample(columns: &Columns, at: u32, frames: &[u64], labels: &[(u32, u32)]) -> bool {
-    let (known_frames, known_labels) = sample_of(columns, at);
+fn is_sample(columns: &Columns, at: u32, ids: &[u64], labels: &[(u32, u32)]) -> bool {
+    let (frames, known_labels) = sample_of(columns, at);
+    let known_ids = frames.iter().map(|&frame| columns.location_id(frame));
     let known_labels = known_labels.iter().map(|label| (label.key, label.text));
-    known_frames == frames && known_labels.eq(labels.iter().copied())
+    known_ids.eq(ids.iter().copied()) && known_labels.eq(labels.iter().copied())
 }
 
-fn sample_hash(fold: &Fold, frames: &[u64], labels: impl Iterator<Item = (u32, u32)>) -> u64 {
+fn sample_hash(
+    fold: &Fold,
+    ids: impl Iterator<Item = u64>,
+    labels: impl Iterator<Item = (u32, u32)>,
+) -> u64 {
     let hash = labels.fold(fold.start(), |hash, (key, text)| {
         fold.add(hash, u64::from(key) << 32 | u64::from(text))
     });
-    frames.iter().fold(hash, |hash, &id| fold.add(hash, id))
+    ids.fold(hash, |hash, id| fold.add(hash, id))
 }
 
 /// Bytes of a number in the pprof's encoding.

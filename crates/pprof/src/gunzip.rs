@@ -25,7 +25,7 @@ const MEMBER_OVERHEAD: usize = 18;
 /// No deflate stream expands more than this.
 const MAX_EXPANSION: u64 = 1032;
 /// Memory that is kept from one body to the next.
-const KEPT_BYTES: usize = 8 * 1024 * 1024;
+const KEPT_BYTES: usize = 1024 * 1024;
 
 /// Why a body could not be decompressed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,14 +115,23 @@ impl Decompressor {
                 Ok(body)
             };
         }
-        if self.out.capacity() > KEPT_BYTES {
-            self.out = Vec::new();
-        }
         match self.one_member(body, cap) {
             Some(length) => self.out.truncate(length),
             None => self.stream(body, cap)?,
         }
         Ok(&self.out)
+    }
+
+    /// What came out of the last body that was gzip.
+    pub fn plain(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Gives the memory of a large body back; to be called when it is done with.
+    pub fn give_back(&mut self) {
+        if self.out.capacity() > KEPT_BYTES {
+            self.out = Vec::new();
+        }
     }
 
     /// The number of bytes decompressed if `body` is one intact member and nothing else.

@@ -12,6 +12,7 @@ pub(crate) struct Ids {
     pub(crate) trace: [u8; 16],
 }
 
+/// Series, stack, ids.
 type Key = (u32, u32, Ids);
 
 /// Distinct samples with a value for each sample type.
@@ -19,7 +20,10 @@ type Key = (u32, u32, Ids);
 pub(crate) struct Entries {
     fold: Fold,
     n_types: usize,
-    keys: Vec<Key>,
+    /// Series and stack of each.
+    keys: Vec<(u32, u32)>,
+    /// Empty while no entry has any, else those of each.
+    ids: Vec<Ids>,
     /// `n_types` values for each entry.
     values: Vec<i64>,
     by_key: HashTable<u32>,
@@ -42,6 +46,7 @@ impl Entries {
             fold: Fold::new(seed),
             n_types: 0,
             keys: Vec::new(),
+            ids: Vec::new(),
             values: Vec::new(),
             by_key: HashTable::new(),
             sorted: Vec::new(),
@@ -50,11 +55,15 @@ impl Entries {
         }
     }
 
-    pub(crate) fn start(&mut self, n_types: usize) {
+    /// Forgets the entries; there will be at most `n_samples`, of `n_types` values each.
+    pub(crate) fn start(&mut self, n_types: usize, n_samples: usize) {
         self.n_types = n_types;
         self.keys.clear();
+        self.ids.clear();
         self.values.clear();
         self.by_key.clear();
+        self.keys.reserve(n_samples);
+        self.values.reserve(n_samples * n_types);
         self.sorted.clear();
         self.has_spans = false;
         self.has_traces = false;
@@ -65,7 +74,8 @@ impl Entries {
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
-        self.keys.capacity() * size_of::<Key>()
+        self.keys.capacity() * 8
+            + self.ids.capacity() * size_of::<Ids>()
             + self.values.capacity() * 8
             + self.by_key.capacity() * 5
     }
@@ -85,8 +95,9 @@ impl Entries {
     #[inline]
     pub(crate) fn add(&mut self, key: Key, values: &[i64]) -> Result<(), Overflow> {
         let hash = hash(&self.fold, &key);
-        let keys = &self.keys;
-        if let Some(&at) = self.by_key.find(hash, |&at| keys[at as usize] == key) {
+        let (keys, all_ids) = (&self.keys, &self.ids);
+        let same = |&at: &u32| key_at(keys, all_ids, at) == key;
+        if let Some(&at) = self.by_key.find(hash, same) {
             let start = at as usize * self.n_types;
             for (sum, value) in self.values[start..].iter_mut().zip(values) {
                 *sum = sum.checked_add(*value).ok_or(Overflow)?;
@@ -94,13 +105,18 @@ impl Entries {
             return Ok(());
         }
         let at = keys.len() as u32;
-        self.has_spans |= key.2.span != 0;
-        self.has_traces |= key.2.trace != [0; 16];
-        self.keys.push(key);
+        let (series, stack, ids) = key;
+        self.has_spans |= ids.span != 0;
+        self.has_traces |= ids.trace != [0; 16];
+        if self.has_spans || self.has_traces {
+            self.ids.resize(keys.len(), Ids::default());
+            self.ids.push(ids);
+        }
+        self.keys.push((series, stack));
         self.values.extend_from_slice(values);
-        let (keys, fold) = (&self.keys, &self.fold);
+        let (keys, ids, fold) = (&self.keys, &self.ids, &self.fold);
         self.by_key
-            .insert_unique(hash, at, |&at| self::hash(fold, &keys[at as usize]));
+            .insert_unique(hash, at, |&at| self::hash(fold, &key_at(keys, ids, at)));
         Ok(())
     }
 
@@ -131,9 +147,16 @@ impl Entries {
 
     /// Stack and ids of an entry.
     pub(crate) fn key(&self, entry: u32) -> (u32, Ids) {
-        let (_, stack, ids) = self.keys[entry as usize];
+        let (_, stack, ids) = key_at(&self.keys, &self.ids, entry);
         (stack, ids)
     }
+}
+
+#[inline]
+fn key_at(keys: &[(u32, u32)], ids: &[Ids], at: u32) -> Key {
+    let (series, stack) = keys[at as usize];
+    let ids = ids.get(at as usize).copied().unwrap_or_default();
+    (series, stack, ids)
 }
 
 fn hash(fold: &Fold, (series, stack, ids): &Key) -> u64 {

@@ -31,8 +31,14 @@ use crate::{
     Dropped, Policy, Rejection, cumulative, cut_stacks, golang, name, sample_types, source,
 };
 
-/// Scratch above this size is given back after the profile that needed it.
-const KEPT_BYTES: usize = 16 * 1024 * 1024;
+/// Scratch above this size is given back after the profile that needed it. Profiles of a service
+/// stay far below; what a larger one costs dwarfs what its memory costs.
+const KEPT_BYTES: usize = 1024 * 1024;
+/// What the labels of series add to a profile's strings, mostly.
+const LABEL_BYTES: usize = 4096;
+const LABEL_TEXTS: usize = 128;
+/// Columns above this size are not left with the room that they grew into.
+const SHRUNK_BYTES: usize = 1024 * 1024;
 
 /// One profile as it was uploaded, decompressed.
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +171,9 @@ impl Normaliser {
         let columns = std::mem::take(&mut self.columns);
         let mut raw = RawProfile::decode_into(upload.pprof, columns)
             .map_err(|e| Rejection::malformed(&labels, e))?;
+        if raw.columns.held_bytes() > SHRUNK_BYTES {
+            raw.columns.shrink();
+        }
         let about = About {
             labels: upload.labels,
             origin: upload.origin,
@@ -338,9 +347,23 @@ impl Pass<'_, '_> {
     fn start(&mut self) {
         let columns = &self.raw.columns;
         self.tables.start(columns, self.raw.n_strings());
-        self.entries.start(columns.sample_types.len());
-        self.part.frames.reserve(columns.frames.len());
-        self.part.stack_ends.reserve(columns.samples.len());
+        self.entries
+            .start(columns.sample_types.len(), columns.samples.len());
+        // Most of what was sent is used, and growing into it would take twice the room.
+        let part = &mut *self.part;
+        part.frames.reserve(columns.frames.len());
+        part.stack_ends.reserve(columns.samples.len());
+        part.strings
+            .bytes
+            .reserve(columns.string_bytes() + LABEL_BYTES);
+        part.strings
+            .ends
+            .reserve(self.raw.n_strings() + LABEL_TEXTS);
+        part.functions.reserve(columns.functions.len());
+        part.location_mapping.reserve(columns.locations.len());
+        part.location_address.reserve(columns.locations.len());
+        part.location_lines_end.reserve(columns.locations.len());
+        part.lines.reserve(columns.lines.len());
     }
 
     fn samples(&mut self) -> Result<(), Overflow> {
@@ -403,6 +426,9 @@ impl Pass<'_, '_> {
         let period =
             [period.kind, period.unit].map(|at| self.tables.string(self.part, self.raw, at));
         self.entries.sort();
+        let n_samples = self.entries.len() * self.kinds.len();
+        self.part.sample_stack.reserve(n_samples);
+        self.part.sample_value.reserve(n_samples);
         let has_spans = self.entries.has_spans();
         let has_traces = self.entries.has_traces();
         let mut kinds = Kinds::default();

@@ -11,6 +11,8 @@
 //! - Of a field that may stand once, the last one counts; unknown fields are skipped; a known field
 //!   with the wrong wire type is an error.
 
+use std::collections::BTreeMap;
+
 use crate::wire::{self, Cursor, Tag};
 
 /// Stands for a string index that is negative or larger than any table.
@@ -22,6 +24,10 @@ const REWRITTEN: u32 = 1 << 31;
 const MAX_BYTES: usize = REWRITTEN as usize - 1;
 /// Rewriting may not make much out of little: functions are small and share long strings.
 const MAX_REWRITTEN_BYTES: usize = 16 * 1024 * 1024;
+/// What an entry of a tree of ids takes, about.
+const WIDE_BYTES: usize = 24;
+/// Marks a frame whose location's id is in [`WideIds`].
+const WIDE: u32 = 1 << 31;
 
 /// Why bytes are not a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +146,39 @@ struct Place {
     length: u32,
 }
 
+/// Location ids that do not fit in a frame, each once. Hardly any sender has them.
+#[derive(Debug, Default)]
+struct WideIds {
+    ids: Vec<u64>,
+    /// Ordered: a sender can choose ids, and this knows no secret to hash them with.
+    frames: BTreeMap<u64, u32>,
+}
+
+impl WideIds {
+    #[inline]
+    fn frame(&mut self, id: u64) -> u32 {
+        if id < u64::from(WIDE) {
+            return id as u32;
+        }
+        self.wide_frame(id)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wide_frame(&mut self, id: u64) -> u32 {
+        *self.frames.entry(id).or_insert_with(|| {
+            self.ids.push(id);
+            // A message is too short to hold as many ids as this has room for.
+            WIDE | (self.ids.len() - 1) as u32
+        })
+    }
+
+    fn clear(&mut self) {
+        self.ids.clear();
+        self.frames.clear();
+    }
+}
+
 /// The columns of one profile; kept and refilled to spare allocations.
 #[derive(Debug, Default)]
 pub struct Columns {
@@ -147,8 +186,9 @@ pub struct Columns {
     rewritten: Vec<u8>,
     pub sample_types: Vec<ValueType>,
     pub samples: Vec<SampleEnds>,
-    /// Location ids, leaf first.
-    pub frames: Vec<u64>,
+    /// Leaf first. Equal for equal locations; [`RawProfile::location_id`] says which one.
+    pub frames: Vec<u32>,
+    wide_ids: WideIds,
     pub values: Vec<i64>,
     pub labels: Vec<RawLabel>,
     pub mappings: Vec<RawMapping>,
@@ -237,6 +277,12 @@ impl<'a> RawProfile<'a> {
         Sample { start, end }
     }
 
+    /// The sender's id of the location that a frame stands for.
+    #[inline]
+    pub fn location_id(&self, frame: u32) -> u64 {
+        self.columns.location_id(frame)
+    }
+
     /// The place of the lines of location `at`.
     pub fn lines_of(&self, at: usize) -> &[RawLine] {
         let locations = &self.columns.locations;
@@ -317,6 +363,7 @@ impl Columns {
         self.sample_types.clear();
         self.samples.clear();
         self.frames.clear();
+        self.wide_ids.clear();
         self.values.clear();
         self.labels.clear();
         self.mappings.clear();
@@ -334,13 +381,51 @@ impl Columns {
         self.strings.capacity() * 8
             + self.rewritten.capacity()
             + self.samples.capacity() * 12
-            + self.frames.capacity() * 8
+            + self.frames.capacity() * 4
+            + self.wide_ids.ids.capacity() * 8
+            + self.wide_ids.frames.len() * WIDE_BYTES
             + self.values.capacity() * 8
             + self.labels.capacity() * size_of::<RawLabel>()
             + self.mappings.capacity() * size_of::<RawMapping>()
             + self.locations.capacity() * size_of::<RawLocation>()
             + self.lines.capacity() * size_of::<RawLine>()
             + self.functions.capacity() * size_of::<RawFunction>()
+    }
+
+    /// Gives back the room that growing has left over.
+    pub(crate) fn shrink(&mut self) {
+        self.strings.shrink_to_fit();
+        self.samples.shrink_to_fit();
+        self.frames.shrink_to_fit();
+        self.values.shrink_to_fit();
+        self.labels.shrink_to_fit();
+        self.mappings.shrink_to_fit();
+        self.locations.shrink_to_fit();
+        self.lines.shrink_to_fit();
+        self.functions.shrink_to_fit();
+    }
+
+    /// Bytes of all strings.
+    pub(crate) fn string_bytes(&self) -> usize {
+        let lengths = self.strings.iter().map(|place| place.length as usize);
+        lengths.sum()
+    }
+
+    /// The sender's id of the location that a frame stands for.
+    #[inline]
+    pub(crate) fn location_id(&self, frame: u32) -> u64 {
+        if frame & WIDE == 0 {
+            return u64::from(frame);
+        }
+        let wide = self.wide_ids.ids.get((frame & !WIDE) as usize);
+        // No location has the id 0.
+        wide.copied().unwrap_or_default()
+    }
+
+    /// Adds frames of locations with these ids.
+    pub(crate) fn push_frames(&mut self, ids: &[u64]) {
+        let wide = &mut self.wide_ids;
+        self.frames.extend(ids.iter().map(|&id| wide.frame(id)));
     }
 
     /// The string at `at` of columns over `bytes`.
@@ -424,8 +509,8 @@ impl Columns {
         while let Some(tag) = cursor.tag()? {
             match tag.number {
                 1 => {
-                    let frames = &mut self.frames;
-                    wire::repeated(&mut cursor, tag, WHAT, |id| frames.push(id))?;
+                    let (frames, wide) = (&mut self.frames, &mut self.wide_ids);
+                    wire::repeated(&mut cursor, tag, WHAT, |id| frames.push(wide.frame(id)))?;
                 }
                 2 => {
                     let values = &mut self.values;

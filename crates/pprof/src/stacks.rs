@@ -172,7 +172,7 @@ pub(crate) mod tests {
     pub(crate) fn totals(stacks: Stacks) -> Vec<String> {
         let mut draft = stacks.finish();
         let raw = draft.raw();
-        let name = |id: &u64| {
+        let name = |id: &u32| {
             let function = raw.lines_of(*id as usize - 1)[0].function;
             let name = raw.columns.functions[function as usize - 1].name;
             String::from_utf8_lossy(raw.text(name)).into_owned()

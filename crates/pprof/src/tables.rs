@@ -135,7 +135,7 @@ impl Tables {
         moved
     }
 
-    /// Moves a stacktrace given as sender's location ids, leaf first; its index.
+    /// Moves a stacktrace given as the raw profile's frames, leaf first; its index.
     ///
     /// # Errors
     /// One of its locations is broken. The part may then hold locations that nothing uses.
@@ -144,12 +144,12 @@ impl Tables {
         &mut self,
         part: &mut Part,
         raw: &RawProfile<'_>,
-        ids: &[u64],
+        stack: &[u32],
     ) -> Result<u32, BrokenReference> {
         let start = part.frames.len();
         let mut hash = self.fold.start();
-        for &id in ids {
-            let location = match self.location(part, raw, id) {
+        for &frame in stack {
+            let location = match self.location(part, raw, raw.location_id(frame)) {
                 Ok(location) => location,
                 Err(broken) => {
                     part.frames.truncate(start);

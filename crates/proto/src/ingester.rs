@@ -3,7 +3,7 @@
 //! [`client`] and [`server`] set the message limits that both ends must agree on; make the client
 //! and the server through them and nowhere else.
 
-use tonic::transport::Channel;
+use crate::Connection;
 
 #[allow(
     clippy::all,
@@ -30,8 +30,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// A client that takes messages up to [`MESSAGE_BYTES_MAX`]. Cloning it is cheap, and the clones
 /// share one connection.
-pub fn client(channel: Channel) -> IngesterClient<Channel> {
-    IngesterClient::new(channel)
+pub fn client(connection: impl Into<Connection>) -> IngesterClient<Connection> {
+    IngesterClient::new(connection.into())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }

@@ -2,114 +2,146 @@
 //! different machines use.
 //!
 //! ```text
-//! client -> Channel -> connector --(DuplexStream)--> Incoming -> tonic Server -> service
+//! client ─(request: encoded messages)─► Local ─► service
 //! ```
 //!
-//! Every connect makes a fresh pair of pipes; the server end comes out of [`Incoming`], which is
-//! what `tonic::transport::Server::serve_with_incoming_shutdown` takes.
+//! A request goes to the service as the client has encoded it, without HTTP/2 below it: there is no
+//! network whose pieces would have to be put in order and paced, and framing, header compression,
+//! flow control and the tasks on both ends of a pipe cost more than storing a small profile does.
 //!
 //! # Invariants
-//! - A channel whose [`Incoming`] is gone fails its calls with "unavailable"; it never hangs.
-//! - Bytes in flight are bounded by [`PIPE_BYTES`] in each direction of a connection.
+//! - A connection whose [`Door`] is closed or gone fails its calls with "unavailable"; it never
+//!   hangs.
+//! - A call runs in its caller's task: dropping it ends what the service was doing for it.
+//! - [`Door::close`] returns when no call is under way any more, and none begins after it.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
 
-use http::Uri;
-use hyper_util::rt::TokioIo;
-use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
-use tokio_stream::Stream;
-use tonic::transport::{Channel, Endpoint, Server};
+use http::{Request, Response};
+use tokio::sync::RwLock;
+use tonic::Status;
+use tonic::body::Body;
 
-/// Bytes that one direction of a connection holds before the writer waits.
-pub const PIPE_BYTES: usize = 1 << 20;
+use crate::connection::BoxError;
+use crate::prefix::prefix_first;
 
-/// HTTP/2 flow-control windows. There is no network between the ends, so these only have to be
-/// large enough that a push of ordinary size never waits for a window update.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Largest frame: fewer, larger frames cost less than the default of 16 KiB.
-const FRAME_BYTES: u32 = 1 << 20;
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Serve = Box<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
 
-/// Connections waiting to be accepted before a connect waits.
-const BACKLOG: usize = 16;
+/// The service behind the door; `None` once that is closed. Calls under way hold it for reading.
+type Room = RwLock<Option<Serve>>;
 
-/// The server's end: yields one stream for each connect.
-#[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<DuplexStream>);
-
-impl Stream for Incoming {
-    type Item = io::Result<DuplexStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx).map(|stream| stream.map(Ok))
-    }
-}
-
-/// A client channel and the server end that it connects to. Connects at its first call, and again
-/// when a connection broke. Must be called on a tokio runtime.
-pub fn channel() -> (Channel, Incoming) {
-    let (accept, incoming) = mpsc::channel(BACKLOG);
-    let channel = Endpoint::from_static("http://in-process.scoria")
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .connect_with_connector_lazy(Connector(accept));
-    (channel, Incoming(incoming))
-}
-
-/// A server builder with windows and frames to match [`channel`].
-pub fn server() -> Server {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
-}
-
+/// The client's end: see [`Connection`](crate::Connection).
 #[derive(Clone)]
-struct Connector(mpsc::Sender<DuplexStream>);
+pub struct Local(Weak<Room>);
 
-impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<DuplexStream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+/// The server's end. Dropping it refuses further calls.
+pub struct Door(Arc<Room>);
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
+/// A service, which [`ingester::server`](crate::ingester::server) makes, and the way to it.
+pub fn serve<S>(service: S) -> (Local, Door)
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    // A service of tonic is always ready, and its clones share what they serve.
+    let serve: Serve = Box::new(move |request| Box::pin(service.clone().call(request)));
+    let room = Arc::new(RwLock::new(Some(serve)));
+    (Local(Arc::downgrade(&room)), Door(room))
+}
 
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let accept = self.0.clone();
+impl Local {
+    pub(crate) fn call(
+        &self,
+        request: Request<Body>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>> {
+        let room = self.0.upgrade();
         Box::pin(async move {
-            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-            accept.send(theirs).await.map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::ConnectionRefused,
-                    "the role in this process has stopped",
-                )
-            })?;
-            Ok(TokioIo::new(ours))
+            let stopped = || Status::unavailable("the role in this process has stopped");
+            let open = room.ok_or_else(stopped)?.read_owned().await;
+            let Some(serve) = open.as_ref() else {
+                return Err(stopped().into());
+            };
+            match serve(request.map(prefix_first)).await {
+                Ok(response) => Ok(response.map(prefix_first)),
+                Err(never) => match never {},
+            }
         })
+    }
+}
+
+impl Door {
+    /// Refuses further calls and waits for those under way.
+    pub async fn close(self) {
+        *self.0.write().await = None;
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use bytes::Bytes;
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::transport::{Endpoint, Server};
     use tonic::{Code, Request, Response, Status};
 
     use super::*;
+    use crate::Connection;
     use crate::ingester::{
         self, Ingester, Outcome, PushRequest, PushResponse, SelectRequest, SelectResponse,
     };
 
-    struct Counts;
+    #[derive(Default)]
+    struct Counts {
+        under_way: Arc<AtomicUsize>,
+        gate: Arc<tokio::sync::Notify>,
+    }
+
+    /// Counts a call as long as somebody waits for it.
+    struct UnderWay(Arc<AtomicUsize>);
+
+    impl Drop for UnderWay {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 
     #[tonic::async_trait]
     impl Ingester for Counts {
         async fn push(&self, r: Request<PushRequest>) -> Result<Response<PushResponse>, Status> {
+            self.under_way.fetch_add(1, Ordering::SeqCst);
+            let _under_way = UnderWay(Arc::clone(&self.under_way));
+            match r.get_ref().tenant.as_str() {
+                "waits" => self.gate.notified().await,
+                "refused" => {
+                    let mut status = Status::resource_exhausted("full");
+                    status.metadata_mut().insert("retry-after", 7.into());
+                    return Err(status);
+                }
+                _ => {}
+            }
             let outcomes = vec![Outcome::Stored.into(); r.get_ref().parts.len()];
             Ok(Response::new(PushResponse { outcomes }))
         }
@@ -126,25 +158,18 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn calls_of_many_megabytes_pass_both_ways() {
-        let (channel, incoming) = channel();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let served = tokio::spawn(
-            server()
-                .add_service(ingester::server(Counts))
-                .serve_with_incoming_shutdown(incoming, async {
-                    let _ = stopped.await;
-                }),
-        );
-
-        let mut client = ingester::client(channel);
-        let push = PushRequest {
-            tenant: "anonymous".into(),
+    fn push_of(tenant: &str) -> PushRequest {
+        PushRequest {
+            tenant: tenant.into(),
             parts: vec![Bytes::from(vec![1; 20 << 20]), Bytes::new()],
-        };
-        let outcomes = client.push(push).await.unwrap().into_inner().outcomes;
-        assert_eq!(outcomes, [1, 1]);
+        }
+    }
+
+    /// What every way to an ingester must do alike.
+    async fn serves(connection: Connection) {
+        let mut client = ingester::client(connection);
+        let pushed = client.push(push_of("anonymous")).await.unwrap();
+        assert_eq!(pushed.into_inner().outcomes, [1, 1]);
 
         let select = SelectRequest {
             partial_bytes_max: 20 << 20,
@@ -153,19 +178,76 @@ mod tests {
         let answer = client.clone().select(select).await.unwrap().into_inner();
         assert_eq!(answer.partial.len(), 20 << 20);
 
-        drop(client);
-        stop.send(()).unwrap();
-        served.await.unwrap().unwrap();
+        let refused = client.push(push_of("refused")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert_eq!(refused.message(), "full");
+        assert_eq!(refused.metadata().get("retry-after").unwrap(), "7");
+    }
+
+    #[tokio::test]
+    async fn calls_of_many_megabytes_pass_both_ways() {
+        let (local, door) = serve(ingester::server(Counts::default()));
+        serves(local.into()).await;
+        door.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_network_does_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::builder()
+            .add_service(ingester::server(Counts::default()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let served = tokio::spawn(server);
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        serves(endpoint.connect_lazy().into()).await;
+        served.abort();
     }
 
     #[tokio::test]
     async fn a_stopped_role_is_unavailable() {
-        let (channel, incoming) = channel();
-        drop(incoming);
-        let status = ingester::client(channel)
-            .push(PushRequest::default())
-            .await
-            .unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        let (dropped, door) = serve(ingester::server(Counts::default()));
+        drop(door);
+        let (closed, door) = serve(ingester::server(Counts::default()));
+        door.close().await;
+        for local in [dropped, closed] {
+            let mut client = ingester::client(local);
+            let status = client.push(PushRequest::default()).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_the_call_under_way() {
+        let counts = Counts::default();
+        let (under_way, gate) = (Arc::clone(&counts.under_way), Arc::clone(&counts.gate));
+        let (local, door) = serve(ingester::server(counts));
+        let mut client = ingester::client(local);
+        let call = tokio::spawn(async move { client.push(push_of("waits")).await });
+        while under_way.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let closing = tokio::spawn(door.close());
+        tokio::task::yield_now().await;
+        assert!(!closing.is_finished());
+        gate.notify_one();
+        closing.await.unwrap();
+        assert!(call.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nobody_waits_for_ends() {
+        let counts = Counts::default();
+        let under_way = Arc::clone(&counts.under_way);
+        let (local, door) = serve(ingester::server(counts));
+        let mut client = ingester::client(local);
+        let call = tokio::spawn(async move { client.push(push_of("waits")).await });
+        while under_way.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        door.close().await;
+        assert_eq!(under_way.load(Ordering::SeqCst), 0);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use prometheus_client::registry::Registry;
 use scoria_model::{ByteBudget, Clock, Labels, Limits, NodeId, ProfileType, TenantId, Timestamp};
+use scoria_proto::Connection;
 use scoria_proto::ingester::{self, IngesterClient};
 use scoria_query::merge::{LabelsPartial, Partial, TreePartial};
 use scoria_query::render::{self, FlamegraphDiff, HeatmapSeries, SeriesPoints, TopRow};
@@ -17,7 +18,6 @@ use scoria_query::request::{
 };
 use scoria_query::scan::Scan;
 use scoria_storage::Catalogue;
-use tonic::transport::Channel;
 
 use crate::admission::{Admission, Held};
 use crate::background::{Background, Progress};
@@ -53,7 +53,7 @@ pub enum Mode {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) catalogue: Catalogue,
-    pub(crate) ingesters: Vec<(NodeId, IngesterClient<Channel>)>,
+    pub(crate) ingesters: Vec<(NodeId, IngesterClient<Connection>)>,
     pub(crate) memory: ByteBudget,
     pub(crate) admission: Admission,
     background: Background,

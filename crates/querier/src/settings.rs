@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scoria_model::{ByteBudget, Clock, Limits, NodeId, TenantId};
+use scoria_proto::Connection;
 use scoria_storage::{BlockStore, Catalogue};
 use tokio::sync::Semaphore;
-use tonic::transport::Channel;
 
 use crate::admission::AdmissionSettings;
 use crate::background::BackgroundSettings;
@@ -86,8 +86,8 @@ impl fmt::Debug for LimitsOf {
 pub struct Components {
     pub catalogue: Catalogue,
     pub blocks: BlockStore,
-    /// A channel to every ingester that may hold records which are in no block.
-    pub ingesters: Vec<(NodeId, Channel)>,
+    /// The way to every ingester that may hold records which are in no block.
+    pub ingesters: Vec<(NodeId, Connection)>,
     /// The share of memory for queries.
     pub memory: ByteBudget,
     pub limits: LimitsOf,

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures::future::join_all;
 use scoria_model::{NodeId, TenantId};
+use scoria_proto::Connection;
 use scoria_proto::ingester::{IngesterClient, SelectRequest, SelectResponse};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::error::{ErrorKind, QueryError};
@@ -20,7 +20,7 @@ pub(crate) struct Asked<'a> {
 
 /// The answers of all ingesters, or why there is none.
 pub(crate) async fn ask(
-    ingesters: &[(NodeId, IngesterClient<Channel>)],
+    ingesters: &[(NodeId, IngesterClient<Connection>)],
     question: &Asked<'_>,
     pin: &Pin,
 ) -> Vec<Result<SelectResponse, QueryError>> {

@@ -49,6 +49,14 @@ impl<T: Copy> Chunked<T> {
         }
     }
 
+    /// The entries of a chunk up to `at`, which must be inside.
+    #[inline]
+    pub(crate) fn up_to(&self, at: u32) -> &[T] {
+        let (chunk, offset) = (at as usize >> Self::SHIFT, at as usize & (Self::CHUNK - 1));
+        let chunk = self.full.get(chunk).map_or(&self.tail[..], |chunk| chunk);
+        &chunk[..=offset]
+    }
+
     pub(crate) fn push(&mut self, value: T) -> u32 {
         let at = self.len() as u32;
         self.tail.push(value);
@@ -288,6 +296,15 @@ mod tests {
         assert_eq!(seen.len(), 2 * CHUNK + 10);
         assert!(seen.iter().eq(0..2 * CHUNK as u32 + 10));
         assert_eq!(column.get(2 * CHUNK as u32 + 10), 0);
+        assert_eq!(
+            column.up_to(CHUNK as u32 - 1),
+            &(0..CHUNK as u32).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            column.up_to(CHUNK as u32 + 1),
+            [CHUNK as u32, CHUNK as u32 + 1]
+        );
+        assert_eq!(column.up_to(3 * CHUNK as u32), [CHUNK as u32 - 10]);
         assert_eq!(seen.get(CHUNK as u32), CHUNK as u32);
         assert_eq!(Column::from_vec(vec![5, 6]).get(1), 6);
         assert_eq!(Chunked::<u32>::default().snapshot().len(), 0);

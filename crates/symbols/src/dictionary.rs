@@ -265,15 +265,27 @@ impl Dictionary {
         locations: &[u32],
         (nodes, caller): (&mut [u32], u32),
     ) -> bool {
-        for (&location, passed) in locations.iter().zip(nodes).rev() {
-            let at = self.nodes.get(node);
-            if at.location != location {
-                return false;
+        let mut wanted = locations.iter().zip(nodes).rev();
+        loop {
+            // No location is that of the root, so that no path goes on above it.
+            // The nodes of a stack are mostly made one after the other, so that callers lie side by
+            // side: going on to the neighbour does not have to wait for the parent to be read.
+            for at in self.nodes.up_to(node).iter().rev() {
+                let Some((&location, passed)) = wanted.next() else {
+                    return node == caller;
+                };
+                if at.location != location {
+                    return false;
+                }
+                *passed = node;
+                let neighbour = node.wrapping_sub(1);
+                if at.parent != neighbour {
+                    node = at.parent;
+                    break;
+                }
+                node = neighbour;
             }
-            *passed = node;
-            node = at.parent;
         }
-        node == caller
     }
 
     /// The hash of a stack whose callers, if it has any, have the hash `above`.

@@ -188,7 +188,7 @@ fn part_of(raw: &RawProfile<'_>) -> (Part, Vec<Vec<i64>>) {
         part.frames.extend(
             columns.frames[sample.frames()]
                 .iter()
-                .map(|id| locations[id]),
+                .map(|id| locations[&raw.location_id(*id)]),
         );
         part.stack_ends.push(part.frames.len() as u32);
         part.sample_stack.push(at as u32);

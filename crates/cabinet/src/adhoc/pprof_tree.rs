@@ -107,7 +107,10 @@ pub(super) fn pprof_tree(
         let frames = columns.frames.get(sample.frames())?;
         (value != 0).then_some((frames, value))
     });
-    let count = |frames: &[u64]| frames.iter().map(|id| names.count(*id)).sum::<usize>();
+    let count = |frames: &[u32]| {
+        let ids = frames.iter().map(|&frame| raw.location_id(frame));
+        ids.map(|id| names.count(id)).sum::<usize>()
+    };
     let mut total = 0usize;
     let mut bare = 0i64;
     for (frames, value) in samples.clone() {
@@ -119,8 +122,8 @@ pub(super) fn pprof_tree(
     check_frames(total, bytes)?;
     let stacks = samples.filter(|(frames, _)| count(frames) > 0);
     let stacks = stacks.map(|(frames, value)| {
-        let ids = frames.iter().rev();
-        (ids.flat_map(|id| names.of_location(*id)), value)
+        let ids = frames.iter().rev().map(|&frame| raw.location_id(frame));
+        (ids.flat_map(|id| names.of_location(id)), value)
     });
     let mut tree = TreeMerger::default();
     tree.add(&TreePartial::from_stacks(stacks));

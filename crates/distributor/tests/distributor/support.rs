@@ -20,8 +20,7 @@ use scoria_pprof::encode::FunctionRow;
 use scoria_proto::ingester::{
     self, Ingester, Outcome, PushRequest, PushResponse, SelectRequest, SelectResponse,
 };
-use scoria_proto::memory;
-use tonic::transport::Channel;
+use scoria_proto::memory::{self, Local};
 use tonic::{Code, Request, Response, Status};
 
 pub(crate) const NOW_S: i64 = 1_795_350_700;
@@ -85,18 +84,14 @@ impl Ingester for Door {
 }
 
 impl FakeIngester {
-    fn start() -> (Arc<Self>, Channel) {
+    fn start() -> (Arc<Self>, Local, memory::Door) {
         let ingester = Arc::new(Self {
             mood: Mutex::new(Mood::Stores),
             keys: Mutex::default(),
             calls: Mutex::default(),
         });
-        let (channel, incoming) = memory::channel();
-        let server = memory::server()
-            .add_service(ingester::server(Door(Arc::clone(&ingester))))
-            .serve_with_incoming(incoming);
-        tokio::spawn(server);
-        (ingester, channel)
+        let (local, door) = memory::serve(ingester::server(Door(Arc::clone(&ingester))));
+        (ingester, local, door)
     }
 
     /// How many parts each call so far held.
@@ -194,6 +189,8 @@ pub(crate) struct House {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) bodies: ByteBudget,
     registry: Registry,
+    /// Open as long as the house stands.
+    _doors: Vec<memory::Door>,
 }
 
 impl House {
@@ -212,17 +209,19 @@ impl House {
         names: &[&str],
     ) -> Self {
         let mut members = Vec::new();
-        let mut channels = HashMap::new();
+        let mut connections = HashMap::new();
+        let mut doors = Vec::new();
         let mut ingesters = Vec::new();
         for name in names {
-            let (ingester, channel) = FakeIngester::start();
+            let (ingester, local, door) = FakeIngester::start();
             let node = NodeId(Arc::from(*name));
             members.push(Member {
                 node: node.clone(),
                 zone: Zone(Arc::from("a")),
                 state: MemberState::Active,
             });
-            channels.insert(node, channel);
+            connections.insert(node, local.into());
+            doors.push(door);
             ingesters.push(ingester);
         }
         let clock = Arc::new(TestClock(AtomicI64::new(0)));
@@ -230,7 +229,7 @@ impl House {
         let mut registry = Registry::default();
         let components = Components {
             membership: Membership::fixed(members),
-            ingesters: channels,
+            ingesters: connections,
             limits: TenantLimits::new(limits, HashMap::new()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             bodies: bodies.clone(),
@@ -243,6 +242,7 @@ impl House {
             clock,
             bodies,
             registry,
+            _doors: doors,
         }
     }
 

@@ -45,7 +45,7 @@ fn stacks_of(raw: &RawProfile<'_>, kind: usize) -> BTreeMap<String, Stacks> {
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
         let frames = columns.frames[sample.frames()].iter().map(|id| {
-            let line = raw.lines_of(locations[id])[0];
+            let line = raw.lines_of(locations[&raw.location_id(*id)])[0];
             (text(functions[&line.function]), line.line)
         });
         let labels = columns.labels[sample.labels()].iter();

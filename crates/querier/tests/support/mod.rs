@@ -296,6 +296,8 @@ pub(crate) struct World {
     pub(crate) ingester: Serves,
     pub(crate) querier: Querier,
     pub(crate) memory: ByteBudget,
+    /// Open as long as the house stands.
+    _door: scoria_proto::memory::Door,
 }
 
 impl World {
@@ -338,11 +340,7 @@ impl World {
         );
         let ingester = Serves::default();
         ingester.0.lock().catalogue = Some(catalogue.clone());
-        let (channel, incoming) = scoria_proto::memory::channel();
-        let server = scoria_proto::memory::server()
-            .add_service(ingester::server(ingester.clone()))
-            .serve_with_incoming(incoming);
-        tokio::spawn(server);
+        let (local, door) = scoria_proto::memory::serve(ingester::server(ingester.clone()));
         let memory = ByteBudget::new("queries", bytes);
         let querier = Querier::new(
             Settings {
@@ -354,7 +352,7 @@ impl World {
             Components {
                 catalogue: open().await.unwrap(),
                 blocks: blocks.clone(),
-                ingesters: vec![(NodeId(Arc::from("node")), channel)],
+                ingesters: vec![(NodeId(Arc::from("node")), local.into())],
                 memory: memory.clone(),
                 limits: LimitsOf::all(Limits {
                     max_query_lookback_ms: 0,
@@ -371,6 +369,7 @@ impl World {
             ingester,
             querier,
             memory,
+            _door: door,
         }
     }
 

@@ -75,7 +75,8 @@ fn add(encoder: &mut ExportEncoder, raw: &RawProfile<'_>) -> anyhow::Result<()> 
         let sample = raw.sample(at);
         let frames = columns.frames[sample.frames()].iter();
         let stack: Vec<u32> = frames
-            .map(|id| locations.get(id).copied().unwrap_or(0))
+            .map(|&frame| locations.get(&raw.location_id(frame)).copied())
+            .map(Option::unwrap_or_default)
             .collect();
         let values = &columns.values[sample.values()];
         rows.push(SampleRow {

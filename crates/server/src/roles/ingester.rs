@@ -6,21 +6,17 @@ use std::time::Duration;
 use anyhow::Context;
 use scoria_ingester::{Components, Ingester, Metrics, RunningIngester, Settings, Shutdown};
 use scoria_model::{Clock, NodeId};
-use scoria_proto::{ingester as rpc, memory};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tonic::transport::Channel;
+use scoria_proto::{Connection, ingester as rpc, memory};
 
 use super::Parts;
 use super::storage::{Storage, Waiting};
 
-/// An ingester that is reached over its channel only.
+/// An ingester that is reached over its connection only.
 #[derive(Debug)]
 pub(super) struct IngesterRole {
     /// Shared with the readiness check; empty once stopped.
     running: Arc<Mutex<Option<RunningIngester>>>,
-    hang_up: oneshot::Sender<()>,
-    serving: JoinHandle<()>,
+    door: memory::Door,
     drain_timeout: Duration,
 }
 
@@ -45,7 +41,7 @@ pub(super) async fn start(
     components: Components,
     node: NodeId,
     waiting: &mut Waiting,
-) -> anyhow::Result<(IngesterRole, Channel)> {
+) -> anyhow::Result<(IngesterRole, Connection)> {
     let settings = settings(parts, node);
     let directory = settings.directory.clone();
     std::fs::create_dir_all(&directory)
@@ -62,18 +58,7 @@ pub(super) async fn start(
     };
     waiting.over();
 
-    let (channel, incoming) = memory::channel();
-    let (hang_up, hung_up) = oneshot::channel();
-    let server = memory::server().add_service(rpc::server(running.service()));
-    let serving = tokio::spawn(async move {
-        let ended = server.serve_with_incoming_shutdown(incoming, async {
-            // An error says that the other end is gone, which means the same.
-            let _ = hung_up.await;
-        });
-        if let Err(error) = ended.await {
-            tracing::error!(%error, "the ingester's connection failed");
-        }
-    });
+    let (local, door) = memory::serve(rpc::server(running.service()));
 
     let running = Arc::new(Mutex::new(Some(running)));
     let watched = Arc::clone(&running);
@@ -96,11 +81,10 @@ pub(super) async fn start(
     );
     let role = IngesterRole {
         running,
-        hang_up,
-        serving,
+        door,
         drain_timeout: parts.config.server.drain_timeout.0,
     };
-    Ok((role, channel))
+    Ok((role, local.into()))
 }
 
 fn settings(parts: &Parts<'_>, node: NodeId) -> Settings {
@@ -137,10 +121,6 @@ impl IngesterRole {
                 }
             }
         }
-        // The receiver is gone only if serving has ended.
-        let _ = self.hang_up.send(());
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the ingester's connection did not end as it should");
-        }
+        self.door.close().await;
     }
 }

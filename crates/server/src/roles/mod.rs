@@ -27,10 +27,10 @@ use scoria_cluster::{Member, MemberState, Membership, Zone};
 use scoria_compactor::{Deletions, RunningCompactor};
 use scoria_distributor::{Distributor, TenantLimits};
 use scoria_model::{Clock, NodeId};
+use scoria_proto::Connection;
 use scoria_querier::Querier;
 use scoria_storage::{Catalogue, RequestMetrics};
 use tokio::sync::Semaphore;
-use tonic::transport::Channel;
 
 use crate::config::Config;
 use crate::memory::Memory;
@@ -94,7 +94,7 @@ impl fmt::Debug for Parts<'_> {
 #[derive(Debug, Clone)]
 struct Cluster {
     membership: Membership,
-    ingesters: HashMap<NodeId, Channel>,
+    ingesters: HashMap<NodeId, Connection>,
     clock: Arc<dyn Clock>,
     limits: TenantLimits,
 }
@@ -119,7 +119,7 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Option<Roles>
     }
     let node = NodeId(Arc::from(parts.config.ingester.node.as_str()));
     let components = ingester::components(&mut parts, &storage, &clock);
-    let (ingester, channel) =
+    let (ingester, connection) =
         ingester::start(&parts, components, node.clone(), &mut waiting).await?;
     let cluster = Cluster {
         membership: Membership::fixed(vec![Member {
@@ -127,7 +127,7 @@ pub(crate) async fn start(mut parts: Parts<'_>) -> anyhow::Result<(Option<Roles>
             zone: Zone(Arc::from("local")),
             state: MemberState::Active,
         }]),
-        ingesters: HashMap::from([(node, channel)]),
+        ingesters: HashMap::from([(node, connection)]),
         clock,
         limits: parts.limits.clone(),
     };

@@ -101,7 +101,7 @@ fn text(mut converted: Converted) -> String {
         let sample = raw.sample(at);
         let frames: Vec<String> = columns.frames[sample.frames()]
             .iter()
-            .map(|&id| location(id))
+            .map(|&frame| location(raw.location_id(frame)))
             .collect();
         let labels: Vec<String> = columns.labels[sample.labels()]
             .iter()
