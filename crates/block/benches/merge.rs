@@ -12,8 +12,8 @@ use std::time::Duration;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scoria_block::{
-    BlockSpec, BlockWriter, EncodedBlock, MergeInput, MergeRules, MergeScope, Sources, Table,
-    merged_id, merged_streams,
+    BlockSpec, BlockWriter, EncodedBlock, MergeInput, MergeRules, MergeScope, Resends, Sources,
+    Table, merged_id, merged_streams,
 };
 use scoria_model::{BlockId, ShardSet, TenantId};
 use support::reading::{fetch_dataset, object, open_all};
@@ -127,7 +127,7 @@ fn merge(blocks: &[EncodedBlock], sources: &[Sources]) -> EncodedBlock {
     };
     let of = (&TenantId::anonymous(), "prometheus");
     let merged = writer
-        .add_merged(of, &inputs, rules)
+        .add_merged(of, &inputs, rules, &mut Resends::default())
         .expect("made-up blocks are sound");
     assert_eq!(merged.inputs, inputs.len());
     writer.finish().expect("made-up blocks are sound")

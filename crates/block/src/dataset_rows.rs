@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Int32Array, Int64Array, MapArray, StringArray, StructArray,
-    TimestampNanosecondArray, UInt32Array, UInt64Array,
+    ArrayRef, DictionaryArray, FixedSizeBinaryArray, Int32Array, Int64Array, MapArray, StringArray,
+    StructArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::Int32Type;
 use scoria_model::{Labels, ProfileType, TenantId, Timestamp};
 use scoria_symbols::{NONE, PreOrder};
@@ -19,7 +19,7 @@ use crate::symbol_columns::{
     function_columns, location_columns, mapping_columns, stack_columns, string_columns,
 };
 use crate::table_writer::encode_error;
-use crate::{BlockError, DatasetInput, Table};
+use crate::{BlockError, DatasetInput, Table, WriteKey};
 
 /// The order that the profiles of an input take in the block.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ struct ProfileColumns {
     stream: Vec<u32>,
     seq: Vec<u64>,
     place: Vec<u32>,
+    write: Vec<WriteKey>,
 }
 
 impl DatasetRows {
@@ -129,6 +130,10 @@ impl DatasetRows {
             stream: ordered32(&profiles.stream),
             seq: order.iter().map(|&at| profiles.seq[at as usize]).collect(),
             place: ordered32(&profiles.place),
+            write: order
+                .iter()
+                .map(|&at| profiles.write_of(at as usize))
+                .collect(),
         };
         Self {
             kind_table: kinds.iter().map(Table::of_kind).collect(),
@@ -246,12 +251,21 @@ impl DatasetRows {
         }
     }
 
-    /// The columns of all tables but the sample tables; `dataset` is the dataset's number.
-    pub(crate) fn tables(&self, dataset: u32) -> Result<Vec<(Table, Vec<ArrayRef>)>, BlockError> {
+    /// The columns of all tables but the sample tables; `dataset` is the dataset's number, `writes`
+    /// says whether profiles have the keys of their writes.
+    pub(crate) fn tables(
+        &self,
+        dataset: u32,
+        writes: bool,
+    ) -> Result<Vec<(Table, Vec<ArrayRef>)>, BlockError> {
+        let mut profiles = self.profile_columns(dataset)?;
+        if writes {
+            profiles.extend(self.write_columns()?);
+        }
         let tables = &self.symbols.tables;
         Ok(vec![
             (Table::Series, self.series_columns(dataset)?),
-            (Table::Profiles, self.profile_columns(dataset)?),
+            (Table::Profiles, profiles),
             (Table::Stacks, stack_columns(tables, &self.stacks.n_samples)),
             (Table::Locations, location_columns(tables)?),
             (Table::Functions, function_columns(tables)),
@@ -268,6 +282,17 @@ impl DatasetRows {
             Arc::new(UInt32Array::from_iter_values(0..n as u32)),
             Arc::new(map),
         ])
+    }
+
+    fn write_columns(&self) -> Result<[ArrayRef; 2], BlockError> {
+        let writes = &self.columns.write;
+        let keys: Vec<u8> = writes.iter().flat_map(|write| write.key).collect();
+        let keys = FixedSizeBinaryArray::try_new(16, Buffer::from_vec(keys), None)
+            .map_err(|e| encode_error(Table::Profiles, &e))?;
+        let arrivals = writes.iter().map(|write| write.arrival_ns);
+        let arrivals = TimestampNanosecondArray::from_iter_values(arrivals)
+            .with_data_type(layout::time_data());
+        Ok([Arc::new(keys), Arc::new(arrivals)])
     }
 
     fn profile_columns(&self, dataset: u32) -> Result<Vec<ArrayRef>, BlockError> {

@@ -33,6 +33,8 @@ pub(crate) const PROFILE: &str = "profile";
 pub(crate) const ROLLUP: &str = "rollup";
 pub(crate) const SPAN_ID: &str = "span_id";
 pub(crate) const TRACE_ID: &str = "trace_id";
+pub(crate) const WRITE_KEY: &str = "write_key";
+pub(crate) const ARRIVAL: &str = "arrival";
 
 /// What a profile row is decoded from.
 pub(crate) const DECODED_PROFILE_COLUMNS: &[&str] = &[
@@ -58,6 +60,22 @@ pub(crate) const DECODED_ROLLUP_COLUMNS: &[&str] = &[
     "profiles",
     "total",
     "n_samples",
+];
+
+/// The same with the key of the write, where the table has it.
+pub(crate) const KEYED_PROFILE_COLUMNS: &[&str] = &[
+    "profile_type",
+    "series",
+    "time",
+    "duration_ns",
+    "period",
+    "total",
+    "n_samples",
+    "stream",
+    "seq",
+    "place",
+    WRITE_KEY,
+    ARRIVAL,
 ];
 
 /// How a column turns values into bytes before they are compressed.
@@ -90,11 +108,13 @@ impl ColumnEncoding {
     }
 }
 
-/// The columns that a sample table has only where samples name spans.
+/// The columns that a table may lack: a sample table has ids only where samples name spans, the
+/// profiles have the keys of their writes only as long as one may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct SpanColumns {
+pub(crate) struct OptionalColumns {
     pub(crate) span: bool,
     pub(crate) trace: bool,
+    pub(crate) write: bool,
 }
 
 fn required(name: &str, data: DataType) -> Field {
@@ -137,7 +157,7 @@ pub(crate) fn line_entry() -> Arc<Field> {
 }
 
 /// The columns of a table.
-pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
+pub(crate) fn schema(table: Table, optional: OptionalColumns) -> SchemaRef {
     use DataType::{FixedSizeBinary, Int64, List, Map, UInt32, UInt64, Utf8};
     let fields = match table {
         Table::Series => vec![
@@ -145,27 +165,35 @@ pub(crate) fn schema(table: Table, spans: SpanColumns) -> SchemaRef {
             required("series", UInt32),
             required("labels", Map(labels_entry(), false)),
         ],
-        Table::Profiles => vec![
-            required("dataset", UInt32),
-            required("profile_type", profile_type_data()),
-            required("series", UInt32),
-            required("time", time_data()),
-            required("duration_ns", Int64),
-            required("period", Int64),
-            required("total", Int64),
-            required("n_samples", UInt32),
-            required("stream", UInt32),
-            required("seq", UInt64),
-            required("place", UInt32),
-        ],
+        Table::Profiles => {
+            let mut fields = vec![
+                required("dataset", UInt32),
+                required("profile_type", profile_type_data()),
+                required("series", UInt32),
+                required("time", time_data()),
+                required("duration_ns", Int64),
+                required("period", Int64),
+                required("total", Int64),
+                required("n_samples", UInt32),
+                required("stream", UInt32),
+                required("seq", UInt64),
+                required("place", UInt32),
+            ];
+            if optional.write {
+                fields.push(required(WRITE_KEY, FixedSizeBinary(16)));
+                fields.push(required(ARRIVAL, time_data()));
+            }
+            fields
+        }
         Table::Samples | Table::Snapshots => {
             let mut fields = vec![
                 required(RANK_DELTA, UInt32),
                 required(VALUE, Int64),
                 required(PROFILE, UInt32),
             ];
-            fields.extend(spans.span.then(|| required(SPAN_ID, UInt64)));
-            fields.extend(spans.trace.then(|| required(TRACE_ID, FixedSizeBinary(16))));
+            fields.extend(optional.span.then(|| required(SPAN_ID, UInt64)));
+            let trace = || required(TRACE_ID, FixedSizeBinary(16));
+            fields.extend(optional.trace.then(trace));
             fields
         }
         Table::Rollups => vec![
@@ -225,6 +253,7 @@ fn encodings(table: Table) -> &'static [(&'static [&'static str], ColumnEncoding
             (&["n_samples"], ByteStreamSplit),
             (&["seq"], Delta),
             (&["place"], Delta),
+            (&[ARRIVAL], Delta),
         ],
         Table::Samples | Table::Snapshots => &[
             (&[RANK_DELTA], ByteStreamSplit),
@@ -304,7 +333,13 @@ fn dictionary_columns(table: Table) -> &'static [&'static [&'static str]] {
             &["labels", "key_value", "key"],
             &["labels", "key_value", "value"],
         ],
-        Table::Profiles => &[&["dataset"], &["profile_type"], &["period"], &["stream"]],
+        Table::Profiles => &[
+            &["dataset"],
+            &["profile_type"],
+            &["period"],
+            &["stream"],
+            &[WRITE_KEY],
+        ],
         Table::Samples | Table::Snapshots => &[&[SPAN_ID], &[TRACE_ID]],
         Table::Rollups => &[
             &["dataset"],

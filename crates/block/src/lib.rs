@@ -46,14 +46,16 @@ mod writer;
 
 pub use decode::{
     DatasetSymbols, RunPiece, SampleRead, SampleRun, Sources, decode_profiles, decode_rollups,
-    decode_samples, decode_series, decode_symbols,
+    decode_samples, decode_series, decode_symbols, decode_written_profiles,
 };
 pub use error::BlockError;
 pub use fetched::Fetched;
-pub use merge::{Keep, MergeError, MergeInput, MergeRules, Merged, merged_id, merged_streams};
+pub use merge::{
+    Keep, MergeError, MergeInput, MergeRules, Merged, Resends, merged_id, merged_streams,
+};
 pub use meta::{BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, StreamRange, TableMeta};
 pub use open::{Columns, OpenTable};
 pub use rollup::{ROLLUP_LABELS, Resolution, Rolled, RollupRows, check_rollups};
-pub use rows::{ProfileRow, ProfileRows, SampleBatch};
+pub use rows::{ProfileRow, ProfileRows, SampleBatch, WriteKey};
 pub use table::{Table, TableNameError};
 pub use writer::{BlockSpec, BlockWriter, DatasetInput, EncodedBlock};

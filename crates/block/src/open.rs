@@ -25,7 +25,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::guard::guarded;
-use crate::layout::{self, SpanColumns};
+use crate::layout::{self, OptionalColumns};
 use crate::pages::{PageMap, read_footer};
 use crate::{BlockError, Fetched, Table, TableMeta};
 
@@ -40,22 +40,23 @@ pub enum Columns {
     Plain,
     /// Of samples: [`Columns::Plain`] and their spans and traces, where the table has them.
     WithSpans,
+    /// Of profiles: [`Columns::Plain`] and the keys of their writes, where the table has them.
+    WithWrites,
 }
 
 impl Columns {
     fn names(self, table: Table) -> &'static [&'static str] {
         match (table, self) {
             (Table::Series, _) => &["labels"],
+            (Table::Profiles, Self::WithWrites) => layout::KEYED_PROFILE_COLUMNS,
             (Table::Profiles, _) => layout::DECODED_PROFILE_COLUMNS,
-            (Table::Samples | Table::Snapshots, Self::Plain) => {
-                &[layout::RANK_DELTA, layout::VALUE]
-            }
             (Table::Samples | Table::Snapshots, Self::WithSpans) => &[
                 layout::RANK_DELTA,
                 layout::VALUE,
                 layout::SPAN_ID,
                 layout::TRACE_ID,
             ],
+            (Table::Samples | Table::Snapshots, _) => &[layout::RANK_DELTA, layout::VALUE],
             (Table::Rollups, _) => layout::DECODED_ROLLUP_COLUMNS,
             (Table::Rollup5m | Table::Rollup1h, _) => &[layout::RANK_DELTA, layout::VALUE],
             (Table::Stacks, _) => &["up", "location", "n_samples"],
@@ -116,9 +117,10 @@ impl OpenTable {
             .collect();
         let schema = layout::schema(
             table,
-            SpanColumns {
+            OptionalColumns {
                 span: names.contains(&layout::SPAN_ID),
                 trace: names.contains(&layout::TRACE_ID),
+                write: names.contains(&layout::WRITE_KEY),
             },
         );
         let roots = (0..parquet.num_columns())

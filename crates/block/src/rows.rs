@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - All columns of one [`ProfileRows`] have the same length.
-//! - `span` and `trace` of a [`SampleBatch`] are empty or as long as `stack`.
+//! - `span` and `trace` of a [`SampleBatch`] are empty or as long as `stack`, and so is `write` of
+//!   [`ProfileRows`].
 
 /// Samples in columns.
 ///
@@ -57,6 +58,28 @@ impl SampleBatch {
     }
 }
 
+/// By what a write is recognised when it was sent again: two records of one dataset whose keys are
+/// equal and whose arrivals are less than ten minutes apart hold the same profiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteKey {
+    /// Zeros if the profile is never taken for one that was sent before.
+    pub key: [u8; 16],
+    /// When the record arrived, by the clock of the ingester that took it.
+    pub arrival_ns: i64,
+}
+
+impl WriteKey {
+    /// That of a profile which is nobody's double.
+    pub const NONE: Self = Self {
+        key: [0; 16],
+        arrival_ns: 0,
+    };
+
+    pub const fn is_none(&self) -> bool {
+        u128::from_le_bytes(self.key) == 0
+    }
+}
+
 /// One row of [`ProfileRows`]: one profile of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProfileRow {
@@ -78,6 +101,8 @@ pub struct ProfileRow {
     pub place: u32,
     /// Index into [`crate::BlockMeta::streams`]; 0 in heads.
     pub stream: u32,
+    /// [`WriteKey::NONE`] unless it was asked for.
+    pub write: WriteKey,
 }
 
 /// Profiles in columns, one row per profile and type.
@@ -101,6 +126,8 @@ pub struct ProfileRows {
     pub place: Vec<u32>,
     /// Index into [`crate::BlockMeta::streams`]; 0 in heads.
     pub stream: Vec<u32>,
+    /// Empty, or the write of each profile.
+    pub write: Vec<WriteKey>,
 }
 
 impl ProfileRows {
@@ -125,6 +152,15 @@ impl ProfileRows {
         self.seq.push(row.seq);
         self.place.push(row.place);
         self.stream.push(row.stream);
+        if !self.write.is_empty() || !row.write.is_none() {
+            self.write.resize(self.kind.len() - 1, WriteKey::NONE);
+            self.write.push(row.write);
+        }
+    }
+
+    /// The write that brought the row at `at`.
+    pub fn write_of(&self, at: usize) -> WriteKey {
+        self.write.get(at).copied().unwrap_or(WriteKey::NONE)
     }
 
     /// The row at `at`, which must be inside.
@@ -141,6 +177,7 @@ impl ProfileRows {
             seq: self.seq[at],
             place: self.place[at],
             stream: self.stream[at],
+            write: self.write_of(at),
         }
     }
 
@@ -162,7 +199,9 @@ impl ProfileRows {
             self.place.len(),
             self.stream.len(),
         ];
-        lengths.iter().all(|&length| length == self.kind.len())
+        let n = self.kind.len();
+        lengths.iter().all(|&length| length == n)
+            && (self.write.is_empty() || self.write.len() == n)
     }
 }
 

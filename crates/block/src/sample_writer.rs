@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
-use crate::layout::{self, ColumnEncoding, SpanColumns};
+use crate::layout::{self, ColumnEncoding, OptionalColumns};
 use crate::table_writer::{TableWriter, encode_error};
 use crate::{BlockError, Table, TableMeta};
 
@@ -92,7 +92,7 @@ fn unpack(packed: u128) -> (u32, i64) {
 #[derive(Debug)]
 pub(crate) struct SampleWriter {
     table: Table,
-    writer: Option<(TableWriter, SpanColumns)>,
+    writer: Option<(TableWriter, OptionalColumns)>,
     rows: u64,
     rank_delta: Vec<u32>,
     value: Vec<i64>,
@@ -152,15 +152,16 @@ impl SampleWriter {
         if self.value.len() < WAITING_ROWS {
             return Ok(());
         }
-        let spans = SpanColumns {
+        let spans = OptionalColumns {
             span: true,
             trace: true,
+            ..OptionalColumns::default()
         };
         self.encode(spans)
     }
 
     /// Encodes what waits; `spans` counts the first time only.
-    fn encode(&mut self, spans: SpanColumns) -> Result<(), BlockError> {
+    fn encode(&mut self, spans: OptionalColumns) -> Result<(), BlockError> {
         let (writer, spans) = match &mut self.writer {
             Some((writer, spans)) => (writer, *spans),
             None => {
@@ -192,9 +193,10 @@ impl SampleWriter {
     }
 
     pub(crate) fn finish(mut self) -> Result<Option<(TableMeta, Bytes)>, BlockError> {
-        let spans = SpanColumns {
+        let spans = OptionalColumns {
             span: !self.span.is_empty(),
             trace: !self.trace.is_empty(),
+            ..OptionalColumns::default()
         };
         if !self.value.is_empty() {
             self.encode(spans)?;

@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::layout::{self, ColumnEncoding, SpanColumns};
+use crate::layout::{self, ColumnEncoding, OptionalColumns};
 use crate::pages::PageMap;
 use crate::{BlockError, Table, TableMeta};
 
@@ -31,17 +31,21 @@ impl std::fmt::Debug for TableWriter {
 }
 
 impl TableWriter {
-    /// A table other than the sample tables.
-    pub(crate) fn new(table: Table) -> Result<Self, BlockError> {
-        Self::with_shape(table, SpanColumns::default(), ColumnEncoding::Plain)
+    /// A table other than the sample tables; `writes` gives profiles the keys of their writes.
+    pub(crate) fn new(table: Table, writes: bool) -> Result<Self, BlockError> {
+        let optional = OptionalColumns {
+            write: writes,
+            ..OptionalColumns::default()
+        };
+        Self::with_shape(table, optional, ColumnEncoding::Plain)
     }
 
     pub(crate) fn with_shape(
         table: Table,
-        spans: SpanColumns,
+        optional: OptionalColumns,
         value: ColumnEncoding,
     ) -> Result<Self, BlockError> {
-        let schema = layout::schema(table, spans);
+        let schema = layout::schema(table, optional);
         let refused = |e: parquet::errors::ParquetError| encode_error(table, &e);
         let properties = layout::properties(table, value).map_err(refused)?;
         let options = ArrowWriterOptions::new()

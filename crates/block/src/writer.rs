@@ -22,6 +22,14 @@ use crate::{
     StreamRange, Table,
 };
 
+/// Highest level whose profiles have the keys of their writes. A merge into it cannot have seen all
+/// copies of a write where it took part of an hour; one into the next level sees a day.
+const LEVEL_WITH_WRITES_MAX: u8 = 1;
+
+const fn has_writes(level: u8) -> bool {
+    level <= LEVEL_WITH_WRITES_MAX
+}
+
 /// What a block is, apart from its rows.
 #[derive(Debug, Clone)]
 pub struct BlockSpec {
@@ -98,7 +106,7 @@ impl BlockWriter {
         let mut plain = [const { None }; Table::COUNT];
         for table in Table::ALL {
             if !table.has_samples() {
-                plain[table.index()] = Some(TableWriter::new(table)?);
+                plain[table.index()] = Some(TableWriter::new(table, has_writes(spec.level))?);
             }
         }
         Ok(Self {
@@ -143,7 +151,9 @@ impl BlockWriter {
         fill: &mut dyn FnMut(usize, &mut RankedSamples) -> Result<(), BlockError>,
     ) -> Result<Begun, BlockError> {
         let before = self.rows();
-        for (table, columns) in rows.tables(self.datasets.len() as u32)? {
+        for (table, columns) in
+            rows.tables(self.datasets.len() as u32, has_writes(self.spec.level))?
+        {
             if let Some(writer) = &mut self.plain[table.index()] {
                 writer.write(columns)?;
             }

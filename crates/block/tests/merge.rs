@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use scoria_block::{
     BlockMeta, BlockSpec, BlockWriter, EncodedBlock, Keep, MergeError, MergeInput, MergeRules,
-    MergeScope, Merged, Sources, merged_id, merged_streams,
+    MergeScope, Merged, Resends, Sources, WriteKey, merged_id, merged_streams,
 };
 use scoria_model::{BlockId, TenantId};
 use support::made::{Made, datasets, fixed};
@@ -81,11 +81,13 @@ fn merge_with(
             })
             .collect();
         let rules = MergeRules { keep, bytes_max };
-        let merged = writer.add_merged((tenant, service), &inputs, rules)?;
+        let merged =
+            writer.add_merged((tenant, service), &inputs, rules, &mut Resends::default())?;
         all.inputs += merged.inputs;
         all.profiles += merged.profiles;
         all.samples += merged.samples;
         all.doubles += merged.doubles;
+        all.resent += merged.resent;
         all.dropped += merged.dropped;
     }
     writer.ends_merge();
@@ -150,6 +152,50 @@ fn what_stands_in_two_inputs_counts_once() {
     assert_eq!(read_block(&merged).unwrap(), read_block(&block).unwrap());
     assert_eq!(what.doubles, what.profiles);
     assert_eq!(what.inputs, 6);
+}
+
+/// The datasets as one record brought them, which arrived at that second.
+fn sent(made: &[Made], key: u8, arrival_s: i64) -> Vec<Made> {
+    let mut made = made.to_vec();
+    for made in &mut made {
+        let n = made.profiles.len();
+        made.profiles.seq = vec![7; n];
+        made.profiles.place = (0..n as u32).collect();
+        made.profiles.write = vec![
+            WriteKey {
+                key: [key; 16],
+                arrival_ns: arrival_s * 1_000_000_000,
+            };
+            n
+        ];
+    }
+    made
+}
+
+#[test]
+fn d2_a_write_that_two_ingesters_took_counts_once_after_the_merge() {
+    let first = write(&sent(&fixed(), 1, 100), 0);
+    let again = write(&sent(&fixed(), 1, 130), 1);
+    let other = write(&sent(&fixed(), 2, 130), 2);
+    let (both, what) = merge_with(
+        &[again.clone(), first.clone(), other.clone()],
+        &|_, _, _| Vec::new(),
+        ROOMY,
+    )
+    .unwrap();
+    let all = rows(&[first.clone(), again.clone(), other.clone()]);
+    let mut once = all.clone();
+    once.retain(|row| row.record.0 != 1);
+    assert!(once.len() < all.len());
+    assert_eq!(read_block(&both).unwrap(), once);
+    assert_eq!(2 * what.resent, what.profiles);
+    // The copy came after the first was merged: level 1 still knows the write.
+    let late = merge(&[merge(&[first.clone(), other.clone()]), again]);
+    let sums = |rows: Vec<Row>| -> i128 { rows.iter().map(|row| i128::from(row.value)).sum() };
+    assert_eq!(sums(read_block(&late).unwrap()), sums(once.clone()));
+    // Ten minutes later it is a write of its own.
+    let own = write(&sent(&fixed(), 1, 700), 1);
+    assert_eq!(read_block(&merge(&[first, own, other])).unwrap(), all);
 }
 
 #[test]

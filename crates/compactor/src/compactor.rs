@@ -8,11 +8,10 @@
 //! - Any number of compactors may run: each commit's preconditions say whether it still holds.
 //! - Stopping drops the job under way; it has changed nothing that counts.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoria_model::{BlockId, Clock, Timestamp};
+use scoria_model::{BlockId, Clock, ShardSet, TenantId, Timestamp};
 use scoria_query::deletion::Deletion;
 use scoria_storage::catalogue::CatalogueError;
 use scoria_storage::{BlockStore, Catalogue, CatalogueState, CommitError, Op, StoreError, Txn};
@@ -63,8 +62,6 @@ pub struct Compactor {
     collector: Collector,
     /// When the bucket was last listed.
     scanned_at: Option<Duration>,
-    /// Blocks that cannot be merged.
-    quarantine: BTreeSet<BlockId>,
 }
 
 /// A compactor's task.
@@ -100,7 +97,6 @@ impl Compactor {
             metrics: components.metrics,
             collector: Collector::default(),
             scanned_at: None,
-            quarantine: BTreeSet::new(),
         }
     }
 
@@ -222,10 +218,8 @@ impl Compactor {
                         );
                     }
                     Err(JobError::Lost(why)) => tracing::debug!(%why, "a merge was not needed"),
-                    Err(JobError::BadInput { block, why }) => {
-                        tracing::error!(%block, %why, "left a block out of compaction");
-                        self.quarantine.insert(block);
-                        progress = true;
+                    Err(JobError::BadInput { block, slice, why }) => {
+                        progress |= self.quarantine(block, slice, &why).await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a merge failed; the next round tries again");
@@ -238,20 +232,30 @@ impl Compactor {
         }
     }
 
+    /// Has every compactor leave a slice where it is; whether that is known from now on.
+    async fn quarantine(&self, block: BlockId, slice: (TenantId, ShardSet), why: &str) -> bool {
+        let (tenant, shard) = (slice.0.clone(), slice.1);
+        tracing::error!(%block, %tenant, %shard, %why, "left a slice out of compaction");
+        let txn = Txn::quarantine(block, vec![slice], why);
+        match self.catalogue.commit(txn).await {
+            Ok(_) => true,
+            // Somebody else merged it, or it expired.
+            Err(CommitError::Conflict(_)) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a quarantine is not committed; the next round tries again");
+                false
+            }
+        }
+    }
+
     /// What is due on the newest version that this process knows.
     pub fn plan(&self) -> Plan {
         let state = self.catalogue.state();
         let now = self.clock.now();
-        let plan = plan(
-            &state,
-            now,
-            &self.settings.plan,
-            &self.quarantine,
-            &has_deleted,
-        );
+        let plan = plan(&state, now, &self.settings.plan, &has_deleted);
         let oldest = plan.oldest_unmerged.unwrap_or(now);
         let age = now.0.saturating_sub(oldest.0).max(0) as f64 / 1e9;
-        self.metrics.planned(&plan, age, self.quarantine.len());
+        self.metrics.planned(&plan, age, state.quarantine().len());
         plan
     }
 
@@ -270,6 +274,8 @@ impl Compactor {
         if let Some(listed) = listed {
             self.collector.saw_bucket(&listed, &state, now);
             self.scanned_at = Some(now);
+            let trimmed = self.catalogue.trim(self.settings.log_keep).await?;
+            self.metrics.log_trimmed(trimmed);
         }
         self.metrics.orphans(self.collector.orphans());
         let graces = Graces {

@@ -13,10 +13,10 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use scoria_block::{
     BlockError, BlockMeta, BlockSpec, BlockWriter, Columns, DatasetMeta, EncodedBlock, MergeError,
-    MergeInput, MergeRules, MergeScope, Merged, OpenTable, Sources, Table, merged_id,
+    MergeInput, MergeRules, MergeScope, Merged, OpenTable, Resends, Sources, Table, merged_id,
     merged_streams,
 };
-use scoria_model::{BlockId, TenantId};
+use scoria_model::{BlockId, ShardSet, TenantId};
 use scoria_query::deletion::{Deletion, Hidden};
 use scoria_storage::block_store::{BlockReadError, Purpose};
 use scoria_storage::{BlockStore, Catalogue, CatalogueState, CommitError, StoreError, Txn};
@@ -42,6 +42,7 @@ pub(crate) struct Done {
     pub(crate) profiles: u64,
     pub(crate) samples: u64,
     pub(crate) doubles: u64,
+    pub(crate) resent: u64,
     pub(crate) dropped: u64,
 }
 
@@ -53,7 +54,11 @@ pub(crate) enum JobError {
     Lost(String),
     /// One input cannot be merged, whatever is tried.
     #[error("block {block} cannot be merged: {why}")]
-    BadInput { block: BlockId, why: String },
+    BadInput {
+        block: BlockId,
+        slice: (TenantId, ShardSet),
+        why: String,
+    },
     /// The store is in trouble; the same job may be tried later.
     #[error(transparent)]
     Read(Box<BlockReadError>),
@@ -90,6 +95,10 @@ impl Unit {
     fn dataset(&self) -> &DatasetMeta {
         &self.block.datasets[self.dataset]
     }
+
+    fn slice(&self) -> (TenantId, ShardSet) {
+        (self.dataset().tenant.clone(), self.dataset().shard())
+    }
 }
 
 /// What is left of a dataset's inputs.
@@ -101,6 +110,8 @@ struct Waiting {
     /// The first that no output holds.
     next: usize,
     deletions: Vec<Arc<Deletion>>,
+    /// The writes that the outputs so far hold.
+    resends: Resends,
 }
 
 /// A job on the version that it was checked against.
@@ -109,7 +120,7 @@ struct Run {
     level: u8,
     inputs: Vec<InputSlices>,
     metas: Vec<Arc<BlockMeta>>,
-    scope: Vec<(TenantId, scoria_model::ShardSet)>,
+    scope: Vec<(TenantId, ShardSet)>,
     waiting: Vec<Waiting>,
     /// What the content depends on beside the inputs.
     rules: Vec<u128>,
@@ -210,6 +221,7 @@ impl Executor {
                 units,
                 next: 0,
                 deletions,
+                resends: Resends::default(),
             });
         }
         let scope = job.scope();
@@ -245,6 +257,7 @@ impl Executor {
         done: &mut Done,
     ) -> Result<BlockWriter, JobError> {
         let units = self.next_units(dataset);
+        let slice = units[0].slice();
         // Boxed, since the compiler cannot tell that a stream of them may change threads.
         let fetches: Vec<BoxFuture<'_, Result<(Sources, u64), JobError>>> =
             units.iter().map(|unit| self.fetch(unit).boxed()).collect();
@@ -256,7 +269,8 @@ impl Executor {
         let (tenant, service) = (dataset.tenant.clone(), Arc::clone(&dataset.service));
         let deletions = dataset.deletions.clone();
         let bytes_max = self.memory_bytes / HELD_PART;
-        let work = move || -> Result<(BlockWriter, Merged), MergeError> {
+        let mut resends = std::mem::take(&mut dataset.resends);
+        let work = move || -> Result<(BlockWriter, Merged, Resends), MergeError> {
             let inputs: Vec<MergeInput<'_>> = units
                 .iter()
                 .zip(&fetched)
@@ -269,27 +283,31 @@ impl Executor {
             let keep: scoria_block::Keep<'_> =
                 &|kinds, series, rows| Hidden::of(&deletions, kinds, series).keep(rows);
             let rules = MergeRules { keep, bytes_max };
-            let merged = writer.add_merged((&tenant, &service), &inputs, rules)?;
-            Ok((writer, merged))
+            let merged = writer.add_merged((&tenant, &service), &inputs, rules, &mut resends)?;
+            Ok((writer, merged, resends))
         };
         let merged = tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| JobError::Interrupted)?;
-        let (writer, merged) = merged.map_err(|error| match error {
+        let (writer, merged, resends) = merged.map_err(|error| match error {
             MergeError::Input { block, source } => JobError::BadInput {
                 block,
+                slice,
                 why: source.to_string(),
             },
             MergeError::TooLarge { block, .. } => JobError::BadInput {
                 block,
+                slice,
                 why: error.to_string(),
             },
             MergeError::Output(error) => JobError::Output(error),
         })?;
+        dataset.resends = resends;
         dataset.next += merged.inputs.max(1);
         done.profiles += merged.profiles;
         done.samples += merged.samples;
         done.doubles += merged.doubles;
+        done.resent += merged.resent;
         done.dropped += merged.dropped;
         Ok(writer)
     }
@@ -317,6 +335,7 @@ impl Executor {
         if bytes > limit {
             return Err(JobError::BadInput {
                 block,
+                slice: unit.slice(),
                 why: format!(
                     "{}/{} has {bytes} stored bytes in it, more than the {limit} that a job reads at a time: raise compactor.memory",
                     unit.dataset().tenant,
@@ -335,6 +354,7 @@ impl Executor {
             }
             let bad = |error: BlockError| JobError::BadInput {
                 block,
+                slice: unit.slice(),
                 why: error.to_string(),
             };
             let open = OpenTable::new(meta).map_err(bad)?;
@@ -343,7 +363,7 @@ impl Executor {
                 .blocks
                 .fetch(&unit.block, meta.table, &ranges, Purpose::Compact)
                 .await
-                .map_err(|error| unreadable(block, error))?;
+                .map_err(|error| unreadable(unit, error))?;
             let (fetched, stats) = fetched.into_parts();
             bytes += stats.bytes_fetched;
             sources.insert(Arc::new(open), fetched);
@@ -374,19 +394,21 @@ impl Executor {
     }
 }
 
-/// Samples are merged with their spans.
+/// Samples are merged with their spans, profiles with the keys of their writes.
 fn columns_of(table: Table) -> Columns {
     match table {
         Table::Samples | Table::Snapshots => Columns::WithSpans,
+        Table::Profiles => Columns::WithWrites,
         _ => Columns::Plain,
     }
 }
 
-fn unreadable(block: BlockId, error: BlockReadError) -> JobError {
+fn unreadable(unit: &Unit, error: BlockReadError) -> JobError {
     match error.is_unavailable() {
         true => JobError::Read(Box::new(error)),
         false => JobError::BadInput {
-            block,
+            block: unit.block.id,
+            slice: unit.slice(),
             why: error.to_string(),
         },
     }

@@ -37,6 +37,7 @@ pub struct Metrics {
     first_read: Counter,
     rewrite_factor: Gauge<f64, AtomicU64>,
     quarantined: Gauge,
+    log_trimmed: Counter,
     expired: Counter,
     collected: Family<WhatLabels, Counter>,
     orphans: Gauge,
@@ -74,7 +75,7 @@ impl Metrics {
         );
         registry.register(
             "scoria_compaction_profiles",
-            "Profiles that merges kept, and that they left out as doubles or as deleted",
+            "Profiles that merges kept, and that they left out as doubles, as sent again, or as deleted",
             m.profiles.clone(),
         );
         registry.register(
@@ -89,8 +90,13 @@ impl Metrics {
         );
         registry.register(
             "scoria_compaction_quarantined_blocks",
-            "Blocks that cannot be merged, until the next start",
+            "Blocks of which slices cannot be merged, until `scoria catalog release`",
             m.quarantined.clone(),
+        );
+        registry.register(
+            "scoria_catalogue_log_trimmed",
+            "Old entries and snapshots of the catalogue that were deleted",
+            m.log_trimmed.clone(),
         );
         registry.register(
             "scoria_retention_slices",
@@ -117,6 +123,10 @@ impl Metrics {
         self.quarantined.set(quarantined as i64);
     }
 
+    pub(crate) fn log_trimmed(&self, objects: u64) {
+        self.log_trimmed.inc_by(objects);
+    }
+
     pub(crate) fn ended(&self, job: &Job, result: &Result<Done, JobError>) {
         let outcome = match result {
             Ok(_) => "done",
@@ -139,6 +149,7 @@ impl Metrics {
         count(&self.bytes, "written", done.bytes_written);
         count(&self.profiles, "kept", done.profiles);
         count(&self.profiles, "doubles", done.doubles);
+        count(&self.profiles, "resent", done.resent);
         count(&self.profiles, "deleted", done.dropped);
         self.samples.inc_by(done.samples);
         self.written.inc_by(done.bytes_written);

@@ -88,31 +88,42 @@ pub struct Plan {
     pub oldest_unmerged: Option<Timestamp>,
 }
 
+/// The block itself if some of it is quarantined. The rest of it is merged without other blocks: an
+/// output stands for all of its shards in each of its inputs, and must not for what is left there.
+type Apart = Option<BlockId>;
+
 /// Says whether a slice may hold profiles of a deletion that it has not gone through.
 pub(crate) type HasDeleted<'a> = &'a dyn Fn(&CatalogueState, &Piece) -> bool;
 
-/// Plans on `state` at `now`. Blocks in `left_out` are passed over.
+/// Plans on `state` at `now`. What is quarantined is passed over.
 pub(crate) fn plan(
     state: &CatalogueState,
     now: Timestamp,
     settings: &PlanSettings,
-    left_out: &BTreeSet<BlockId>,
     has_deleted: HasDeleted<'_>,
 ) -> Plan {
-    let live = state.blocks().filter(|meta| !left_out.contains(&meta.id));
-    let all: Vec<Piece> = live.flat_map(|meta| pieces(state, meta)).collect();
+    let live = state.blocks().flat_map(|meta| pieces(state, meta));
+    let all: Vec<Piece> = live
+        .filter(|piece| !state.is_quarantined(piece.block.id, &piece.tenant, piece.shard))
+        .collect();
     let mut plan = Plan::default();
     let level0 = all.iter().filter(|piece| piece.block.level == 0);
     plan.oldest_unmerged = level0.map(|piece| piece.first).min();
     let mut rest: Vec<Piece> = Vec::new();
-    let mut hours: BTreeMap<i64, Vec<Piece>> = BTreeMap::new();
-    let mut days: BTreeMap<i64, Vec<Piece>> = BTreeMap::new();
+    let mut hours: BTreeMap<(i64, Apart), Vec<Piece>> = BTreeMap::new();
+    let mut days: BTreeMap<(i64, Apart), Vec<Piece>> = BTreeMap::new();
     for piece in all {
         let window = |length: i64| piece.first.0.div_euclid(length);
+        let block = piece.block.id;
+        let apart = state.quarantined(block).map(|_| block);
         match piece.block.level {
-            0 => hours.entry(window(HOUR_NS)).or_default().push(piece),
+            0 => {
+                let of_hour = hours.entry((window(HOUR_NS), apart)).or_default();
+                of_hour.push(piece);
+            }
             1 if is_over(window(DAY_NS), DAY_NS, now, settings.settle) => {
-                days.entry(window(DAY_NS)).or_default().push(piece);
+                let of_day = days.entry((window(DAY_NS), apart)).or_default();
+                of_day.push(piece);
             }
             _ => rest.push(piece),
         }
@@ -121,7 +132,7 @@ pub(crate) fn plan(
         plan.backlog_slices += 1;
         plan.backlog_bytes += waiting.bytes;
     }
-    for (hour, pieces) in hours {
+    for ((hour, _), pieces) in hours {
         let blocks: BTreeSet<BlockId> = pieces.iter().map(|piece| piece.block.id).collect();
         let over = is_over(hour, HOUR_NS, now, settings.settle);
         if over || blocks.len() >= settings.eager_blocks.max(2) {

@@ -96,6 +96,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// How often the bucket is listed for such objects.
     pub orphan_scan: Duration,
+    /// Age from which entries of the catalogue's log go that snapshots cover.
+    pub log_keep: Duration,
     pub retention: RetentionOf,
     /// Labels by which roll-ups are kept apart, so that queries may select by them.
     pub rollup_labels: Vec<Arc<str>>,
@@ -110,6 +112,7 @@ impl Default for Settings {
             garbage_grace: Duration::from_secs(15 * 60),
             orphan_grace: Duration::from_secs(6 * 3600),
             orphan_scan: Duration::from_secs(3600),
+            log_keep: Duration::from_secs(7 * 24 * 3600),
             retention: RetentionOf::fixed(Some(Duration::from_secs(30 * 24 * 3600))),
             rollup_labels: Vec::new(),
         }

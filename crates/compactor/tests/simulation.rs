@@ -11,11 +11,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::ObjectStoreExt;
+use scoria_block::Table;
 use scoria_compactor::{DeleteRequest, Deletions, RetentionOf};
 use scoria_model::limits::RetentionRule;
 use scoria_model::{BlockId, TenantId, Timestamp};
+use scoria_storage::catalogue::snapshot;
 use scoria_storage::testing::{FaultRates, Seeded};
-use scoria_storage::{CatalogueState, Op, Txn};
+use scoria_storage::{CatalogueState, Op, Txn, keys};
 use support::{HOUR, Killed, Seen, World};
 
 /// Rounds until nothing is due, however many fail on the way.
@@ -226,6 +229,38 @@ async fn a_rule_of_retention_deletes_by_itself_and_writes_a_day_once() {
     let state = settle(&world).await;
     assert_eq!(state.deletions().len(), 2);
     assert_eq!(first_day(&state), merged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slice_that_cannot_be_merged_is_left_by_all_compactors_until_it_is_released() {
+    let world = World::new(6, 1).await;
+    let block = world.catalogue.state().blocks().next().unwrap().id;
+    let key = keys::table(block, Table::Profiles);
+    let read = world.store.get(&key).await.unwrap().bytes().await.unwrap();
+    let flipped: Vec<u8> = read.iter().map(|byte| !byte).collect();
+    world.store.put(&key, flipped.into()).await.unwrap();
+    world.wait(2 * HOUR).await;
+    world.compactor().await.round().await.unwrap();
+    let state = world.catalogue.refresh().await.unwrap();
+    let left: Vec<BlockId> = state.quarantine().map(|(block, _)| block).collect();
+    assert_eq!(left, [block]);
+    let level0: Vec<BlockId> = state
+        .blocks()
+        .filter(|meta| meta.level == 0)
+        .map(|meta| meta.id)
+        .collect();
+    assert_eq!(level0, [block], "the rest goes on");
+    let bytes = snapshot::encode(&state).unwrap();
+    assert_eq!(snapshot::decode(state.version(), &bytes).unwrap(), *state);
+    // Whoever starts next leaves it alone and does not try again.
+    let mut next = world.compactor().await;
+    next.round().await.unwrap();
+    let after = world.catalogue.refresh().await.unwrap();
+    assert_eq!(after.version(), state.version());
+    let release = Txn::new().then(Op::Release(block));
+    world.catalogue.commit(release.clone()).await.unwrap();
+    assert!(world.catalogue.commit(release).await.is_err());
+    assert!(!world.compactor().await.plan().jobs.is_empty());
 }
 
 /// Mistakes that the checks above must see.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use scoria_block::{ProfileRows, SampleBatch};
+use scoria_block::{ProfileRow, ProfileRows, SampleBatch, WriteKey};
 use scoria_model::budget::BudgetExceeded;
 use scoria_model::{ByteBudget, Permit, TenantId};
 use scoria_query::deletion::{Deletion, Hidden};
@@ -140,6 +140,10 @@ fn rows_in_range(scan: &Scan, head: &HeadSnapshot, deletions: &[Arc<Deletion>]) 
     let rows = head.rows().iter().flat_map(|chunk| chunk.iter());
     rows.filter(|row| start <= row.time_ns && row.time_ns <= end)
         .filter(|row| !hidden.hides(row.kind, row.series, row.time_ns))
+        .map(|row| ProfileRow {
+            write: WriteKey::NONE,
+            ..row
+        })
         .collect()
 }
 

@@ -16,7 +16,7 @@ use arrow::array::RecordBatch;
 
 use crate::{BlockError, Columns, DatasetMeta, Fetched, OpenTable, Table};
 
-pub use profiles::decode_profiles;
+pub use profiles::{decode_profiles, decode_written_profiles};
 pub use rollups::decode_rollups;
 pub(crate) use samples::sample_columns;
 pub use samples::{RunPiece, SampleRead, SampleRun, decode_samples};
@@ -49,6 +49,15 @@ impl Sources {
         dataset: &DatasetMeta,
         visit: &mut dyn FnMut(&RecordBatch) -> Result<(), BlockError>,
     ) -> Result<(), BlockError> {
+        self.read_columns((table, Columns::Plain), dataset, visit)
+    }
+
+    fn read_columns(
+        &self,
+        (table, columns): (Table, Columns),
+        dataset: &DatasetMeta,
+        visit: &mut dyn FnMut(&RecordBatch) -> Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
         let rows = dataset.rows(table);
         if rows.is_empty() {
             return Ok(());
@@ -58,9 +67,7 @@ impl Sources {
             start: 0,
             end: 0,
         })?;
-        open.read((&[rows], Columns::Plain), fetched, &mut |batch| {
-            visit(&batch)
-        })
+        open.read((&[rows], columns), fetched, &mut |batch| visit(&batch))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, DictionaryArray, RecordBatch, StringArray};
+use arrow::array::{Array, DictionaryArray, FixedSizeBinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
 
 use super::Sources;
 use super::columns::{column, missing, values};
 use crate::kind_text::kind_text;
-use crate::{BlockError, BlockMeta, DatasetMeta, ProfileRows, Table};
+use crate::layout::{ARRIVAL, WRITE_KEY};
+use crate::{BlockError, BlockMeta, Columns, DatasetMeta, ProfileRows, Table, WriteKey};
 
 const TABLE: Table = Table::Profiles;
 
@@ -23,10 +24,32 @@ pub fn decode_profiles(
     block: &BlockMeta,
     dataset: &DatasetMeta,
 ) -> Result<ProfileRows, BlockError> {
+    decode(sources, block, dataset, Columns::Plain)
+}
+
+/// The same with the keys of their writes, which blocks of higher levels do not have.
+///
+/// # Errors
+/// As [`decode_profiles`].
+pub fn decode_written_profiles(
+    sources: &Sources,
+    block: &BlockMeta,
+    dataset: &DatasetMeta,
+) -> Result<ProfileRows, BlockError> {
+    decode(sources, block, dataset, Columns::WithWrites)
+}
+
+fn decode(
+    sources: &Sources,
+    block: &BlockMeta,
+    dataset: &DatasetMeta,
+    columns: Columns,
+) -> Result<ProfileRows, BlockError> {
     let mut rows = ProfileRows::default();
     let kinds: HashMap<String, u32> = dataset.kinds.iter().map(kind_text).zip(0..).collect();
-    sources.read(TABLE, dataset, &mut |batch| {
-        append(batch, &kinds, &mut rows)
+    sources.read_columns((TABLE, columns), dataset, &mut |batch| {
+        append(batch, &kinds, &mut rows)?;
+        append_writes(batch, &mut rows)
     })?;
     let below = |what: &str, column: &[u32], size: u64| match column
         .iter()
@@ -92,6 +115,22 @@ pub(super) fn kinds_column(
             })
     })
     .collect()
+}
+
+/// Both columns are there, or none.
+fn append_writes(batch: &RecordBatch, rows: &mut ProfileRows) -> Result<(), BlockError> {
+    if batch.column_by_name(WRITE_KEY).is_none() {
+        return Ok(());
+    }
+    let keys: &FixedSizeBinaryArray = column(TABLE, batch, WRITE_KEY)?;
+    let arrivals = values::<TimestampNanosecondType>(TABLE, batch, ARRIVAL)?;
+    for (key, &arrival_ns) in keys.iter().zip(arrivals) {
+        let key = key
+            .and_then(|key| <[u8; 16]>::try_from(key).ok())
+            .ok_or_else(|| missing(TABLE, WRITE_KEY))?;
+        rows.write.push(WriteKey { key, arrival_ns });
+    }
+    Ok(())
 }
 
 /// Samples follow their profiles, so counts say where each profile's samples start.

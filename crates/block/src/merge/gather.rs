@@ -11,11 +11,11 @@ use crate::decode::decode_counted_symbols;
 use crate::sample_writer::RankedSamples;
 use crate::{
     BlockError, Columns, ProfileRow, ProfileRows, SampleRead, SampleRun, StreamRange, Table,
-    decode_profiles, decode_samples, decode_series,
+    decode_samples, decode_series, decode_written_profiles,
 };
 
 /// A profile as decoded, as merged and in order.
-const PROFILE_BYTES: u64 = 240;
+const PROFILE_BYTES: u64 = 312;
 /// What the dictionary holds is copied into the order of the format once.
 const SYMBOL_COPIES: u64 = 3;
 
@@ -55,11 +55,12 @@ struct Decoded {
 }
 
 impl<'a> Gathered<'a> {
-    /// Takes inputs as long as they fit.
+    /// Takes inputs as long as they fit beside `held` bytes of the caller's.
     pub(super) fn of(
         inputs: &[MergeInput<'a>],
         streams: &[StreamRange],
         rules: MergeRules<'_>,
+        held: u64,
     ) -> Result<Self, MergeError> {
         let mut gathered = Self {
             dictionary: Dictionary::new(),
@@ -78,7 +79,8 @@ impl<'a> Gathered<'a> {
             };
             let decoded = gathered.decode(input, streams, rules).map_err(named)?;
             let rows = gathered.rows.len() + decoded.rows.len();
-            let needed = gathered.dictionary.bytes() * SYMBOL_COPIES + rows as u64 * PROFILE_BYTES;
+            let symbols = gathered.dictionary.bytes() * SYMBOL_COPIES;
+            let needed = symbols + rows as u64 * PROFILE_BYTES + held;
             if needed > rules.bytes_max {
                 if gathered.inputs.is_empty() {
                     return Err(MergeError::TooLarge {
@@ -104,7 +106,7 @@ impl<'a> Gathered<'a> {
     ) -> Result<Decoded, BlockError> {
         let (dataset, sources) = (input.dataset, input.sources);
         let series = decode_series(sources, dataset)?;
-        let rows = decode_profiles(sources, input.block, dataset)?;
+        let rows = decode_written_profiles(sources, input.block, dataset)?;
         let (symbols, counts) = decode_counted_symbols(sources, dataset)?;
         let map = self.dictionary.absorb(&symbols.symbols);
         let streams = input.block.streams.iter().map(|range| {

@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //! - What comes out holds every profile of the inputs once, with its samples (M1): two rows of one
-//!   record and place are one profile. What the caller does not keep is left out.
+//!   record and place are one profile, and of two records of one write the first counts. What the
+//!   caller does not keep is left out.
 //! - The output follows from the inputs, their order and the limit alone (M4).
 //! - Memory stays within the limit: inputs that do not fit are left for another output.
 //! - An error says which input it is about.
@@ -21,6 +22,7 @@
 
 mod cursor;
 mod gather;
+mod resends;
 mod roll;
 
 use scoria_model::{BlockId, Labels, ProfileType, StreamId, TenantId};
@@ -33,11 +35,13 @@ use crate::{
     ProfileRows, SampleBatch, Sources, StreamRange, Table,
 };
 use gather::Gathered;
+pub use resends::Resends;
 
 /// Raised whenever the same inputs give other bytes than before.
 const MERGE_VERSION: u32 = 2;
 
-/// A dataset of a block, with all its tables fetched. Samples with their spans.
+/// A dataset of a block, with all its tables fetched: samples with their spans, profiles with the
+/// keys of their writes.
 #[derive(Debug, Clone, Copy)]
 pub struct MergeInput<'a> {
     pub block: &'a BlockMeta,
@@ -74,6 +78,8 @@ pub struct Merged {
     pub samples: u64,
     /// Profiles that stood in the inputs more than once.
     pub doubles: u64,
+    /// Profiles of writes that were sent again and had come before (D2).
+    pub resent: u64,
     /// Profiles that were not to be kept.
     pub dropped: u64,
 }
@@ -98,7 +104,8 @@ pub enum MergeError {
 }
 
 impl BlockWriter {
-    /// Adds one dataset of the block, merged from `inputs` as far as they fit.
+    /// Adds one dataset of the block, merged from `inputs` as far as they fit. `resends` belongs to
+    /// the dataset: it goes from one output of a merge to the next.
     ///
     /// # Errors
     /// [`MergeError::Input`] names the input that is damaged, [`MergeError::TooLarge`] the first
@@ -108,9 +115,10 @@ impl BlockWriter {
         (tenant, service): (&TenantId, &str),
         inputs: &[MergeInput<'_>],
         rules: MergeRules<'_>,
+        resends: &mut Resends,
     ) -> Result<Merged, MergeError> {
         self.check_order(tenant, service)?;
-        let mut gathered = Gathered::of(inputs, &self.spec().streams, rules)?;
+        let mut gathered = Gathered::of(inputs, &self.spec().streams, rules, resends.bytes())?;
         let mut merged = Merged {
             inputs: gathered.inputs.len(),
             dropped: gathered.dropped,
@@ -137,7 +145,10 @@ impl BlockWriter {
         let mut order = Order::of(&input);
         let doubles = take_doubles(&mut order, &profiles);
         gathered.subtract(&doubles, &profiles, &kinds)?;
+        let resent = resends.take(&mut order.order, &profiles);
+        gathered.subtract(&resent, &profiles, &kinds)?;
         merged.doubles = doubles.len() as u64;
+        merged.resent = resent.len() as u64;
         merged.profiles = order.order.len() as u64;
         let n_samples = order
             .order

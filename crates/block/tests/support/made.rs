@@ -125,6 +125,7 @@ fn make(place: (u8, u8), seed: &[Numbers], profiles: Vec<Profile>) -> Made {
             seq: u64::from(record) << 20,
             place: record % 5,
             stream: 0,
+            ..ProfileRow::default()
         });
         for (stack, value, span, trace) in samples {
             made.samples.stack.push(stack % nodes);

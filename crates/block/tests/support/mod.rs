@@ -367,6 +367,7 @@ impl Fleet {
             seq,
             place,
             stream: 0,
+            ..ProfileRow::default()
         });
         self.samples.stack.extend(samples.iter().map(|s| s.0));
         self.samples.value.extend(samples.iter().map(|s| s.1));

@@ -93,7 +93,11 @@ pub fn fetch_dataset(
     let mut sources = Sources::default();
     for open in opened {
         let rows = dataset.rows(open.table());
-        let ranges = open.ranges(std::slice::from_ref(&rows), Columns::WithSpans)?;
+        let columns = match open.table() {
+            Table::Profiles => Columns::WithWrites,
+            _ => Columns::WithSpans,
+        };
+        let ranges = open.ranges(std::slice::from_ref(&rows), columns)?;
         sources.insert(Arc::clone(open), fetch(&object(open.table()), ranges));
     }
     Ok(sources)

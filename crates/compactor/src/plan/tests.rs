@@ -119,16 +119,30 @@ fn settings() -> PlanSettings {
     }
 }
 
+/// The state with all of these blocks in quarantine.
+fn quarantined(state: &CatalogueState, blocks: &[char]) -> CatalogueState {
+    let mut state = state.clone();
+    for &block in blocks {
+        let meta = state.block(BlockId(u128::from(block as u32))).unwrap();
+        let txn = Txn::quarantine(meta.id, state.live_slices(meta), "damaged");
+        state
+            .apply(&Entry {
+                version: CatalogueVersion(state.version().0 + 1),
+                nonce: 0,
+                ops: txn.ops,
+            })
+            .unwrap();
+    }
+    state
+}
+
 /// `level <- blocks of tenant; …`, one line per job.
 fn planned(state: &CatalogueState, (hour, minute): (i64, i64), left_out: &[char]) -> String {
     let now = Timestamp(hour * HOUR_NS + minute * HOUR_NS / 60);
-    let left_out = left_out
-        .iter()
-        .map(|&c| BlockId(u128::from(c as u32)))
-        .collect();
+    let state = &quarantined(state, left_out);
     let has_deleted: HasDeleted<'_> =
         &|state, piece| state.deletions_in(&piece.block, &piece.tenant).count() > 0;
-    let plan = plan(state, now, &settings(), &left_out, has_deleted);
+    let plan = plan(state, now, &settings(), has_deleted);
     let lines = plan.jobs.iter().map(|job| {
         let inputs = job.inputs.iter().map(|(block, slices)| {
             let letter = char::from_u32(block.0 as u32).unwrap();
@@ -258,13 +272,7 @@ fn merged_blocks_with_deleted_profiles_are_written_again_at_their_level() {
 fn what_waits_is_counted_whether_it_is_due_or_not() {
     let state = state("acme 0 |.Ab", vec![]);
     let none: HasDeleted<'_> = &|_, _| false;
-    let plan = plan(
-        &state,
-        Timestamp(HOUR_NS),
-        &settings(),
-        &BTreeSet::new(),
-        none,
-    );
+    let plan = plan(&state, Timestamp(HOUR_NS), &settings(), none);
     assert_eq!((plan.backlog_slices, plan.backlog_bytes), (2, 17 * MIB));
     assert_eq!(plan.oldest_unmerged, Some(Timestamp(HOUR_NS)));
     assert!(plan.jobs.is_empty());
@@ -289,7 +297,7 @@ fn an_output_never_claims_what_another_job_takes() {
         };
         let none: HasDeleted<'_> = &|_, _| false;
         let now = Timestamp(5 * HOUR_NS);
-        let plan = plan(&state, now, &settings, &BTreeSet::new(), none);
+        let plan = plan(&state, now, &settings, none);
         let mut seen = BTreeSet::new();
         for job in &plan.jobs {
             for (block, slices) in &job.inputs {

@@ -134,6 +134,7 @@ impl World {
             garbage_grace: Duration::from_secs(600),
             orphan_grace: Duration::from_secs(1200),
             orphan_scan: Duration::ZERO,
+            log_keep: Duration::from_secs(3600),
             retention,
         };
         let clock = Arc::clone(&self.clock);

@@ -71,9 +71,9 @@ impl Head {
         }
     }
 
-    /// Takes what the record with number `seq` says of this dataset. Records come in order, each
-    /// once, and from the one generation that the head was made for.
-    pub fn append(&mut self, append: &HeadAppend, seq: Seq) {
+    /// Takes what the record with number `seq` says of this dataset: one of the heads of `push`.
+    /// Records come in order, each once, and from the one generation that the head was made for.
+    pub fn append(&mut self, append: &HeadAppend, push: &Push, seq: Seq) {
         if !append.series.is_empty() {
             self.label_bytes += append.series.iter().map(labels_bytes).sum::<u64>();
             Arc::make_mut(&mut self.series).extend_from_slice(&append.series);
@@ -86,7 +86,8 @@ impl Head {
             let end = profile.samples_end as usize;
             let samples_start = self.samples.push(&append.samples[start..end]);
             start = end;
-            self.rows.push(profile, samples_start, seq);
+            let write = push.write_of(profile);
+            self.rows.push(profile, samples_start, (seq, write));
             self.n_samples += u64::from(profile.n_samples);
             let time = profile.time;
             let (first, last) = self.times.unwrap_or((time, time));
@@ -192,7 +193,7 @@ impl Heads {
                 bytes: 0,
             });
             let before = counted.head.n_samples();
-            counted.head.append(append, seq);
+            counted.head.append(append, push, seq);
             let n_samples = counted.head.n_samples();
             self.samples.all += n_samples - before;
             self.samples.largest = self.samples.largest.max(n_samples);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use scoria_block::{ProfileRow, ProfileRows};
+use scoria_block::{ProfileRow, ProfileRows, WriteKey};
 use scoria_model::Seq;
 
 use crate::record::AppendedProfile;
@@ -14,7 +14,7 @@ const ROWS: usize = 256;
 const SAMPLE_BYTES: usize = 16 << 10;
 
 /// Bytes of a row over all columns.
-const ROW_BYTES: usize = 5 * size_of::<u32>() + 6 * size_of::<u64>();
+const ROW_BYTES: usize = 5 * size_of::<u32>() + 6 * size_of::<u64>() + size_of::<WriteKey>();
 
 /// Profile rows in frozen chunks and a tail.
 #[derive(Debug, Default)]
@@ -24,7 +24,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn push(&mut self, profile: &AppendedProfile, samples_start: u64, seq: Seq) {
+    pub(super) fn push(
+        &mut self,
+        profile: &AppendedProfile,
+        samples_start: u64,
+        (seq, write): (Seq, WriteKey),
+    ) {
         self.tail.push(ProfileRow {
             kind: profile.kind,
             series: profile.series,
@@ -37,6 +42,7 @@ impl Rows {
             seq: seq.0,
             place: profile.place,
             stream: 0,
+            write,
         });
         if self.tail.len() == ROWS {
             self.full.push(Arc::new(std::mem::take(&mut self.tail)));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use scoria_block::WriteKey;
 use scoria_model::{Labels, ProfileType, RetryKey, TenantId, Timestamp};
 use scoria_symbols::Dictionary;
 
@@ -56,6 +57,17 @@ pub struct Push {
     pub keys: Vec<RetryKey>,
     /// One per dataset that the push touches.
     pub heads: Vec<HeadAppend>,
+}
+
+impl Push {
+    /// By what a later copy of the profile's write is recognised.
+    pub(crate) fn write_of(&self, profile: &AppendedProfile) -> WriteKey {
+        let key = self.keys.get(profile.part as usize);
+        WriteKey {
+            key: key.map_or([0; 16], |key| key.0),
+            arrival_ns: self.arrival.0,
+        }
+    }
 }
 
 /// What [`super::RecordWriter::encode`] gives: the bytes to log, and what to do when they are

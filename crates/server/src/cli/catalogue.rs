@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use prometheus_client::registry::Registry;
 use scoria_block::BlockMeta;
-use scoria_model::{Clock, StreamId, Timestamp};
-use scoria_storage::catalogue::StreamState;
+use scoria_model::{BlockId, Clock, StreamId, Timestamp};
+use scoria_storage::catalogue::{Quarantined, StreamState};
 use scoria_storage::{
     Catalogue, CatalogueOptions, CatalogueState, Metrics, Op, Precondition, Txn, rebuild,
 };
@@ -32,6 +32,8 @@ enum CatalogueVerb {
     Rebuild(RebuildArgs),
     /// Declare a stream ended where it was last flushed, because its log is lost.
     CloseStream(CloseStreamArgs),
+    /// Let compactors merge again what they left out of a block because merging it failed.
+    Release(ReleaseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -87,11 +89,39 @@ struct CloseStreamArgs {
     yes: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A slice that cannot be merged, because it is damaged or needs more memory than
+compactor.memory, is left where it is by every compactor; `scoria catalog show` and `scoria fsck`
+name it. Release it once the cause is gone. `scoria fsck --repair` takes a damaged block out."
+)]
+struct ReleaseArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The block, as `scoria catalog show` writes it.
+    block: BlockId,
+}
+
+async fn release(args: ReleaseArgs) -> anyhow::Result<Exit> {
+    let (_, catalogue) = opened(&args.settings).await?;
+    let block = args.block;
+    if catalogue.state().quarantined(block).is_none() {
+        bail!("nothing of block {block} is in quarantine; `scoria catalog show` lists what is");
+    }
+    catalogue
+        .commit(Txn::new().then(Op::Release(block)))
+        .await
+        .with_context(|| format!("releasing block {block}"))?;
+    output::print([format!("released block {block}")])?;
+    Ok(Exit::Done)
+}
+
 pub(super) async fn run(args: CatalogueArgs) -> anyhow::Result<Exit> {
     match args.verb {
         CatalogueVerb::Show(args) => show(args).await,
         CatalogueVerb::Rebuild(args) => rebuild_catalogue(args).await,
         CatalogueVerb::CloseStream(args) => close_streams(args).await,
+        CatalogueVerb::Release(args) => release(args).await,
     }
 }
 
@@ -159,11 +189,22 @@ fn block_json(meta: &BlockMeta) -> Value {
     })
 }
 
+fn quarantine_json(block: BlockId, quarantined: &Quarantined) -> Value {
+    let slices = quarantined.slices.iter();
+    json!({
+        "block": block.to_string(),
+        "slices": slices.map(|(tenant, shards)| json!({"tenant": tenant.as_str(), "shards": shards.to_string()})).collect::<Vec<_>>(),
+        "since_version": quarantined.since.0,
+        "why": &*quarantined.why,
+    })
+}
+
 fn state_json(state: &CatalogueState) -> Value {
     json!({
         "version": state.version().0,
         "streams": state.streams().map(|(id, s)| stream_json(id, s)).collect::<Vec<_>>(),
         "blocks": state.blocks().map(|meta| block_json(meta)).collect::<Vec<_>>(),
+        "quarantine": state.quarantine().map(|(id, q)| quarantine_json(id, q)).collect::<Vec<_>>(),
     })
 }
 
@@ -205,6 +246,24 @@ fn state_text(state: &CatalogueState) -> Vec<String> {
         .collect();
     let heads = ["BLOCK", "LEVEL", "FROM", "TO", "BYTES", "DATASETS"];
     lines.extend(output::table(&heads, &blocks));
+    let quarantine: Vec<Vec<String>> = state
+        .quarantine()
+        .flat_map(|(block, what)| {
+            what.slices.iter().map(move |(tenant, shards)| {
+                vec![
+                    block.to_string(),
+                    tenant.to_string(),
+                    shards.to_string(),
+                    what.why.to_string(),
+                ]
+            })
+        })
+        .collect();
+    if !quarantine.is_empty() {
+        lines.push(String::new());
+        let heads = ["QUARANTINED", "TENANT", "SHARDS", "WHY"];
+        lines.extend(output::table(&heads, &quarantine));
+    }
     lines
 }
 

@@ -13,7 +13,9 @@
 //!   client may have sent the request twice and report the second answer.
 //! - After a write without a known outcome the machine ends with [`Outcome::Unknown`] unless it has
 //!   seen who took the number. It never says that nothing happened while the write may still land.
-//! - Nothing is put on a view that was last seen to be current more than [`VIEW_AGE_MAX`] ago.
+//! - Nothing is put on a view that was last seen to be current more than [`VIEW_AGE_MAX`] ago, and
+//!   what was put is believed to stand in the log only within [`BELIEVED_FOR`]: a process that slept
+//!   in between may have made a number anew that was taken, and cleared away since.
 //! - Time and the nonce come from the caller; the same events give the same requests.
 
 use std::sync::Arc;
@@ -28,6 +30,10 @@ use super::txn::{Txn, Unmet};
 
 /// How long ago a view may have been seen to be the newest for a commit to follow it.
 pub const VIEW_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How long after its view was seen to be current a commit may still find that it succeeded. Well
+/// below the age at which entries are cleared away.
+pub const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -192,6 +198,11 @@ impl Committer {
             }
             Event::PutRefused => Action::Finish(Outcome::NotWritten),
             Event::GetFound(bytes) => self.found(&bytes, now),
+            Event::GetAbsent if self.has_slept(now) => Action::Finish(if self.may_land {
+                Outcome::Unknown
+            } else {
+                Outcome::StaleView
+            }),
             Event::GetAbsent => {
                 self.current_at = now;
                 let delay = self.backoff();
@@ -256,6 +267,9 @@ impl Committer {
     }
 
     fn stored(&mut self, now: Duration) -> Action {
+        if self.has_slept(now) {
+            return Action::Finish(Outcome::Unknown);
+        }
         let entry = self.entry();
         let version = entry.version;
         match Arc::make_mut(&mut self.view).apply(&entry) {
@@ -270,7 +284,15 @@ impl Committer {
         }
     }
 
+    /// Whether the number after the view may have been taken and cleared away meanwhile.
+    fn has_slept(&self, now: Duration) -> bool {
+        now.saturating_sub(self.current_at) > BELIEVED_FOR
+    }
+
     fn found(&mut self, bytes: &[u8], now: Duration) -> Action {
+        if self.has_slept(now) {
+            return Action::Finish(Outcome::Unknown);
+        }
         let version = self.next_version();
         match fold(Arc::make_mut(&mut self.view), bytes) {
             Ok(nonce) if nonce == self.nonce => Action::Finish(Outcome::Committed(version)),

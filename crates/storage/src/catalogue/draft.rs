@@ -7,7 +7,7 @@ use std::sync::Arc;
 use scoria_block::BlockMeta;
 use scoria_model::{BlockId, CatalogueVersion, Epoch, NodeId, Seq, ShardSet, StreamId, TenantId};
 
-use super::slices::{Removed, subtract};
+use super::slices::{Quarantined, Removed, subtract};
 use super::state::{CatalogueState, MEMBERS_MAX, StreamState, Violation};
 use super::tombstone::{Deletion, Tombstone, TombstoneId};
 use super::txn::Op;
@@ -27,6 +27,8 @@ pub(super) struct Draft<'a> {
     pub(super) forgotten: Vec<BlockId>,
     pub(super) deletions: BTreeMap<TombstoneId, Deletion>,
     pub(super) retired: Vec<TombstoneId>,
+    /// New quarantine of blocks; `None` where it ends.
+    pub(super) quarantined: BTreeMap<BlockId, Option<Quarantined>>,
 }
 
 impl<'a> Draft<'a> {
@@ -42,6 +44,7 @@ impl<'a> Draft<'a> {
             forgotten: Vec::new(),
             deletions: BTreeMap::new(),
             retired: Vec::new(),
+            quarantined: BTreeMap::new(),
         };
         for op in ops {
             draft.apply(op)?;
@@ -89,6 +92,8 @@ impl<'a> Draft<'a> {
             Op::Forget(block) => self.forget(*block),
             Op::Delete(tombstone) => self.delete(tombstone),
             Op::Retire(tombstone) => self.retire(*tombstone),
+            Op::Quarantine { block, slices, why } => self.quarantine(*block, slices, why),
+            Op::Release(block) => self.release(*block),
         }
     }
 
@@ -342,6 +347,50 @@ impl<'a> Draft<'a> {
             since: self.version,
         };
         self.deletions.insert(id, deletion);
+        Ok(())
+    }
+
+    fn quarantine(
+        &mut self,
+        block: BlockId,
+        slices: &[(TenantId, ShardSet)],
+        why: &Arc<str>,
+    ) -> Result<(), Violation> {
+        if self.base.block(block).is_none() || self.garbage.contains_key(&block) {
+            return Err(Violation::BlockNotLive { block });
+        }
+        let before = match self.quarantined.get(&block) {
+            Some(now) => now.as_ref(),
+            None => self.base.quarantined(block),
+        };
+        let mut all = before.map_or_else(BTreeMap::new, |before| before.slices.clone());
+        for (tenant, shards) in slices {
+            let live = self.base.live_shards(block, tenant);
+            if shards.is_empty() || !live.contains(*shards) {
+                return Err(Violation::SliceNotLive {
+                    block,
+                    tenant: tenant.clone(),
+                    shards: *shards,
+                    live,
+                });
+            }
+            let of_tenant = all.entry(tenant.clone()).or_default();
+            *of_tenant = of_tenant.union(*shards);
+        }
+        let quarantined = Quarantined {
+            slices: all,
+            why: Arc::clone(why),
+            since: self.version,
+        };
+        self.quarantined.insert(block, Some(quarantined));
+        Ok(())
+    }
+
+    fn release(&mut self, block: BlockId) -> Result<(), Violation> {
+        if self.base.quarantined(block).is_none() {
+            return Err(Violation::NotQuarantined { block });
+        }
+        self.quarantined.insert(block, None);
         Ok(())
     }
 

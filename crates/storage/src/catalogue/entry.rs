@@ -31,7 +31,7 @@ use scoria_model::{
 
 use super::state::MEMBERS_MAX;
 use super::tombstone::{TombstoneId, read_id, read_tenant, read_tombstone};
-use super::txn::Op;
+use super::txn::{Op, WHY_BYTES_MAX};
 
 /// Largest body of an entry, decoded, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
@@ -58,6 +58,8 @@ mod tag {
     pub(super) const FORGET: u8 = 8;
     pub(super) const DELETE: u8 = 9;
     pub(super) const RETIRE: u8 = 10;
+    pub(super) const QUARANTINE: u8 = 11;
+    pub(super) const RELEASE: u8 = 12;
 }
 
 /// One commit as it stands in the log.
@@ -370,6 +372,16 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
             out.extend_from_slice(&id.0.to_le_bytes());
             tag::RETIRE
         }
+        Op::Quarantine { block, slices, why } => {
+            out.extend_from_slice(&block.0.to_le_bytes());
+            put_slices(out, slices);
+            varint::put_bytes(out, why.as_bytes());
+            tag::QUARANTINE
+        }
+        Op::Release(block) => {
+            out.extend_from_slice(&block.0.to_le_bytes());
+            tag::RELEASE
+        }
     }
 }
 
@@ -401,6 +413,23 @@ pub(super) fn read_slices(
     (0..count).map(|_| slice(reader)).collect()
 }
 
+/// The reason of a quarantine.
+pub(super) fn read_why(reader: &mut Reader<'_>) -> Result<Arc<str>, EntryError> {
+    let value = |found: String| EntryError::Value {
+        what: "the reason of a quarantine",
+        found,
+    };
+    let bytes = reader.bytes().map_err(field("a reason"))?;
+    if bytes.len() > WHY_BYTES_MAX {
+        return Err(value(format!(
+            "{} bytes; the limit is {WHY_BYTES_MAX}",
+            bytes.len()
+        )));
+    }
+    let why = std::str::from_utf8(bytes).map_err(|_| value("not UTF-8".into()))?;
+    Ok(Arc::from(why))
+}
+
 /// The operations of compaction and deletion.
 fn read_later_op(tag: u8, payload: &[u8]) -> Result<Op, EntryError> {
     let mut reader = Reader::new(payload);
@@ -413,6 +442,12 @@ fn read_later_op(tag: u8, payload: &[u8]) -> Result<Op, EntryError> {
             block: BlockId(read_id(&mut reader)?),
             slices: read_slices(&mut reader)?,
         },
+        tag::QUARANTINE => Op::Quarantine {
+            block: BlockId(read_id(&mut reader)?),
+            slices: read_slices(&mut reader)?,
+            why: read_why(&mut reader)?,
+        },
+        tag::RELEASE => Op::Release(BlockId(read_id(&mut reader)?)),
         _ => return Err(EntryError::Tag { tag }),
     };
     nothing_left(&reader, "an operation")?;

@@ -31,6 +31,9 @@ use crate::metrics::{CommitResult, Metrics, SnapshotResult};
 /// Entries read at the same time while opening.
 const READ_AHEAD: usize = 16;
 
+/// Snapshots that clearing away leaves, and whose entries may go.
+const SNAPSHOTS_KEPT: usize = 2;
+
 /// How a handle behaves.
 #[derive(Debug, Clone)]
 pub struct CatalogueOptions {
@@ -106,6 +109,35 @@ pub enum CommitError {
     /// The catalogue itself cannot be read.
     #[error(transparent)]
     Catalogue(CatalogueError),
+}
+
+/// The monotonic clock with the time added that the machine was suspended, as far as the clock on
+/// the wall tells of it.
+struct Awake {
+    monotonic: Duration,
+    wall: Timestamp,
+}
+
+impl Awake {
+    fn since(catalogue: &Catalogue) -> Self {
+        Self {
+            monotonic: catalogue.monotonic(),
+            wall: catalogue.0.options.clock.now(),
+        }
+    }
+
+    fn now(&self, catalogue: &Catalogue) -> Duration {
+        let monotonic = catalogue.monotonic();
+        let wall = catalogue
+            .0
+            .options
+            .clock
+            .now()
+            .0
+            .saturating_sub(self.wall.0);
+        let by_wall = self.monotonic + Duration::from_nanos(u64::try_from(wall).unwrap_or(0));
+        monotonic.max(by_wall)
+    }
 }
 
 #[derive(Debug)]
@@ -246,7 +278,8 @@ impl Catalogue {
             }
         };
         let mut last = None;
-        let (mut committer, mut action) = Committer::start(request, self.monotonic());
+        let awake = Awake::since(self);
+        let (mut committer, mut action) = Committer::start(request, awake.now(self));
         let outcome = loop {
             let event = match action {
                 Action::Put {
@@ -264,9 +297,10 @@ impl Catalogue {
                 }
                 Action::Finish(outcome) => break outcome,
             };
-            action = committer.on(event, self.monotonic());
+            action = committer.on(event, awake.now(self));
         };
-        self.publish(Arc::clone(committer.view()), committer.view_current_at());
+        let current_at = committer.view_current_at().min(self.monotonic());
+        self.publish(Arc::clone(committer.view()), current_at);
         let after = committer.view().version();
         Some(match outcome {
             Outcome::Committed(version) => Ok(version),
@@ -482,6 +516,112 @@ impl Catalogue {
             Err(kind) => {
                 self.0.options.metrics.snapshot(SnapshotResult::Failed);
                 tracing::warn!(%key, %kind, "cannot write a catalogue snapshot");
+            }
+        }
+    }
+
+    /// Deletes what nobody needs any more to open the catalogue: entries that two readable snapshots
+    /// cover and that are older than `keep`, and the snapshots before those two. Age is the distance
+    /// to the newest entry by the store's clock, so that no clock of ours matters. How many objects
+    /// went.
+    ///
+    /// Who slept on an old version is safe: see [`super::committer::BELIEVED_FOR`].
+    ///
+    /// # Errors
+    /// The store fails; what was deleted stays deleted, the oldest first.
+    pub async fn trim(&self, keep: Duration) -> Result<u64, CatalogueError> {
+        let mut snapshots = self
+            .list(keys::SNAPSHOT, Path::from(keys::SNAPSHOT))
+            .await?;
+        // Both have to be readable: a damaged one is passed over by whoever opens the catalogue.
+        let mut floor = CatalogueVersion(0);
+        for readable in 0.. {
+            let Some(version) = snapshots.pop() else {
+                return Ok(0);
+            };
+            if !self.is_readable(version).await? {
+                tracing::warn!(
+                    version = version.0,
+                    "a damaged snapshot keeps the log from being cleared"
+                );
+                return Ok(0);
+            }
+            floor = version;
+            if readable + 1 == SNAPSHOTS_KEPT {
+                break;
+            }
+        }
+        let entries = self.aged(keys::LOG).await?;
+        let mut old = entries
+            .iter()
+            .filter(|(version, age)| *version <= floor && *age >= keep);
+        let Some((first, _)) = old.next() else {
+            return Ok(0);
+        };
+        let mut gone = 0;
+        // One after the other: what is left of a log that was cut off has no gap.
+        for version in std::iter::once(*first).chain(old.map(|(version, _)| *version)) {
+            self.delete(&keys::log_entry(version)).await?;
+            gone += 1;
+        }
+        for version in snapshots {
+            self.delete(&keys::snapshot(version)).await?;
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
+    async fn is_readable(&self, version: CatalogueVersion) -> Result<bool, CatalogueError> {
+        let Some(bytes) = self.get(&keys::snapshot(version)).await? else {
+            return Ok(false);
+        };
+        let decoded =
+            tokio::task::spawn_blocking(move || snapshot::decode(version, &bytes).is_ok());
+        Ok(decoded.await.unwrap_or(false))
+    }
+
+    /// The versions of a folder in order, each with how much older than the newest it is.
+    async fn aged(&self, folder: &str) -> Result<Vec<(CatalogueVersion, Duration)>, StoreError> {
+        let folder = Path::from(folder);
+        let metrics = &self.0.options.metrics;
+        let listed = self.0.store.list(Some(&folder));
+        let found: Result<Vec<_>, _> = listed
+            .map_ok(|object| (keys::version_of(&object.location), object.last_modified))
+            .try_collect()
+            .await;
+        let found = found.map_err(|source| {
+            let error = StoreError::new("list", &folder, source);
+            metrics.catalogue_request("list", Err(error.kind));
+            error
+        })?;
+        metrics.catalogue_request("list", Ok(0));
+        let mut entries: Vec<_> = found
+            .into_iter()
+            .filter_map(|(version, at)| Some((version?, at)))
+            .collect();
+        entries.sort_unstable();
+        let newest = entries.last().map(|(_, at)| *at);
+        let aged = entries.into_iter().map(|(version, at)| {
+            let age = newest.and_then(|newest| (newest - at).to_std().ok());
+            (version, age.unwrap_or_default())
+        });
+        Ok(aged.collect())
+    }
+
+    async fn delete(&self, key: &Path) -> Result<(), StoreError> {
+        let metrics = &self.0.options.metrics;
+        match self.0.store.delete(key).await {
+            Ok(()) => {
+                metrics.catalogue_request("delete", Ok(0));
+                Ok(())
+            }
+            Err(source) => {
+                let error = StoreError::new("delete", key, source);
+                metrics.catalogue_request("delete", Err(error.kind));
+                match error.kind {
+                    StoreErrorKind::NotFound => Ok(()),
+                    _ => Err(error),
+                }
             }
         }
     }

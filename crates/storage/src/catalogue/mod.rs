@@ -34,6 +34,7 @@ pub mod txn;
 
 pub use entry::{Entry, EntryError};
 pub use handle::{Catalogue, CatalogueError, CatalogueOptions, CommitError};
+pub use slices::Quarantined;
 pub use state::{CatalogueState, StreamState, Violation};
 pub use tombstone::{Deletion, Tombstone, TombstoneId};
 pub use txn::{Op, Precondition, Txn, Unmet};

@@ -4,7 +4,8 @@
 //! The frame is the one of [`super::entry`]; the body is the streams, then the blocks, each list a
 //! count and its items, sorted by id. Where there is more to say than version 1 of the program
 //! could, four lists follow: removed slices by block, the versions that added merged blocks, garbage
-//! with the version since which it is, deletions with theirs.
+//! with the version since which it is, deletions with theirs. A fifth one, of quarantined slices,
+//! comes last if there are any.
 //!
 //! # Invariants
 //! A snapshot of version n equals the fold of the entries 1 to n (C1). It is an optimisation: the
@@ -20,9 +21,9 @@ use scoria_model::{BlockId, CatalogueVersion, Epoch, StreamId};
 
 use super::entry::{
     EntryError, Frame, field, nothing_left, put_members, put_slices, put_stream, read_members,
-    read_seq, read_slices, read_stream,
+    read_seq, read_slices, read_stream, read_why,
 };
-use super::slices::Removed;
+use super::slices::{Quarantined, Removed};
 use super::state::{CatalogueState, Parts, StreamState};
 use super::tombstone::{Deletion, read_id, read_tombstone};
 
@@ -83,6 +84,21 @@ fn put_parts(body: &mut Vec<u8>, parts: &Parts) {
         deletion.tombstone.encode(body);
         varint::put_u64(body, deletion.since.0);
     }
+    if parts.quarantined.is_empty() {
+        return;
+    }
+    varint::put_u64(body, parts.quarantined.len() as u64);
+    for (block, quarantined) in &parts.quarantined {
+        body.extend_from_slice(&block.0.to_le_bytes());
+        let slices: Vec<_> = quarantined
+            .slices
+            .iter()
+            .map(|(t, s)| (t.clone(), *s))
+            .collect();
+        put_slices(body, &slices);
+        varint::put_bytes(body, quarantined.why.as_bytes());
+        varint::put_u64(body, quarantined.since.0);
+    }
 }
 
 fn read_parts(reader: &mut Reader<'_>) -> Result<Parts, EntryError> {
@@ -103,6 +119,18 @@ fn read_parts(reader: &mut Reader<'_>) -> Result<Parts, EntryError> {
         let since = read_version(reader)?;
         let deletion = Deletion { tombstone, since };
         parts.deletions.insert(deletion.tombstone.id, deletion);
+    }
+    if reader.is_empty() {
+        return Ok(parts);
+    }
+    for _ in 0..reader.count().map_err(field("the count of blocks"))? {
+        let block = BlockId(read_id(reader)?);
+        let quarantined = Quarantined {
+            slices: read_slices(reader)?.into_iter().collect(),
+            why: read_why(reader)?,
+            since: read_version(reader)?,
+        };
+        parts.quarantined.insert(block, quarantined);
     }
     Ok(parts)
 }
@@ -146,7 +174,7 @@ pub fn decode(version: CatalogueVersion, bytes: &[u8]) -> Result<CatalogueState,
         true => Parts::default(),
         false => read_parts(&mut reader)?,
     };
-    nothing_left(&reader, "the deletions")?;
+    nothing_left(&reader, "the lists")?;
     Ok(CatalogueState::from_parts(version, blocks, streams, parts))
 }
 

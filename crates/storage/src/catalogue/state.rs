@@ -18,7 +18,7 @@ use scoria_model::{BlockId, CatalogueVersion, Epoch, NodeId, Seq, ShardSet, Stre
 
 use super::draft::Draft;
 use super::entry::Entry;
-use super::slices::{Removed, subtract};
+use super::slices::{Quarantined, Removed, subtract};
 use super::tombstone::{Deletion, TombstoneId};
 use super::txn::Op;
 
@@ -80,6 +80,8 @@ pub enum Violation {
     CondemnedLive { block: BlockId },
     #[error("block {block} is forgotten, but it is not garbage")]
     NotGarbage { block: BlockId },
+    #[error("block {block} is released, but no compactor leaves anything of it")]
+    NotQuarantined { block: BlockId },
     #[error("deletion {id} is committed a second time")]
     TombstoneTwice { id: TombstoneId },
     #[error("deletion {id} is unknown")]
@@ -162,6 +164,8 @@ pub(super) struct Parts {
     /// Blocks whose objects may go, and the version since which.
     pub(super) garbage: BTreeMap<BlockId, CatalogueVersion>,
     pub(super) deletions: BTreeMap<TombstoneId, Deletion>,
+    /// What of live blocks cannot be merged.
+    pub(super) quarantined: BTreeMap<BlockId, Quarantined>,
 }
 
 impl Parts {
@@ -170,6 +174,7 @@ impl Parts {
             && self.merged.is_empty()
             && self.garbage.is_empty()
             && self.deletions.is_empty()
+            && self.quarantined.is_empty()
     }
 }
 
@@ -258,6 +263,24 @@ impl CatalogueState {
         self.parts.garbage.contains_key(&block)
     }
 
+    /// The blocks of which something cannot be merged.
+    pub fn quarantine(&self) -> impl ExactSizeIterator<Item = (BlockId, &Quarantined)> {
+        self.parts.quarantined.iter().map(|(id, what)| (*id, what))
+    }
+
+    /// What of a block cannot be merged, some of which may have gone since.
+    pub fn quarantined(&self, block: BlockId) -> Option<&Quarantined> {
+        self.parts.quarantined.get(&block)
+    }
+
+    /// Whether no compactor is to merge these shards of a tenant.
+    pub fn is_quarantined(&self, block: BlockId, tenant: &TenantId, shards: ShardSet) -> bool {
+        let of_block = self.parts.quarantined.get(&block);
+        of_block
+            .and_then(|of_block| of_block.slices.get(tenant))
+            .is_some_and(|left| left.overlaps(shards))
+    }
+
     /// Every deletion in force.
     pub fn deletions(&self) -> impl ExactSizeIterator<Item = &Deletion> {
         self.parts.deletions.values()
@@ -342,6 +365,7 @@ impl CatalogueState {
             forgotten,
             deletions,
             retired,
+            quarantined,
             ..
         } = Draft::of(self, &entry.ops)?;
         self.streams.extend(streams);
@@ -350,7 +374,14 @@ impl CatalogueState {
         self.parts.merged.extend(merged);
         self.blocks.extend(blocks);
         self.parts.removed.extend(removed);
+        for (block, now) in quarantined {
+            match now {
+                Some(now) => self.parts.quarantined.insert(block, now),
+                None => self.parts.quarantined.remove(&block),
+            };
+        }
         for block in garbage.keys() {
+            self.parts.quarantined.remove(block);
             self.blocks.remove(block);
             self.parts.removed.remove(block);
             self.parts.merged.remove(block);

@@ -12,6 +12,9 @@ use scoria_model::{BlockId, CatalogueVersion, Epoch, NodeId, Seq, ShardSet, Stre
 use super::state::CatalogueState;
 use super::tombstone::{Tombstone, TombstoneId};
 
+/// Longest reason of a quarantine, in bytes.
+pub const WHY_BYTES_MAX: usize = 1 << 10;
+
 /// One change of the catalogue.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
@@ -59,6 +62,15 @@ pub enum Op {
     Delete(Arc<Tombstone>),
     /// No live block holds profiles of a deletion any more, and none will come.
     Retire(TombstoneId),
+    /// Slices of a live block that cannot be merged: every compactor leaves them where they are.
+    Quarantine {
+        block: BlockId,
+        slices: Vec<(TenantId, ShardSet)>,
+        /// For people; at most [`WHY_BYTES_MAX`] bytes.
+        why: Arc<str>,
+    },
+    /// The block's slices may be merged again.
+    Release(BlockId),
 }
 
 /// What must be true of the version that a commit follows.
@@ -179,6 +191,24 @@ impl Txn {
             txn.ops.push(Op::AddBlock(meta));
         }
         txn
+    }
+
+    /// The commit that slices cannot be merged. A reason that is too long is cut off.
+    pub fn quarantine(block: BlockId, slices: Vec<(TenantId, ShardSet)>, why: &str) -> Self {
+        let mut end = why.len().min(WHY_BYTES_MAX);
+        while !why.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self::new()
+            .require(Precondition::SlicesLive {
+                block,
+                slices: slices.clone(),
+            })
+            .then(Op::Quarantine {
+                block,
+                slices,
+                why: Arc::from(&why[..end]),
+            })
     }
 
     /// The blocks that this makes live.

@@ -49,6 +49,8 @@ pub enum FindingKind {
     /// An object that nothing refers to. It costs money and nothing else: a write that was cut
     /// off, or one that is under way.
     Orphan,
+    /// Slices that compactors leave where they are, because merging them failed.
+    Quarantined,
 }
 
 impl FindingKind {
@@ -58,12 +60,13 @@ impl FindingKind {
             Self::Damaged => "damaged",
             Self::Invariant => "invariant",
             Self::Orphan => "orphan",
+            Self::Quarantined => "quarantined",
         }
     }
 
     /// Whether answers may be wrong or missing because of it.
     pub const fn is_damage(self) -> bool {
-        !matches!(self, Self::Orphan)
+        !matches!(self, Self::Orphan | Self::Quarantined)
     }
 }
 
@@ -178,6 +181,17 @@ pub async fn check(
                 what: "a rebuilt catalogue would show again what was deleted".to_owned(),
             });
         }
+    }
+    for (block, quarantined) in state.quarantine() {
+        report.findings.push(Finding {
+            kind: FindingKind::Quarantined,
+            key: format!("{}/{block}", keys::BLOCKS),
+            block: Some(block),
+            what: format!(
+                "not merged since version {}: {}; `scoria catalog release` lets compactors try again",
+                quarantined.since.0, quarantined.why
+            ),
+        });
     }
     report.garbage = state.garbage().len() as u64;
     let orphans = orphans(store, &state).await?;

@@ -242,3 +242,34 @@ fn what_breaks_a_rule_is_never_put_and_a_corrupt_entry_is_named() {
     );
     assert_eq!(committer.view().version(), CatalogueVersion(1));
 }
+
+/// A committer that was suspended between looking and writing may have made a number anew that was
+/// taken and cleared away since: nobody reads it there, so it must not be believed.
+#[test]
+fn c4_a_committer_that_slept_past_the_floor_does_not_believe_its_write() {
+    let slept = SECOND + BELIEVED_FOR + SECOND;
+    let (mut committer, action) = start(flush(0, 0, 1, 7));
+    assert_eq!(put(action).0, 2);
+    let ended = finished(committer.on(Event::PutStored, slept));
+    assert_eq!(ended, Outcome::Unknown);
+    assert_eq!(committer.view().version().0, 1);
+    // Its own entry, read back where the log no longer is.
+    let (mut committer, action) = start(flush(0, 0, 1, 7));
+    let (_, entry) = put(action);
+    get(committer.on(Event::PutUnclear, SECOND * 2));
+    let ended = finished(committer.on(Event::GetFound(entry), slept));
+    assert_eq!(ended, Outcome::Unknown);
+    // A number that is free because it was cleared away, not because nobody took it.
+    let (mut committer, action) = start(flush(0, 0, 1, 7));
+    put(action);
+    get(committer.on(Event::PutExists, SECOND * 2));
+    assert_eq!(
+        finished(committer.on(Event::GetAbsent, slept)),
+        Outcome::Unknown
+    );
+    // Awake, the same answers are what they seem.
+    let (mut committer, action) = start(flush(0, 0, 1, 7));
+    put(action);
+    let ended = finished(committer.on(Event::PutStored, SECOND * 3));
+    assert_eq!(ended, Outcome::Committed(CatalogueVersion(2)));
+}

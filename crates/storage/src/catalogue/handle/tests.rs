@@ -308,3 +308,82 @@ async fn racing_commits_on_files_are_applied_once_each() {
         .unwrap();
     assert_eq!(again.state(), end);
 }
+
+/// The versions that the store has in a folder.
+async fn kept(catalogue: &Catalogue, folder: &str) -> Vec<u64> {
+    let listed = catalogue.list(folder, Path::from(folder)).await.unwrap();
+    listed.into_iter().map(|version| version.0).collect()
+}
+
+#[tokio::test]
+async fn c1_what_two_snapshots_cover_goes_once_it_is_old_and_the_rest_opens_the_same() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let ours = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    ours.commit(open_stream(0)).await.unwrap();
+    for seq in 0..5 {
+        ours.commit(flush(0, seq, u128::from(seq))).await.unwrap();
+    }
+    assert_eq!(
+        ours.trim(Duration::ZERO).await.unwrap(),
+        0,
+        "one snapshot only"
+    );
+    let late = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    for seq in 5..13 {
+        ours.commit(flush(0, seq, u128::from(seq))).await.unwrap();
+    }
+    // Snapshots 4, 8 and 12 of 14 versions.
+    let week = Duration::from_secs(7 * 24 * 3600);
+    assert_eq!(ours.trim(week).await.unwrap(), 0, "nothing is old");
+    assert_eq!(ours.trim(Duration::ZERO).await.unwrap(), 8 + 1);
+    assert_eq!(kept(&ours, keys::LOG).await, [9, 10, 11, 12, 13, 14]);
+    assert_eq!(kept(&ours, keys::SNAPSHOT).await, [8, 12]);
+    assert_eq!(ours.trim(Duration::ZERO).await.unwrap(), 0);
+    let again = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    assert_eq!(again.state(), ours.state());
+    assert_eq!(
+        crate::fsck::check(&store, |_| ()).await.unwrap().state,
+        *ours.state()
+    );
+    // Without the newer snapshot the older one and the log do; without both it is a gap.
+    store
+        .delete(&keys::snapshot(CatalogueVersion(12)))
+        .await
+        .unwrap();
+    let older = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    assert_eq!(older.state(), ours.state());
+    store
+        .delete(&keys::snapshot(CatalogueVersion(8)))
+        .await
+        .unwrap();
+    let error = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, CatalogueError::Gap { .. }), "{error}");
+    // A view from before the floor does not find the number after it free.
+    assert_eq!(late.state().version().0, 6);
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_keeps_the_log() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let ours = Catalogue::open(Arc::clone(&store), options())
+        .await
+        .unwrap();
+    ours.commit(open_stream(0)).await.unwrap();
+    for seq in 0..9 {
+        ours.commit(flush(0, seq, u128::from(seq))).await.unwrap();
+    }
+    let damaged = keys::snapshot(CatalogueVersion(4));
+    store.put(&damaged, "torn".into()).await.unwrap();
+    assert_eq!(ours.trim(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(kept(&ours, keys::LOG).await.len(), 10);
+}
