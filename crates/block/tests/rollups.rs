@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use scoria_block::{
     BlockError, BlockMeta, BlockWriter, Columns, DatasetMeta, EncodedBlock, MergeInput, MergeRules,
-    Resolution, RollupRows, SampleRead, SampleRun, Sources, Table, check_rollups, decode_profiles,
-    decode_rollups, decode_samples, decode_series,
+    Resends, Resolution, RollupRows, SampleRead, SampleRun, Sources, Table, check_rollups,
+    decode_profiles, decode_rollups, decode_samples, decode_series,
 };
 use scoria_model::Labels;
 use support::made::dense;
@@ -31,7 +31,12 @@ fn fits(block: &EncodedBlock, bytes_max: u64) -> bool {
     let keep: scoria_block::Keep<'_> = &|_, _, _| Vec::new();
     let rules = MergeRules { keep, bytes_max };
     writer
-        .add_merged((&dataset.tenant, &dataset.service), &[input], rules)
+        .add_merged(
+            (&dataset.tenant, &dataset.service),
+            &[input],
+            rules,
+            &mut Resends::default(),
+        )
         .is_ok()
 }
 

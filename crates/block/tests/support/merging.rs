@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use scoria_block::{
     BlockSpec, BlockWriter, DatasetMeta, EncodedBlock, Keep, MergeInput, MergeRules, MergeScope,
-    Sources, merged_id, merged_streams,
+    Resends, Sources, merged_id, merged_streams,
 };
 use scoria_model::{BlockId, ShardSet};
 
@@ -65,7 +65,7 @@ pub fn merge(blocks: &[EncodedBlock], bytes_max: u64) -> EncodedBlock {
     let keep: Keep<'_> = &|_, _, _| Vec::new();
     let rules = MergeRules { keep, bytes_max };
     let merged = writer
-        .add_merged((&tenant, &service), &inputs, rules)
+        .add_merged((&tenant, &service), &inputs, rules, &mut Resends::default())
         .unwrap();
     assert_eq!(merged.inputs, blocks.len());
     writer.finish().unwrap()

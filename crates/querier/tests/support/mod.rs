@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use scoria_block::{
     BlockSpec, BlockWriter, DatasetInput, EncodedBlock, Fetched, Keep, MergeInput, MergeRules,
-    OpenTable, ProfileRow, ProfileRows, SampleBatch, Sources, StreamRange,
+    OpenTable, ProfileRow, ProfileRows, Resends, SampleBatch, Sources, StreamRange,
 };
 use scoria_model::{
     BlockId, ByteBudget, Clock, Epoch, Incarnation, Labels, Limits, NodeId, ProfileType, Seq,
@@ -466,7 +466,12 @@ impl World {
         let bytes_max = 1 << 30;
         let rules = MergeRules { keep, bytes_max };
         writer
-            .add_merged((&data.tenant, data.service), &[input], rules)
+            .add_merged(
+                (&data.tenant, data.service),
+                &[input],
+                rules,
+                &mut Resends::default(),
+            )
             .unwrap();
         let merged = writer.finish().unwrap();
         self.blocks.put_block(&merged).await.unwrap();
