@@ -165,3 +165,15 @@ async fn a_range_reads_hours_then_minutes_then_profiles() {
     assert_eq!(samples(r#"{pod="a"}"#, all).await.0, 1);
     assert_eq!(samples(r#"{zone=""}"#, all).await.0, 0);
 }
+
+#[tokio::test]
+async fn values_that_cancel_each_other_out_leave_their_stacks() {
+    let profiles = [
+        ("a", HEAP, 0, vec![("main;work;leaf", -5)]),
+        ("a", HEAP, MINUTE_MS, vec![("main;work", 5)]),
+    ];
+    let world = world(&profiles).await;
+    let request = ask(HEAP, "{}", (0, 2 * MINUTE_MS));
+    let raw = answers(&world, "raw", &request).await;
+    assert_eq!(answers(&world, "rolled", &request).await.0, raw.0);
+}

@@ -119,7 +119,7 @@ async fn ingest_answers() {
         ("name=a%20b&format=pprof", pprof(), 400, "name: "),
         ("name=app&format=pprof", b"nonsense".to_vec(), 422, ""),
         ("name=app&format=pprof", vec![0x1f, 0x8b, 8, 0, 1], 422, ""),
-        ("name=app&format=jfr", b"FLR".to_vec(), 422, "JFR"),
+        ("name=app&format=jfr", b"FLR\0".to_vec(), 422, "JFR"),
         (
             "name=app&format=pprof",
             vec![0; 70_000],

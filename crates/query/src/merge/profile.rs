@@ -144,6 +144,18 @@ impl ProfilePartial {
         totals
     }
 
+    /// Which nodes have a value or lie above one: values below a node may cancel each other out.
+    fn used(&self) -> Vec<bool> {
+        let mut used: Vec<bool> = self.own.iter().map(|&own| own != 0).collect();
+        for (at, (parent, _)) in (0..used.len()).rev().zip(self.symbols.nodes().rev()) {
+            let below = used[at];
+            if let Some(above) = used.get_mut(parent as usize) {
+                *above |= below;
+            }
+        }
+        used
+    }
+
     /// Memory held.
     pub fn bytes(&self) -> u64 {
         self.symbols.bytes() + 8 * self.own.capacity() as u64
@@ -209,10 +221,10 @@ impl ProfileMerger {
             functions: vec![NONE; symbols.functions_len()],
             locations: vec![NONE; symbols.locations_len()],
         };
-        let totals = other.totals();
-        let mut new_node: Vec<u32> = Vec::with_capacity(totals.len());
+        let used = other.used();
+        let mut new_node: Vec<u32> = Vec::with_capacity(used.len());
         for (at, (parent, location)) in symbols.nodes().enumerate() {
-            if totals[at] == 0 {
+            if !used[at] {
                 new_node.push(NONE);
                 continue;
             }
