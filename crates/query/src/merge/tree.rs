@@ -71,13 +71,13 @@ impl TreePartial {
 
     fn of_used(symbols: &Symbols, functions: &FunctionTree, own: &[i64]) -> Self {
         let parents = functions.parents();
-        let totals = totals_of(parents, own);
+        let used = used_of(parents, own);
         let mut tree = Self::default();
         let mut new_node = vec![NONE; own.len()];
         new_node[0] = 0;
         let mut new_name: Vec<u32> = vec![NONE; symbols.strings_len()];
         for at in 1..own.len() {
-            if totals[at] == 0 {
+            if !used[at] {
                 continue;
             }
             let name = functions.names()[at];
@@ -104,11 +104,11 @@ impl TreePartial {
     pub(crate) fn divide(&mut self, by: i64) {
         let whole = std::mem::take(self);
         let own: Vec<i64> = whole.own.iter().map(|own| own / by).collect();
-        let totals = totals_of(&whole.parent, &own);
+        let used = used_of(&whole.parent, &own);
         self.names = whole.names;
         let mut new_node = vec![0; own.len()];
         for at in 1..own.len() {
-            if totals[at] != 0 {
+            if used[at] {
                 let parent = new_node[whole.parent[at] as usize];
                 new_node[at] = self.push(parent, whole.name[at], own[at]);
             }
@@ -204,6 +204,17 @@ fn totals_of(parents: &[u32], own: &[i64]) -> Vec<i64> {
         }
     }
     totals
+}
+
+/// Which nodes have a value or lie above one: values below a node may cancel each other out.
+fn used_of(parents: &[u32], own: &[i64]) -> Vec<bool> {
+    let mut used: Vec<bool> = own.iter().map(|&own| own != 0).collect();
+    for at in (1..used.len()).rev() {
+        if used[at] {
+            used[parents[at] as usize] = true;
+        }
+    }
+    used
 }
 
 fn key(parent: u32, name: u32) -> u64 {
