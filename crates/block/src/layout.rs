@@ -156,6 +156,31 @@ pub(crate) fn line_entry() -> Arc<Field> {
     Arc::new(required("element", DataType::Struct(line_fields())))
 }
 
+/// The columns of the table of buckets.
+fn bucket_fields() -> Vec<Field> {
+    use DataType::{Int64, Map, UInt32};
+    vec![
+        required("dataset", UInt32),
+        required("profile_type", profile_type_data()),
+        required("labels", Map(labels_entry(), false)),
+        required("bucket", time_data()),
+        required("width_s", UInt32),
+        required("period", Int64),
+        required("profiles", UInt32),
+        required("total", Int64),
+        nullable("n_samples", UInt32),
+    ]
+}
+
+/// The columns of a table of sums.
+fn sum_fields() -> Vec<Field> {
+    vec![
+        required(RANK_DELTA, DataType::UInt32),
+        required(VALUE, DataType::Int64),
+        required(ROLLUP, DataType::UInt32),
+    ]
+}
+
 /// The columns of a table.
 pub(crate) fn schema(table: Table, optional: OptionalColumns) -> SchemaRef {
     use DataType::{FixedSizeBinary, Int64, List, Map, UInt32, UInt64, Utf8};
@@ -196,22 +221,8 @@ pub(crate) fn schema(table: Table, optional: OptionalColumns) -> SchemaRef {
             fields.extend(optional.trace.then(trace));
             fields
         }
-        Table::Rollups => vec![
-            required("dataset", UInt32),
-            required("profile_type", profile_type_data()),
-            required("labels", Map(labels_entry(), false)),
-            required("bucket", time_data()),
-            required("width_s", UInt32),
-            required("period", Int64),
-            required("profiles", UInt32),
-            required("total", Int64),
-            nullable("n_samples", UInt32),
-        ],
-        Table::Rollup5m | Table::Rollup1h => vec![
-            required(RANK_DELTA, UInt32),
-            required(VALUE, Int64),
-            required(ROLLUP, UInt32),
-        ],
+        Table::Rollups => bucket_fields(),
+        Table::Rollup5m | Table::Rollup1h => sum_fields(),
         Table::Stacks => vec![
             required("up", UInt32),
             nullable("location", UInt32),

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use scoria_block::{
@@ -243,7 +244,7 @@ fn roll_ups_of_other_profiles_are_found_out() {
         let foreign = sources(&other, &other.meta.datasets[0]);
         for table in tables {
             let (open, fetched) = foreign.get(*table).unwrap();
-            all.insert(open.clone(), fetched.clone());
+            all.insert(Arc::clone(open), fetched.clone());
         }
         check_rollups(&all, (&one.meta, dataset), ROOMY)
     };
