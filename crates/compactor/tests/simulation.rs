@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ObjectStoreExt;
-use scoria_block::Table;
+use scoria_block::{BlockMeta, Table};
 use scoria_compactor::{DeleteRequest, Deletions, RetentionOf};
 use scoria_model::limits::RetentionRule;
-use scoria_model::{BlockId, TenantId, Timestamp};
+use scoria_model::{BlockId, ShardSet, TenantId, Timestamp};
 use scoria_storage::catalogue::snapshot;
 use scoria_storage::testing::{FaultRates, Seeded};
-use scoria_storage::{CatalogueState, Op, Txn, keys};
+use scoria_storage::{CatalogueState, Op, Tombstone, TombstoneId, Txn, keys};
 use support::{HOUR, Killed, Seen, World};
 
 /// Rounds until nothing is due, however many fail on the way.
@@ -263,39 +263,142 @@ async fn a_slice_that_cannot_be_merged_is_left_by_all_compactors_until_it_is_rel
     assert!(!world.compactor().await.plan().jobs.is_empty());
 }
 
-/// Mistakes that the checks above must see.
-#[tokio::test(start_paused = true)]
-async fn mistakes_are_seen() {
-    let world = World::new(5, 1).await;
-    let before = world.seen(&world.catalogue.state()).await.unwrap();
-    world.wait(2 * HOUR).await;
-    let pin = world.catalogue.state();
-    world.compactor().await.round().await.unwrap();
-    let merged = world.catalogue.refresh().await.unwrap();
-    assert_eq!(world.seen(&merged).await.unwrap(), before);
-    // Outputs that are added while their inputs stay live: everything counts twice.
-    let mut doubled = (*pin).clone();
+/// What a compactor could do wrong, made out of what a right one committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mistake {
+    /// An input slice that was merged stays live.
+    SkipsSlice,
+    /// A slice goes that no output holds.
+    LosesOutput,
+    /// A deletion came while it merged, and it commits all the same.
+    ForgetsTombstone,
+    /// Another compactor was first, and it commits all the same.
+    IgnoresPrecondition,
+    /// Garbage goes while a query may still read it.
+    IgnoresGrace,
+}
+
+impl Mistake {
+    const ALL: [Self; 5] = [
+        Self::SkipsSlice,
+        Self::LosesOutput,
+        Self::ForgetsTombstone,
+        Self::IgnoresPrecondition,
+        Self::IgnoresGrace,
+    ];
+}
+
+/// What was merged: the version before, what of it is an input, and the outputs.
+struct Merged {
+    pin: Arc<CatalogueState>,
+    inputs: Vec<(BlockId, Vec<(TenantId, ShardSet)>)>,
+    outputs: Vec<Arc<BlockMeta>>,
+}
+
+/// The state after the commit of such inputs and outputs, or why no reader takes it.
+fn committed(
+    base: &CatalogueState,
+    inputs: impl IntoIterator<Item = (BlockId, Vec<(TenantId, ShardSet)>)>,
+    outputs: impl IntoIterator<Item = Arc<BlockMeta>>,
+) -> Result<CatalogueState, String> {
+    applied(base, Txn::replace(inputs, outputs, base.version()).ops)
+}
+
+fn applied(base: &CatalogueState, ops: Vec<Op>) -> Result<CatalogueState, String> {
+    let mut state = base.clone();
     let entry = scoria_storage::catalogue::Entry {
-        version: scoria_model::CatalogueVersion(pin.version().0 + 1),
+        version: scoria_model::CatalogueVersion(base.version().0 + 1),
         nonce: 0,
-        ops: merged.blocks().cloned().map(Op::AddBlock).collect(),
+        ops,
     };
-    doubled.apply(&entry).unwrap();
-    assert_eq!(world.seen(&doubled).await.unwrap().len(), 2 * before.len());
-    // Slices that are removed without an output: they are missed.
-    let inputs = pin.blocks().take(1).map(|meta| (meta.id, meta.slices()));
-    let mut lost = (*pin).clone();
-    let entry = scoria_storage::catalogue::Entry {
-        version: scoria_model::CatalogueVersion(pin.version().0 + 1),
-        nonce: 0,
-        ops: Txn::replace(inputs, [], pin.version()).ops,
-    };
-    lost.apply(&entry).unwrap();
-    assert!(world.seen(&lost).await.unwrap().len() < before.len());
-    // Garbage that goes without a grace: what is pinned cannot be read.
-    for (block, _) in merged.garbage() {
-        world.blocks.delete_block(block).await.unwrap();
+    state
+        .apply(&entry)
+        .map_err(|violation| violation.to_string())?;
+    Ok(state)
+}
+
+impl Merged {
+    /// The version that a compactor with the mistake leaves, and what should be seen of it.
+    async fn with(
+        &self,
+        mistake: Mistake,
+        (world, before): (&World, &[Seen]),
+        seeded: &mut Seeded,
+    ) -> (Result<CatalogueState, String>, Vec<Seen>) {
+        let (mut inputs, mut outputs) = (self.inputs.clone(), self.outputs.clone());
+        let right = before.to_vec();
+        match mistake {
+            Mistake::SkipsSlice => {
+                let at = seeded.below(inputs.len() as u64) as usize;
+                let slices = &mut inputs[at].1;
+                slices.remove(seeded.below(slices.len() as u64) as usize);
+            }
+            Mistake::LosesOutput => {
+                outputs.remove(seeded.below(outputs.len() as u64) as usize);
+            }
+            Mistake::ForgetsTombstone => {
+                let pod = ["a", "b"][seeded.below(2) as usize];
+                let tombstone = Tombstone {
+                    id: TombstoneId(1),
+                    tenant: TenantId::parse("acme").unwrap(),
+                    selector: format!("{{pod=\"{pod}\"}}").into(),
+                    before: Timestamp(i64::MAX),
+                    created: Timestamp(0),
+                };
+                let deleted = applied(&self.pin, vec![Op::Delete(Arc::new(tombstone))]).unwrap();
+                let right = world.seen(&deleted).await.unwrap();
+                assert!(right.len() < before.len());
+                return (committed(&deleted, inputs, outputs), right);
+            }
+            Mistake::IgnoresPrecondition => {
+                let first = committed(&self.pin, inputs.clone(), outputs.clone()).unwrap();
+                let again = outputs.iter().map(|meta| {
+                    let mut meta = BlockMeta::clone(meta);
+                    meta.id = BlockId(meta.id.0 ^ 1);
+                    Arc::new(meta)
+                });
+                return (committed(&first, inputs, again), right);
+            }
+            Mistake::IgnoresGrace => {
+                let garbage = seeded.below(inputs.len() as u64) as usize;
+                world.blocks.delete_block(inputs[garbage].0).await.unwrap();
+                return (Ok((*self.pin).clone()), right);
+            }
+        }
+        (committed(&self.pin, inputs, outputs), right)
     }
-    assert!(world.seen(&pin).await.is_err());
-    assert_eq!(world.seen(&merged).await.unwrap(), before);
+}
+
+/// Each mistake, made in many ways, is seen by the checks that all of these tests rest on: a reader
+/// refuses the entry, or a query fails or differs.
+#[tokio::test(start_paused = true)]
+async fn every_mistake_of_a_compactor_is_caught() {
+    for seed in 0..4u64 {
+        let world = World::new(seed, 1).await;
+        let before = world.seen(&world.catalogue.state()).await.unwrap();
+        world.wait(2 * HOUR).await;
+        let pin = world.catalogue.state();
+        world.compactor().await.round().await.unwrap();
+        let after = world.catalogue.refresh().await.unwrap();
+        let merged = Merged {
+            inputs: pin.blocks().map(|meta| (meta.id, meta.slices())).collect(),
+            outputs: after.blocks().cloned().collect(),
+            pin,
+        };
+        let right = committed(&merged.pin, merged.inputs.clone(), merged.outputs.clone());
+        assert_eq!(world.seen(&right.unwrap()).await.unwrap(), before);
+        let mut seeded = Seeded::new(seed);
+        for mistake in Mistake::ALL {
+            for _ in 0..4 {
+                let (state, right) = merged.with(mistake, (&world, &before), &mut seeded).await;
+                let caught = match state {
+                    Err(_) => true,
+                    Ok(state) => world.seen(&state).await.as_ref() != Ok(&right),
+                };
+                assert!(caught, "seed {seed}: {mistake:?} stays unseen");
+            }
+        }
+        // What was merged is read from its own blocks.
+        assert_eq!(world.seen(&after).await.unwrap(), before);
+    }
 }

@@ -6,7 +6,9 @@
 //!   block is written with the profiles that are wanted.
 //! - The catalogue of the copy is made from its manifests, last, and its streams are closed: what
 //!   only a log of the first store has is not in the copy.
-//! - One block is held in memory at a time. The first store is only read.
+//! - What tenants keep beside profiles is copied as it is, of one tenant or of all.
+//! - One block is held in memory at a time, and of other files a few parts. The first store is only
+//!   read.
 //!
 //! # What it must not know
 //! Selectors: what is wanted is asked by dataset and by series.
@@ -16,22 +18,23 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use scoria_block::{
     BlockError, BlockMeta, BlockSpec, BlockWriter, Columns, DatasetInput, DatasetMeta,
     EncodedBlock, Fetched, OpenTable, ProfileRows, SampleBatch, SampleRead, SampleRun, Sources,
     Table, decode_profiles, decode_samples, decode_series, decode_symbols,
 };
-use scoria_model::{BlockId, Labels, ProfileType, TimeRange};
+use scoria_model::{BlockId, Labels, ProfileType, TenantId, TimeRange};
 
 use crate::block_store::{BlockReadError, BlockStore, BlockStoreOptions};
 use crate::catalogue::{
     Catalogue, CatalogueError, CatalogueOptions, CommitError, Op, Precondition, Txn,
 };
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::keys;
 use crate::metrics::Metrics;
 use crate::rebuild::{self, RebuildError};
+use crate::tenant_files::{PART_BYTES, TenantFiles};
 
 /// Says of a series of a dataset whether its profiles of a type are wanted.
 pub type Takes = Arc<dyn Fn(&DatasetMeta, &ProfileType, &Labels) -> bool + Send + Sync>;
@@ -41,6 +44,8 @@ pub type Takes = Arc<dyn Fn(&DatasetMeta, &ProfileType, &Labels) -> bool + Send 
 pub struct Wanted {
     pub range: TimeRange,
     pub takes: Takes,
+    /// Whose files beside profiles are copied; all tenants' for `None`.
+    pub tenant: Option<TenantId>,
 }
 
 impl fmt::Debug for Wanted {
@@ -61,6 +66,8 @@ pub struct Copied {
     pub blocks_written: u64,
     pub bytes_written: u64,
     pub profiles: u64,
+    /// Settings, rules, uploads and executables of tenants.
+    pub files: u64,
 }
 
 /// Why a copy failed. What was written stays, and is not opened as a catalogue.
@@ -126,6 +133,7 @@ pub async fn copy(
             .await
             .map_err(|source| StoreError::new("write", &key, source))?;
     }
+    copied.files = copy_files(from, to, wanted.tenant.as_ref()).await?;
     let plan = rebuild::plan(to).await?;
     rebuild::replace(to, plan, options.clone()).await?;
     close_streams(to, options).await?;
@@ -139,6 +147,52 @@ fn block_store(store: &Arc<dyn ObjectStore>) -> BlockStore {
         coalesce_gap: 0,
     };
     BlockStore::new(Arc::clone(store), options)
+}
+
+/// Copies what tenants keep beside profiles; of how many files.
+async fn copy_files(
+    from: &Arc<dyn ObjectStore>,
+    to: &Arc<dyn ObjectStore>,
+    tenant: Option<&TenantId>,
+) -> Result<u64, StoreError> {
+    let whose = tenant.map(TenantId::as_str);
+    let folder = Path::from_iter([keys::TENANTS].into_iter().chain(whose));
+    let files = TenantFiles::new(Arc::clone(to), Metrics::unregistered());
+    let mut listed = from.list(Some(&folder));
+    let mut copied = 0;
+    loop {
+        let next = listed.try_next().await;
+        match next.map_err(|source| StoreError::new("list", &folder, source))? {
+            None => return Ok(copied),
+            Some(object) => copied += u64::from(copy_file(from, &files, &object).await?),
+        }
+    }
+}
+
+/// Copies one file; false if it was deleted since it was listed.
+async fn copy_file(
+    from: &Arc<dyn ObjectStore>,
+    to: &TenantFiles,
+    object: &ObjectMeta,
+) -> Result<bool, StoreError> {
+    let key = &object.location;
+    let unread = |source| StoreError::new("read", key, source);
+    let found = match from.get(key).await.map_err(unread) {
+        Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
+        found => found?,
+    };
+    if found.meta.size <= PART_BYTES as u64 {
+        to.put(key, found.bytes().await.map_err(unread)?).await?;
+        return Ok(true);
+    }
+    // One that fails on the way leaves nothing that can be read.
+    let mut upload = to.start(key.clone()).await?;
+    let mut body = found.into_stream();
+    while let Some(bytes) = body.try_next().await.map_err(unread)? {
+        upload.append(bytes).await?;
+    }
+    upload.finish().await?;
+    Ok(true)
 }
 
 async fn refuse_catalogue(to: &Arc<dyn ObjectStore>) -> Result<(), CopyError> {
@@ -324,5 +378,43 @@ fn push_all(samples: &mut SampleBatch, batch: &SampleBatch, nodes: &[u32]) {
         samples.value.push(batch.value[at]);
         samples.span.push(batch.span_of(at));
         samples.trace.push(batch.trace_of(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_tenants_keep_is_copied_byte_for_byte() {
+        let [from, to, one]: [Arc<dyn ObjectStore>; 3] =
+            std::array::from_fn(|_| Arc::new(InMemory::new()) as _);
+        let [a, b] = ["a", "b"].map(|name| TenantId::parse(name).unwrap());
+        let small = keys::debug_info_metadata(&a, "id");
+        let large = keys::debug_info_exe(&a, "id");
+        let other = keys::ad_hoc(&b, "x");
+        // More than two parts, of which none is like another.
+        let body: Vec<u8> = (0..2 * PART_BYTES as u32 / 4 + 5)
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        let bodies = [
+            (&small, Bytes::from_static(b"known")),
+            (&large, Bytes::from(body)),
+            (&other, Bytes::new()),
+        ];
+        for (key, body) in &bodies {
+            from.put(key, body.clone().into()).await.unwrap();
+        }
+        assert_eq!(copy_files(&from, &to, None).await.unwrap(), 3);
+        for (key, body) in &bodies {
+            let copied = to.get(key).await.unwrap().bytes().await.unwrap();
+            assert!(copied == *body, "{key}");
+        }
+        assert_eq!(copy_files(&from, &one, Some(&b)).await.unwrap(), 1);
+        assert!(one.get(&small).await.is_err());
+        assert_eq!(one.get(&other).await.unwrap().meta.size, 0);
     }
 }

@@ -19,7 +19,8 @@ use crate::object_store;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Copies profiles that are in blocks, not what is only in an ingester's log. The store copied into
+    after_help = "Copies profiles that are in blocks, not what is only in an ingester's log, and whatever tenants keep
+beside profiles: settings, rules, uploaded profiles, executables. The store copied into
 must not have a catalogue yet; it is reached with the same settings of section store.
 
 Examples:
@@ -68,6 +69,7 @@ impl CopyArgs {
             Some(text) => time::parse(text, now),
             None => Ok(default),
         };
+        let whose = tenant.clone();
         let takes = move |dataset: &DatasetMeta, kind: &ProfileType, labels: &Labels| {
             let of_tenant = tenant
                 .as_ref()
@@ -81,6 +83,7 @@ impl CopyArgs {
                 end_ms: at(&self.until, i64::MAX)?,
             },
             takes: Arc::new(takes),
+            tenant: whose,
         })
     }
 }
@@ -109,13 +112,15 @@ pub(super) async fn run(args: CopyArgs) -> anyhow::Result<Exit> {
             "blocks": copied.blocks_written,
             "bytes": copied.bytes_written,
             "profiles": copied.profiles,
+            "files": copied.files,
             "to": to.url.to_string(),
         }))?,
         false => format!(
-            "{} profiles in {} blocks ({}) are in {}",
+            "{} profiles in {} blocks ({}) and {} other files are in {}",
             copied.profiles,
             copied.blocks_written,
             output::bytes(copied.bytes_written),
+            copied.files,
             to.url
         ),
     };
