@@ -50,6 +50,10 @@ pub(crate) const DECODED_PROFILE_COLUMNS: &[&str] = &[
     "place",
 ];
 
+/// What says of a profile row whose it is, of when, and where its samples lie.
+pub(crate) const PLACED_PROFILE_COLUMNS: &[&str] =
+    &["profile_type", "series", "time", "period", "n_samples"];
+
 /// What a bucket of a roll-up is decoded from.
 pub(crate) const DECODED_ROLLUP_COLUMNS: &[&str] = &[
     "profile_type",

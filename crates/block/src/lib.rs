@@ -45,8 +45,9 @@ mod table_writer;
 mod writer;
 
 pub use decode::{
-    DatasetSymbols, RunPiece, SampleRead, SampleRun, Sources, decode_profiles, decode_rollups,
-    decode_samples, decode_series, decode_symbols, decode_written_profiles,
+    DatasetSymbols, RowsOfKind, RunPiece, SampleRead, SampleRun, Sources, decode_placed_profiles,
+    decode_profiles, decode_rollups, decode_samples, decode_series, decode_symbols,
+    decode_written_profiles, rows_of_kinds,
 };
 pub use error::BlockError;
 pub use fetched::Fetched;

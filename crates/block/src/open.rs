@@ -42,6 +42,9 @@ pub enum Columns {
     WithSpans,
     /// Of profiles: [`Columns::Plain`] and the keys of their writes, where the table has them.
     WithWrites,
+    /// Of profiles: type, series, time, period and how many samples there are, which is what adding
+    /// stacks up takes and a third of the bytes.
+    Placed,
 }
 
 impl Columns {
@@ -49,6 +52,7 @@ impl Columns {
         match (table, self) {
             (Table::Series, _) => &["labels"],
             (Table::Profiles, Self::WithWrites) => layout::KEYED_PROFILE_COLUMNS,
+            (Table::Profiles, Self::Placed) => layout::PLACED_PROFILE_COLUMNS,
             (Table::Profiles, _) => layout::DECODED_PROFILE_COLUMNS,
             (Table::Samples | Table::Snapshots, Self::WithSpans) => &[
                 layout::RANK_DELTA,

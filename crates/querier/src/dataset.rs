@@ -1,15 +1,16 @@
 //! Scans one dataset of one block: fetch what the scan needs of it, decode, select, add up.
 //!
-//! Round trips that depend on each other: series, profiles and buckets of roll-ups together with
-//! symbols, then the samples of the profiles and buckets that were selected.
+//! Round trips that depend on each other: series and profiles together with symbols, then the
+//! samples of the profiles that were selected. With roll-ups: their buckets together with symbols,
+//! then profiles of the types of which no bucket stands for some, then samples and sums.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use scoria_block::{
-    Columns, Fetched, OpenTable, Resolution, SampleRead, Sources, Table, decode_profiles,
-    decode_rollups, decode_samples, decode_series, decode_symbols,
+    Columns, Fetched, OpenTable, Resolution, SampleRead, Sources, Table, decode_placed_profiles,
+    decode_profiles, decode_rollups, decode_samples, decode_series, decode_symbols,
 };
 use scoria_query::deletion::Hidden;
 use scoria_query::exec::{Executor, SampleRun, ScanStats, Stacks};
@@ -168,36 +169,29 @@ impl Reader {
         (stats, scanned): (&mut QueryStats, &mut ScanStats),
     ) -> Result<Option<Partial>, QueryError> {
         let mut took = [FetchStats::default(); 3];
-        let [rollups_took, symbols_took, index_took] = &mut took;
-        let profiles = async {
-            match rolled.with_profiles {
-                true => self.index(unit, index_took).await.map(Some),
-                false => Ok(None),
-            }
-        };
-        let (rollups, symbols, index) = futures::try_join!(
+        let [rollups_took, symbols_took, left_took] = &mut took;
+        let (rollups, symbols) = futures::try_join!(
             self.rollups(unit, rollups_took),
-            self.symbols(unit, symbols_took),
-            profiles
+            self.symbols(unit, symbols_took)
         )?;
-        let hits = [
-            Some(rollups.1),
-            Some(symbols.1),
-            index.as_ref().map(|i| i.1),
-        ];
-        stats.decoded_hits += hits.into_iter().flatten().map(u64::from).sum::<u64>();
-        took.iter().for_each(|took| stats.add_fetch(took));
-        stats.rolled += 1;
+        let mut hits = u64::from(rollups.1) + u64::from(symbols.1);
         let chosen = rolled
             .choose((unit, scan), &rollups.0)
             .map_err(|e| damaged(unit, Table::Rollups, e))?;
+        let chosen = Arc::new(chosen);
         let mut parts = Vec::new();
         if !chosen.rows.is_empty() {
             parts.push(select_buckets(&rollups.0, &chosen));
         }
-        if let Some((index, _)) = index {
+        if chosen.leaves_any() {
+            let of = (&*rollups.0, &chosen);
+            let (index, hit) = self.left(unit, (scan, of), left_took).await?;
+            hits += u64::from(hit);
             parts.extend(select_rows(unit, scan, index, Some(&chosen)));
         }
+        stats.decoded_hits += hits;
+        took.iter().for_each(|took| stats.add_fetch(took));
+        stats.rolled += 1;
         if parts.is_empty() {
             return Ok(None);
         }
@@ -207,6 +201,40 @@ impl Reader {
             .await?;
         *scanned = added;
         Ok(Some(partial))
+    }
+
+    /// Series and at least those profiles of the scan's range that no bucket stands for, and whether
+    /// they were there decoded.
+    async fn left(
+        &self,
+        unit: &Unit,
+        (scan, (rollups, chosen)): (&Scan, (&RollupIndex, &Arc<Chosen>)),
+        took: &mut FetchStats,
+    ) -> Result<(Arc<DatasetIndex>, bool), QueryError> {
+        if let Some(index) = self.caches.indexes.get(&unit.key()) {
+            return Ok((index, true));
+        }
+        let rows = chosen.rows_left(rollups);
+        let ranges: Vec<Range<u64>> = rows.iter().map(|of| of.profiles.clone()).collect();
+        let (mut sources, (open, fetched, profiles_took)) = futures::try_join!(
+            self.fetch_rows(unit, &[Table::Series], took),
+            self.fetch(unit, Table::Profiles, &ranges, Columns::Placed)
+        )?;
+        took.add(&profiles_took);
+        sources.insert(open, fetched);
+        let (of, range, chosen) = (unit.clone(), scan.range, Arc::clone(chosen));
+        let decode = move || -> Result<DatasetIndex, QueryError> {
+            let (start, end) = (range.start_ns(), range.end_ns());
+            let mut leaves = chosen.leaves();
+            let mut wants = |kind, time| start <= time && time <= end && leaves(kind, time);
+            let dataset = of.dataset();
+            Ok(DatasetIndex {
+                series: decode_series(&sources, dataset)?,
+                rows: decode_placed_profiles(&sources, (dataset, &rows), &mut wants)?,
+            })
+        };
+        let index = self.pool.run(decode).await?.map_err(|e| about(unit, e))?;
+        Ok((Arc::new(index), false))
     }
 
     /// Buckets of roll-ups, and whether they were there decoded.
@@ -222,7 +250,8 @@ impl Reader {
         let sources = self.fetch_rows(unit, &[Table::Rollups], took).await?;
         let of = unit.clone();
         let decode = move || -> Result<RollupIndex, QueryError> {
-            Ok(RollupIndex::new(decode_rollups(&sources, of.dataset())?))
+            let decoded = decode_rollups(&sources, of.dataset())?;
+            Ok(RollupIndex::new(decoded, of.dataset())?)
         };
         let rollups = self.pool.run(decode).await?.map_err(|e| about(unit, e))?;
         let rollups = Arc::new(rollups);

@@ -12,9 +12,12 @@
 //! - A bucket is taken only if every profile of it that the dataset has lies in the range, so the
 //!   answer is the one that the profiles give (M2, Q1).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use scoria_block::{BlockError, ProfileRows, ROLLUP_LABELS, Resolution, RollupRows, Table};
+use scoria_block::{
+    BlockError, DatasetMeta, ProfileRows, ROLLUP_LABELS, Resolution, RollupRows, RowsOfKind, Table,
+    rows_of_kinds,
+};
 use scoria_model::Labels;
 use scoria_model::labels::names;
 use scoria_query::scan::{Scan, StackFilter, What};
@@ -31,11 +34,16 @@ pub(crate) struct RollupIndex {
     resolution: Vec<Resolution>,
     profiles: Vec<u32>,
     written: Vec<bool>,
+    /// Where the profiles of each type lie.
+    kinds: Vec<RowsOfKind>,
 }
 
 impl RollupIndex {
-    pub(crate) fn new(decoded: RollupRows) -> Self {
-        Self {
+    /// # Errors
+    /// The roll-ups count other profiles than the dataset has.
+    pub(crate) fn new(decoded: RollupRows, dataset: &DatasetMeta) -> Result<Self, BlockError> {
+        Ok(Self {
+            kinds: rows_of_kinds(dataset, &decoded)?,
             index: std::sync::Arc::new(DatasetIndex {
                 series: decoded.labels,
                 rows: decoded.rows,
@@ -43,11 +51,12 @@ impl RollupIndex {
             resolution: decoded.resolution,
             profiles: decoded.profiles,
             written: decoded.written,
-        }
+        })
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.index.bytes() + 6 * self.resolution.len() as u64
+        let kinds = self.kinds.len() * size_of::<RowsOfKind>();
+        self.index.bytes() + 6 * self.resolution.len() as u64 + kinds as u64
     }
 }
 
@@ -72,6 +81,8 @@ pub(crate) struct Chosen {
     pub(crate) profiles: u64,
     /// Type and start of the hours that were taken, and of the 5 minutes.
     taken: [HashSet<(u32, i64)>; 2],
+    /// The types of which profiles in the range are in no bucket that was taken.
+    left: BTreeSet<u32>,
 }
 
 impl Unit {
@@ -235,9 +246,12 @@ impl Rolled {
                     chosen.taken[resolution.index()].insert((kind, bucket));
                     chosen.rows.push(row);
                     chosen.profiles += u64::from(rollups.profiles[at]);
-                } else if resolution == Resolution::FiveMinutes && !self.with_profiles {
-                    let what = format!("bucket {at} has no sums, and its meta says it has");
-                    return Err(BlockError::damaged(Table::Rollups, what));
+                } else if resolution == Resolution::FiveMinutes {
+                    if !self.with_profiles {
+                        let what = format!("bucket {at} has no sums, and its meta says it has");
+                        return Err(BlockError::damaged(Table::Rollups, what));
+                    }
+                    chosen.left.insert(kind);
                 }
             }
         }
@@ -251,16 +265,45 @@ impl Chosen {
         resolution != taken && self.taken[taken.index()].contains(&(kind, taken.bucket_of(time)))
     }
 
+    /// Whether profiles are wanted as well.
+    pub(crate) fn leaves_any(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// Where the profiles of the types lie of which some are wanted.
+    pub(crate) fn rows_left(&self, rollups: &RollupIndex) -> Vec<RowsOfKind> {
+        let kinds = rollups.kinds.iter();
+        kinds
+            .filter(|of| self.left.contains(&of.kind))
+            .cloned()
+            .collect()
+    }
+
+    /// Says of profiles by type and time whether they are in no bucket that was taken. Of those
+    /// that come one after the other many are of the same 5 minutes.
+    pub(crate) fn leaves(&self) -> impl FnMut(u32, i64) -> bool + '_ {
+        let mut last = None;
+        move |kind, time| {
+            let bucket = (kind, Resolution::FiveMinutes.bucket_of(time));
+            match last {
+                Some((of, leaves)) if of == bucket => leaves,
+                _ => {
+                    let taken = |resolution: &Resolution| {
+                        let bucket = (kind, resolution.bucket_of(time));
+                        self.taken[resolution.index()].contains(&bucket)
+                    };
+                    let leaves = !Resolution::ALL.iter().any(taken);
+                    last = Some((bucket, leaves));
+                    leaves
+                }
+            }
+        }
+    }
+
     /// Leaves the profiles that are in no bucket that was taken.
     pub(crate) fn leave(&self, profiles: &ProfileRows, rows: &mut Vec<u32>) {
-        rows.retain(|&row| {
-            let at = row as usize;
-            let (kind, time) = (profiles.kind[at], profiles.time_ns[at]);
-            !Resolution::ALL.iter().any(|resolution| {
-                let bucket = (kind, resolution.bucket_of(time));
-                self.taken[resolution.index()].contains(&bucket)
-            })
-        });
+        let mut leaves = self.leaves();
+        rows.retain(|&row| leaves(profiles.kind[row as usize], profiles.time_ns[row as usize]));
     }
 }
 

@@ -11,6 +11,8 @@ mod support;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use scoria_proto::public::google::v1::Profile as Pprof;
+use scoria_querier::Merged;
 use scoria_query::request::{ProfileFormat, SelectMergeStacktraces};
 
 use support::{CPU, Dataset, HEAP, Profile, START_MS, World, dataset, stream, tenant};
@@ -46,6 +48,23 @@ fn later() -> scoria_model::Timestamp {
     scoria_model::Timestamp::from_millis(START_MS + 600 * MINUTE_MS)
 }
 
+/// Stacks of a pprof, leaf first, with their values. Their order is that in which symbols came.
+fn stacks(bytes: &[u8]) -> Vec<(Vec<String>, i64)> {
+    let profile = <Pprof as buffa::Message>::decode_from_slice(bytes).unwrap();
+    let name = |location: &u64| {
+        let location = profile.location.iter().find(|l| l.id == *location).unwrap();
+        let function = location.line[0].function_id;
+        let function = profile.function.iter().find(|f| f.id == function).unwrap();
+        profile.string_table[function.name as usize].to_string()
+    };
+    let samples = profile.sample.iter();
+    let mut stacks: Vec<_> = samples
+        .map(|sample| (sample.location_id.iter().map(name).collect(), sample.value[0]))
+        .collect();
+    stacks.sort();
+    stacks
+}
+
 /// The answer as a tree and as a pprof, and how many datasets roll-ups answered.
 async fn answers(world: &World, of: &str, request: &SelectMergeStacktraces) -> (String, u64, u64) {
     let tree = world.querier.tree(&tenant(of), request, later()).await;
@@ -59,7 +78,10 @@ async fn answers(world: &World, of: &str, request: &SelectMergeStacktraces) -> (
         .select_merge_stacktraces(&tenant(of), &pprof, later())
         .await
         .unwrap();
-    let text = format!("{:?} {:?}", tree.value.to_folded(), merged.value);
+    let Merged::Pprof(pprof) = merged.value else {
+        panic!("a pprof was asked for");
+    };
+    let text = format!("{:?} {:?}", tree.value.to_folded(), stacks(&pprof));
     (text, tree.stats.rolled, tree.stats.samples)
 }
 

@@ -23,7 +23,7 @@ use crate::keys;
 use crate::metrics::Metrics;
 
 /// Requests of one fetch that are under way at the same time.
-const FETCHES_MAX: usize = 8;
+const FETCHES_MAX: usize = 32;
 /// What an entry of the cache costs beside its bytes.
 const CACHE_ENTRY_BYTES: u64 = 160;
 

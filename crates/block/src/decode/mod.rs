@@ -4,6 +4,7 @@
 //! without further checks.
 
 mod columns;
+mod placed;
 mod profiles;
 mod rollups;
 mod samples;
@@ -16,6 +17,7 @@ use arrow::array::RecordBatch;
 
 use crate::{BlockError, Columns, DatasetMeta, Fetched, OpenTable, Table};
 
+pub use placed::{RowsOfKind, decode_placed_profiles, rows_of_kinds};
 pub use profiles::{decode_profiles, decode_written_profiles};
 pub use rollups::decode_rollups;
 pub(crate) use samples::sample_columns;
