@@ -112,6 +112,8 @@ fn merge(blocks: &[EncodedBlock], sources: &[Sources]) -> EncodedBlock {
         rollup_labels: Vec::new(),
     })
     .expect("made-up blocks are sound");
+    // As a compactor says of inputs without.
+    writer.without_spans();
     let inputs: Vec<MergeInput<'_>> = blocks
         .iter()
         .zip(sources)

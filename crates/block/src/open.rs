@@ -154,6 +154,13 @@ impl OpenTable {
         self.rows
     }
 
+    /// Whether its samples may name spans or traces.
+    pub fn has_spans(&self) -> bool {
+        let schema = self.arrow.schema();
+        let has = |name| schema.field_with_name(name).is_ok();
+        has(layout::SPAN_ID) || has(layout::TRACE_ID)
+    }
+
     /// Every page with its header, in file order, as [`TableMeta::page_checksums`] has them.
     pub fn page_ranges(&self) -> Vec<Range<u64>> {
         self.pages.byte_ranges().collect()

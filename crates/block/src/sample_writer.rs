@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A table that is encoded in one go has span columns exactly if a sample names a span or a trace; a
-//!   larger one always has them, since a span may still come when its schema is already fixed.
+//!   larger one always has them, since a span may still come when its schema is already fixed, unless
+//!   its writer was told that none will.
 
 use std::sync::Arc;
 
@@ -43,40 +44,54 @@ pub(crate) struct Sample {
 /// Most have neither span nor trace: those are sorted as plain numbers.
 #[derive(Debug, Default)]
 pub(crate) struct RankedSamples {
-    /// Rank, then the value with its sign turned round so that it sorts.
-    plain: Vec<u128>,
+    /// Rank, then the place in `values`.
+    plain: Vec<u64>,
+    values: Vec<i64>,
     /// All of the profile's samples as soon as one has a span or a trace.
     spanned: Vec<(u32, u64, [u8; 16], i64)>,
 }
 
-const SIGN: u64 = 1 << 63;
-
 impl RankedSamples {
     pub(crate) fn clear(&mut self) {
         self.plain.clear();
+        self.values.clear();
         self.spanned.clear();
     }
 
     pub(crate) fn push(&mut self, rank: u32, value: i64, (span, trace): (u64, [u8; 16])) {
         if span == 0 && trace == [0; 16] && self.spanned.is_empty() {
-            let value = value as u64 ^ SIGN;
-            self.plain.push(u128::from(rank) << 64 | u128::from(value));
+            self.push_plain(rank, value);
             return;
         }
-        let plain = self.plain.drain(..);
-        self.spanned.extend(plain.map(|packed| {
-            let (rank, value) = unpack(packed);
-            (rank, 0, [0; 16], value)
-        }));
+        let plain = self.plain.drain(..).zip(self.values.drain(..));
+        self.spanned
+            .extend(plain.map(|(key, value)| (rank_of(key), 0, [0; 16], value)));
         self.spanned.push((rank, span, trace, value));
+    }
+
+    /// A sample of a profile none of whose samples has a span or a trace.
+    pub(crate) fn push_plain(&mut self, rank: u32, value: i64) {
+        // A profile has fewer than 2^32 samples.
+        let place = self.values.len() as u64;
+        self.plain.push(u64::from(rank) << 32 | place);
+        self.values.push(value);
     }
 
     /// Hands out (rank, value, (span, trace)), sorted by rank, span, trace and value.
     pub(crate) fn sorted(&mut self, mut visit: impl FnMut(u32, i64, (u64, [u8; 16]))) {
         self.plain.sort_unstable();
-        for &packed in &self.plain {
-            let (rank, value) = unpack(packed);
-            visit(rank, value, (0, [0; 16]));
+        let value = |key: u64| self.values[(key & u64::from(u32::MAX)) as usize];
+        for of_rank in self.plain.chunk_by(|&a, &b| rank_of(a) == rank_of(b)) {
+            if let &[key] = of_rank {
+                visit(rank_of(key), value(key), (0, [0; 16]));
+                continue;
+            }
+            let mut values: Vec<i64> = of_rank.iter().map(|&key| value(key)).collect();
+            values.sort_unstable();
+            let rank = of_rank.first().map_or(0, |&key| rank_of(key));
+            for value in values {
+                visit(rank, value, (0, [0; 16]));
+            }
         }
         self.spanned.sort_unstable();
         for &(rank, span, trace, value) in &self.spanned {
@@ -85,8 +100,8 @@ impl RankedSamples {
     }
 }
 
-fn unpack(packed: u128) -> (u32, i64) {
-    ((packed >> 64) as u32, (packed as u64 ^ SIGN) as i64)
+const fn rank_of(key: u64) -> u32 {
+    (key >> 32) as u32
 }
 
 #[derive(Debug)]
@@ -94,6 +109,8 @@ pub(crate) struct SampleWriter {
     table: Table,
     writer: Option<(TableWriter, OptionalColumns)>,
     rows: u64,
+    /// No sample will name a span or a trace.
+    spanless: bool,
     rank_delta: Vec<u32>,
     value: Vec<i64>,
     profile: Vec<u32>,
@@ -108,6 +125,7 @@ impl SampleWriter {
             table,
             writer: None,
             rows: 0,
+            spanless: false,
             rank_delta: Vec::new(),
             value: Vec::new(),
             profile: Vec::new(),
@@ -118,6 +136,11 @@ impl SampleWriter {
 
     pub(crate) const fn table(&self) -> Table {
         self.table
+    }
+
+    /// No sample that is pushed will name a span or a trace.
+    pub(crate) const fn without_spans(&mut self) {
+        self.spanless = true;
     }
 
     /// Bytes that are encoded already, roughly.
@@ -153,15 +176,26 @@ impl SampleWriter {
             return Ok(());
         }
         let spans = OptionalColumns {
-            span: true,
-            trace: true,
+            span: !self.spanless,
+            trace: !self.spanless,
             ..OptionalColumns::default()
         };
-        self.encode(spans)
+        self.encode(spans)?;
+        self.rank_delta.reserve(WAITING_ROWS);
+        self.value.reserve(WAITING_ROWS);
+        self.profile.reserve(WAITING_ROWS);
+        Ok(())
     }
 
     /// Encodes what waits; `spans` counts the first time only.
     fn encode(&mut self, spans: OptionalColumns) -> Result<(), BlockError> {
+        if self.spanless && !(self.span.is_empty() && self.trace.is_empty()) {
+            let what = "a sample names a span or a trace, and the table was begun without them";
+            return Err(BlockError::Encode {
+                table: self.table,
+                what: what.to_owned(),
+            });
+        }
         let (writer, spans) = match &mut self.writer {
             Some((writer, spans)) => (writer, *spans),
             None => {
@@ -247,4 +281,71 @@ fn trial_rows(values: &[i64]) -> Vec<i64> {
         .flat_map(|page| &values[page * step..page * step + TRIAL_PAGE_ROWS])
         .copied()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(value: i64, span: u64) -> Sample {
+        Sample {
+            rank_delta: 1,
+            value,
+            profile: 0,
+            span,
+            trace: [0; 16],
+        }
+    }
+
+    /// More rows than are encoded in one go, the last of which names `span`.
+    fn large(mut writer: SampleWriter, span: u64) -> Result<TableMeta, BlockError> {
+        for at in 0..WAITING_ROWS as i64 {
+            writer.push(sample(at % 7, 0));
+        }
+        writer.encode_full()?;
+        writer.push(sample(1, span));
+        let (meta, _) = writer.finish()?.unwrap();
+        assert_eq!(meta.rows, WAITING_ROWS as u64 + 1);
+        Ok(meta)
+    }
+
+    fn spanless(table: Table) -> SampleWriter {
+        let mut writer = SampleWriter::new(table);
+        writer.without_spans();
+        writer
+    }
+
+    #[test]
+    fn a_large_table_has_span_columns_unless_none_will_come() {
+        let has_spans = |meta: &TableMeta| crate::OpenTable::new(meta).unwrap().has_spans();
+        let any = SampleWriter::new(Table::Samples);
+        assert!(has_spans(&large(any, 7).unwrap()));
+        let none = large(spanless(Table::Samples), 0).unwrap();
+        assert!(!has_spans(&none));
+        let refused = large(spanless(Table::Samples), 7).unwrap_err();
+        assert!(refused.to_string().contains("names a span"), "{refused}");
+        // Sums are of many samples and name none.
+        large(spanless(Table::Rollup5m), 0).unwrap();
+    }
+
+    #[test]
+    fn samples_are_sorted_by_rank_then_origin_then_value() {
+        let sorted = |samples: &[(u32, i64, u64)]| {
+            let mut ranked = RankedSamples::default();
+            for &(rank, value, span) in samples {
+                ranked.push(rank, value, (span, [0; 16]));
+            }
+            let mut out = Vec::new();
+            ranked.sorted(|rank, value, (span, _)| out.push((rank, value, span)));
+            out
+        };
+        assert_eq!(
+            sorted(&[(9, 1, 0), (2, 5, 0), (2, -5, 0), (2, 3, 0), (0, 1, 0)]),
+            [(0, 1, 0), (2, -5, 0), (2, 3, 0), (2, 5, 0), (9, 1, 0)]
+        );
+        assert_eq!(
+            sorted(&[(9, 1, 0), (2, 5, 0), (2, -5, 8), (2, 3, 0), (0, 1, 0)]),
+            [(0, 1, 0), (2, 3, 0), (2, 5, 0), (2, -5, 8), (9, 1, 0)]
+        );
+    }
 }

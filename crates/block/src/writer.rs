@@ -117,7 +117,11 @@ impl BlockWriter {
                 SampleWriter::new(Table::Samples),
                 SampleWriter::new(Table::Snapshots),
             ],
-            sums: Resolution::ALL.map(|resolution| SampleWriter::new(resolution.table())),
+            sums: Resolution::ALL.map(|resolution| {
+                let mut sums = SampleWriter::new(resolution.table());
+                sums.without_spans();
+                sums
+            }),
         })
     }
 
@@ -215,6 +219,15 @@ impl BlockWriter {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Says that no sample of any dataset will name a span or a trace; adding one that does is
+    /// refused. A large block then lacks their columns, which it must have else: one that is not
+    /// yet there when the first rows are encoded cannot be added any more.
+    pub fn without_spans(&mut self) {
+        self.samples
+            .iter_mut()
+            .for_each(SampleWriter::without_spans);
     }
 
     /// What the block is, apart from its rows.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use scoria_block::{
     BlockError, BlockMeta, BlockWriter, Columns, DatasetMeta, EncodedBlock, MergeInput, MergeRules,
-    Resends, Resolution, RollupRows, SampleRead, SampleRun, Sources, Table, check_rollups,
-    decode_profiles, decode_rollups, decode_samples, decode_series,
+    ProfileRows, Resends, Resolution, RollupRows, SampleRead, SampleRun, Sources, Table,
+    check_rollups, decode_placed_profiles, decode_profiles, decode_rollups, decode_samples,
+    decode_series, rows_of_kinds,
 };
 use scoria_model::Labels;
 use support::made::dense;
@@ -134,6 +135,7 @@ fn check(block: &EncodedBlock) -> usize {
         stored.keys().collect::<Vec<_>>(),
         expected.keys().collect::<Vec<_>>()
     );
+    check_placed(&block.meta, &sources, &rollups);
     let mut unrolled = vec![[0u64; 2]; dataset.kinds.len()];
     let profiles = decode_profiles(&sources, &block.meta, dataset).unwrap();
     for at in 0..profiles.len() {
@@ -165,6 +167,47 @@ fn check(block: &EncodedBlock) -> usize {
         }
     }
     written
+}
+
+/// The rows that roll-ups say each type has are its rows, and those of them that are wanted are read.
+fn check_placed(block: &BlockMeta, sources: &Sources, rollups: &RollupRows) {
+    let dataset = &block.datasets[0];
+    let whole = decode_profiles(sources, block, dataset).unwrap();
+    let kinds = rows_of_kinds(dataset, rollups).unwrap();
+    assert_eq!(kinds.len(), dataset.kinds.len());
+    let place = |rows: &ProfileRows, at: usize| {
+        let row = rows.row(at);
+        let whose = (row.kind, row.series, row.time_ns, row.period);
+        (whose, row.samples_start, row.n_samples)
+    };
+    let first = dataset.rows(Table::Profiles).start;
+    for of in &kinds {
+        let wanted = |kind, time: i64| kind == of.kind && time % 2 == 0;
+        let one = std::slice::from_ref(of);
+        let placed = decode_placed_profiles(sources, (dataset, one), &mut |kind, time| {
+            wanted(kind, time)
+        });
+        let placed = placed.unwrap();
+        let of_kind = (of.profiles.start - first) as usize..(of.profiles.end - first) as usize;
+        let expected = of_kind.filter(|&at| wanted(whole.kind[at], whole.time_ns[at]));
+        let expected: Vec<_> = expected.map(|at| place(&whole, at)).collect();
+        let placed: Vec<_> = (0..placed.len()).map(|at| place(&placed, at)).collect();
+        assert_eq!(placed, expected);
+        // A row of another type, or one less, is found out.
+        let mut moved = of.clone();
+        moved.profiles.end = (moved.profiles.end + 1).min(dataset.rows(Table::Profiles).end);
+        moved.profiles.start += 1;
+        if !moved.profiles.is_empty() {
+            let moved = [moved];
+            let none = &mut |_, _| false;
+            let skipped = whole.n_samples[(of.profiles.start - first) as usize];
+            let read = decode_placed_profiles(sources, (dataset, &moved), none);
+            assert!(read.is_err() || skipped == 0, "{of:?}");
+        }
+    }
+    let mut fewer = rollups.clone();
+    fewer.profiles[0] += 1;
+    assert!(rows_of_kinds(dataset, &fewer).is_err() || rollups.resolution[0] != Resolution::Hour);
 }
 
 proptest! {

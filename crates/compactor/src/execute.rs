@@ -142,6 +142,7 @@ impl Executor {
         } = run;
         let ids: Vec<BlockId> = metas.iter().map(|meta| meta.id).collect();
         let streams = merged_streams(metas.iter().map(|meta| &**meta));
+        let spans = metas.iter().any(|meta| may_name_spans(meta));
         let mut outputs: Vec<Arc<BlockMeta>> = Vec::new();
         let mut part = 0;
         while waiting
@@ -162,6 +163,9 @@ impl Executor {
                 rollup_labels: self.rollup_labels.to_vec(),
             });
             let mut writer = writer.map_err(JobError::Output)?;
+            if !spans {
+                writer.without_spans();
+            }
             for dataset in &mut waiting {
                 if writer.encoded_bytes() > self.memory_bytes / ENCODED_PART {
                     break;
@@ -392,6 +396,16 @@ impl Executor {
         done.bytes_written += encoded.meta.bytes;
         Ok(Some(Arc::new(encoded.meta)))
     }
+}
+
+/// Whether a sample of the block may name a span. One whose tables cannot be opened is refused by
+/// name when it is read.
+fn may_name_spans(meta: &BlockMeta) -> bool {
+    let tables = [Table::Samples, Table::Snapshots];
+    let samples = meta.tables.iter().filter(|of| tables.contains(&of.table));
+    samples
+        .map(OpenTable::new)
+        .any(|open| open.is_ok_and(|open| open.has_spans()))
 }
 
 /// Samples are merged with their spans, profiles with the keys of their writes.

@@ -59,7 +59,12 @@ fn stacks(bytes: &[u8]) -> Vec<(Vec<String>, i64)> {
     };
     let samples = profile.sample.iter();
     let mut stacks: Vec<_> = samples
-        .map(|sample| (sample.location_id.iter().map(name).collect(), sample.value[0]))
+        .map(|sample| {
+            (
+                sample.location_id.iter().map(name).collect(),
+                sample.value[0],
+            )
+        })
         .collect();
     stacks.sort();
     stacks

@@ -67,7 +67,9 @@ pub fn rows_of_kinds(
         if stored != counted {
             return Err(BlockError::damaged(
                 Table::Rollups,
-                format!("its rows count {table} up to {counted}, the dataset has them up to {stored}"),
+                format!(
+                    "its rows count {table} up to {counted}, the dataset has them up to {stored}"
+                ),
             ));
         }
     }
@@ -104,7 +106,12 @@ pub fn decode_placed_profiles(
                 );
                 return Err(BlockError::damaged(TABLE, what));
             }
-            append(&batch, (dataset, of_kind.kind), (&mut next, wants), &mut out)
+            append(
+                &batch,
+                (dataset, of_kind.kind),
+                (&mut next, wants),
+                &mut out,
+            )
         })?;
         if next != of_kind.samples.end {
             return Err(BlockError::damaged(

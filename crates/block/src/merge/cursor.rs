@@ -1,7 +1,10 @@
 //! Reads the samples of one dataset from front to back, profile by profile.
 
+use scoria_symbols::NONE;
+
 use crate::decode::sample_columns;
 use crate::open::Batches;
+use crate::sample_writer::RankedSamples;
 use crate::{BlockError, Columns, MergeInput, SampleBatch, SampleRun, Table};
 
 /// Rows decoded at a time: many inputs are open at once.
@@ -37,12 +40,13 @@ impl SampleCursor {
         })
     }
 
-    /// Hands (rank, value, (span, trace)) of every sample of `run` to `visit`. Runs come in the
-    /// order in which they lie; samples between them are passed over.
+    /// Appends every sample of `run` by the new ranks in `numbers`. Runs come in the order in which
+    /// they lie; samples between them are passed over.
     pub(super) fn read(
         &mut self,
         run: SampleRun,
-        mut visit: impl FnMut(u32, i64, (u64, [u8; 16])) -> Result<(), BlockError>,
+        numbers: &[u32],
+        out: &mut RankedSamples,
     ) -> Result<(), BlockError> {
         let ahead = run.start.checked_sub(self.row).ok_or_else(|| {
             BlockError::damaged(
@@ -55,15 +59,32 @@ impl SampleCursor {
         let mut rank = 0u32;
         while left > 0 {
             let here = self.here()?.min(left);
+            let spanless = self.batch.span.is_empty() && self.batch.trace.is_empty();
             for at in self.at..self.at + here {
                 rank = rank.wrapping_add(self.batch.stack[at]);
-                let origin = (self.batch.span_of(at), self.batch.trace_of(at));
-                visit(rank, self.batch.value[at], origin)?;
+                // A rank whose profiles were all left out has no new one.
+                let new = match numbers.get(rank as usize) {
+                    Some(&new) if new != NONE => new,
+                    _ => return Err(self.outside(rank)),
+                };
+                let value = self.batch.value[at];
+                if spanless {
+                    out.push_plain(new, value);
+                } else {
+                    let origin = (self.batch.span_of(at), self.batch.trace_of(at));
+                    out.push(new, value, origin);
+                }
             }
             self.advance(here);
             left -= here;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn outside(&self, rank: u32) -> BlockError {
+        let what = format!("stack rank {rank} is outside the dataset's stacks");
+        BlockError::damaged(self.table, what)
     }
 
     fn pass(&mut self, mut n: u64) -> Result<(), BlockError> {

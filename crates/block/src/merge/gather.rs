@@ -2,7 +2,7 @@
 //! way from its ranks to the new ones.
 
 use scoria_model::{Labels, ProfileType};
-use scoria_symbols::{Dictionary, NONE};
+use scoria_symbols::Dictionary;
 
 use super::cursor::SampleCursor;
 use super::{MergeError, MergeInput, MergeRules, place_of};
@@ -262,20 +262,6 @@ impl<'a> Gathered<'a> {
             Some(cursor) => cursor,
             None => slot.insert(SampleCursor::open(of, table).map_err(named)?),
         };
-        let numbers = &*numbers;
-        let read = cursor.read(run, |rank, value, origin| {
-            // A rank whose profiles were all left out has no new one.
-            match numbers.get(rank as usize) {
-                Some(&new) if new != NONE => {
-                    out.push(new, value, origin);
-                    Ok(())
-                }
-                _ => Err(BlockError::damaged(
-                    table,
-                    format!("stack rank {rank} is outside the dataset's stacks"),
-                )),
-            }
-        });
-        read.map_err(named)
+        cursor.read(run, numbers, out).map_err(named)
     }
 }

@@ -38,7 +38,7 @@ use gather::Gathered;
 pub use resends::Resends;
 
 /// Raised whenever the same inputs give other bytes than before.
-const MERGE_VERSION: u32 = 2;
+const MERGE_VERSION: u32 = 3;
 
 /// A dataset of a block, with all its tables fetched: samples with their spans, profiles with the
 /// keys of their writes.
