@@ -316,13 +316,14 @@ impl Executor {
         Ok(writer)
     }
 
-    /// The next inputs whose stored bytes fit; at least one.
+    /// The next inputs that fit; at least one.
     fn next_units(&self, dataset: &Waiting) -> Vec<Unit> {
         let limit = self.memory_bytes / FETCHED_PART;
         let mut bytes = 0;
         let mut taken = Vec::new();
         for unit in &dataset.units[dataset.next..] {
-            bytes += dataset_bytes(&unit.block, unit.dataset());
+            bytes +=
+                dataset_bytes(&unit.block, unit.dataset()) + held_open(&unit.block, unit.dataset());
             if bytes > limit && !taken.is_empty() {
                 break;
             }
@@ -396,6 +397,29 @@ impl Executor {
         done.bytes_written += encoded.meta.bytes;
         Ok(Some(Arc::new(encoded.meta)))
     }
+}
+
+/// What an input takes beside its stored bytes while it is read: footers of its tables, parsed, and
+/// a batch of samples, decoded. Of many small inputs that is nearly all.
+fn held_open(block: &BlockMeta, dataset: &DatasetMeta) -> u64 {
+    /// A table without its footer, and a byte of a footer once it is parsed.
+    const TABLE: u64 = 4 << 10;
+    const FOOTER_BYTE: u64 = 6;
+    /// Samples that are decoded at a time, each with its span and as a page and as a column.
+    const BATCH: u64 = 16 << 10;
+    const SAMPLE: u64 = 24;
+    let tables = block.tables.iter();
+    let read = tables.filter(|of| !of.table.is_rollup() && !dataset.rows(of.table).is_empty());
+    read.map(|of| {
+        let rows = dataset.rows(of.table);
+        let batch = if of.table.has_samples() {
+            (rows.end - rows.start).min(BATCH) * SAMPLE
+        } else {
+            0
+        };
+        TABLE + FOOTER_BYTE * of.tail.len() as u64 + batch
+    })
+    .sum()
 }
 
 /// Whether a sample of the block may name a span. One whose tables cannot be opened is refused by

@@ -321,7 +321,16 @@ impl World {
     }
 
     pub(crate) async fn with_memory(bytes: u64) -> Self {
-        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        Self::over(Arc::new(InMemory::new()), (bytes, 0), 2).await
+    }
+
+    /// Over a store of its own, with so much memory for queries, a gap between ranges that may be
+    /// read along, and a number of datasets that are scanned at a time.
+    pub(crate) async fn over(
+        store: Arc<dyn ObjectStore>,
+        (bytes, coalesce_gap): (u64, u64),
+        datasets_in_flight: usize,
+    ) -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let clock: Arc<dyn Clock> = Arc::new(HeldClock::default());
@@ -335,7 +344,7 @@ impl World {
             BlockStoreOptions {
                 metrics: metrics.clone(),
                 cache_bytes: 1 << 20,
-                coalesce_gap: 0,
+                coalesce_gap,
             },
         );
         let ingester = Serves::default();
@@ -345,7 +354,7 @@ impl World {
         let querier = Querier::new(
             Settings {
                 threads: Arc::new(tokio::sync::Semaphore::new(1)),
-                datasets_in_flight: 2,
+                datasets_in_flight,
                 decoded_cache_bytes: 1 << 20,
                 ..Settings::default()
             },
