@@ -233,4 +233,6 @@ fn cut_into_jobs(level: u8, groups: Vec<Group>, settings: &PlanSettings, jobs: &
 }
 
 #[cfg(test)]
+mod day;
+#[cfg(test)]
 mod tests;
