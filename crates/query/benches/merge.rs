@@ -136,14 +136,7 @@ fn fold(c: &mut Criterion) {
         totals.add(&batch, &SampleFilter::default()).unwrap();
     }
     let functions = FunctionTree::of(&symbols);
-    let fold = || {
-        TreePartial::fold(
-            (&symbols, &functions),
-            totals.as_slice(),
-            Some(&nodes),
-            None,
-        )
-    };
+    let fold = || TreePartial::fold((&symbols, &functions), totals.clone(), Some(&nodes), None);
     let tree = fold();
     let mut group = c.benchmark_group("fold");
     let tables = format!(

@@ -373,9 +373,9 @@ impl Executor {
         self.stats.samples += seen;
         match (&mut self.merger, &self.scan.what, run.into) {
             (Merger::Tree(tree), What::Tree(filter), RunInto::Stacks(totals)) => {
-                tree.add(&TreePartial::fold(
+                tree.take(TreePartial::fold(
                     (stacks.symbols, stacks.functions),
-                    totals.as_slice(),
+                    totals,
                     stacks.nodes,
                     stacks.below(&filter.call_site).as_deref(),
                 ));

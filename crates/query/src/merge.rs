@@ -16,6 +16,7 @@
 //! # What it must not know
 //! Where a partial came from and how it will be shown.
 
+mod kept;
 mod labels;
 mod profile;
 mod series;
@@ -24,6 +25,7 @@ mod totals;
 mod tree;
 mod values;
 
+pub(crate) use kept::NodeSet;
 pub use labels::{LabelsMerger, LabelsPartial, SortedTexts, StatsPartial};
 pub use profile::{Period, ProfileMerger, ProfilePartial};
 pub use series::{Exemplar, GroupKey, Point, SeriesPartial, Subject};
@@ -130,7 +132,7 @@ impl Merger {
     pub fn add(&mut self, partial: Partial) -> Result<(), KindMismatch> {
         match (self, partial) {
             (Self::Labels(into), Partial::Labels(labels)) => into.add(labels),
-            (Self::Tree(into), Partial::Tree(tree)) => into.add(&tree),
+            (Self::Tree(into), Partial::Tree(tree)) => into.take(tree),
             (Self::Profile(into), Partial::Profile(profile)) => into.add(&profile),
             (Self::Series(into), Partial::Series(series)) => into.merge(series),
             (Self::Values(into), Partial::Values(values)) => into.merge(values),

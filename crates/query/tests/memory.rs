@@ -13,6 +13,7 @@ use peak_alloc::PeakAlloc;
 use scoria_block::SampleBatch;
 use scoria_query::functions::FunctionTree;
 use scoria_query::merge::{SampleFilter, StackTotals, TreePartial};
+use scoria_query::render::{flamegraph, truncate};
 use scoria_symbols::{Function, Line, SymbolTables, Symbols};
 
 #[global_allocator]
@@ -20,6 +21,8 @@ static HEAP: PeakAlloc = PeakAlloc;
 
 const STACKS: usize = 1_000_000;
 const BATCH: usize = 64 * 1024;
+/// What a flame graph is cut to unless it is asked for otherwise.
+const NODES: usize = 8192;
 
 /// Ten functions below each node, so that every stacktrace is a path of its own.
 fn symbols() -> Symbols {
@@ -81,19 +84,27 @@ fn a_million_distinct_stacks() {
         adding <= allowed,
         "{adding} bytes for {STACKS} stacks, {allowed} allowed"
     );
-    let (tree, folding) =
-        peak_of(|| TreePartial::fold((&symbols, &functions), totals.as_slice(), None, None));
+    let (tree, folding) = peak_of(|| TreePartial::fold((&symbols, &functions), totals, None, None));
     assert_eq!(tree.total(), STACKS as i64);
+    let (graph, drawing) = peak_of(|| flamegraph(&truncate(&tree, NODES), 0));
+    assert_eq!(graph.total, STACKS as i64);
     let per_stack = |bytes: usize| bytes as f64 / STACKS as f64;
     println!(
-        "adding up {:.1} B a stack, the tree {:.1}, its making {:.1} at the peak",
+        "adding up {:.1} B a stack, the tree {:.1}, its making {:.1} at the peak, with the sums; drawing {NODES} of its bars {:.1}",
         per_stack(adding),
         tree.bytes() as f64 / STACKS as f64,
-        per_stack(folding),
+        per_stack(folding + adding),
+        per_stack(drawing),
     );
-    // The tree itself is part of the answer here, in which every stack is a bar of its own.
+    // The tree itself is part of the answer here, in which every stack is a bar of its own. Its
+    // making lets go of the sums before it takes the tree's other columns.
+    let allowed = 8 * nodes + nodes / 2;
     assert!(
-        folding <= 64 * nodes,
-        "{folding} bytes to fold {STACKS} stacks"
+        folding <= allowed,
+        "{folding} bytes beside the sums to fold {STACKS} stacks, {allowed} allowed"
+    );
+    assert!(
+        drawing <= 9 * nodes,
+        "{drawing} bytes to draw {NODES} of {STACKS} bars"
     );
 }

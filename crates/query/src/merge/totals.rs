@@ -84,6 +84,11 @@ impl StackTotals {
     }
 
     /// The sums, by stack.
+    pub(crate) fn into_vec(self) -> Vec<i64> {
+        self.totals
+    }
+
+    /// The sums, by stack.
     pub fn as_slice(&self) -> &[i64] {
         &self.totals
     }

@@ -6,7 +6,9 @@ use hashbrown::HashTable;
 use scoria_model::part::NONE;
 use scoria_symbols::Symbols;
 
+use super::kept::NodeSet;
 use super::texts::Texts;
+use super::totals::StackTotals;
 use crate::functions::{FunctionTree, UNKNOWN};
 
 /// A tree of function names with the value that each stacktrace has of its own.
@@ -36,9 +38,11 @@ impl TreePartial {
     /// Folds sums per stack to function names: one pass up, which adds, and one down, which keeps
     /// what has a value. `node_of_stack` names the node of each stack, unless stacks are nodes.
     /// `below` says which function nodes count.
+    ///
+    /// Holds one column more than the tree at its peak: 16 bytes a function node and little else.
     pub fn fold(
         (symbols, functions): (&Symbols, &FunctionTree),
-        totals: &[i64],
+        totals: StackTotals,
         node_of_stack: Option<&[u32]>,
         below: Option<&[bool]>,
     ) -> Self {
@@ -50,6 +54,7 @@ impl TreePartial {
                 *sum = sum.saturating_add(total);
             }
         };
+        let totals = totals.into_vec();
         let used = totals.iter().enumerate().filter(|&(_, &total)| total != 0);
         match node_of_stack {
             Some(nodes) => used.for_each(|(stack, &total)| {
@@ -59,6 +64,8 @@ impl TreePartial {
             }),
             None => used.for_each(|(stack, &total)| put(stack as u32, total)),
         }
+        // Its memory is that of the tree's other columns.
+        drop(totals);
         if let Some(below) = below {
             for (own, &counts) in own.iter_mut().zip(below) {
                 if !counts {
@@ -66,20 +73,25 @@ impl TreePartial {
                 }
             }
         }
-        Self::of_used(symbols, functions, &own)
+        Self::of_used(symbols, functions, own)
     }
 
-    fn of_used(symbols: &Symbols, functions: &FunctionTree, own: &[i64]) -> Self {
+    fn of_used(symbols: &Symbols, functions: &FunctionTree, mut own: Vec<i64>) -> Self {
         let parents = functions.parents();
-        let used = used_of(parents, own);
-        let mut tree = Self::default();
-        let mut new_node = vec![NONE; own.len()];
-        new_node[0] = 0;
+        let used = used_of(parents, &own).numbered();
+        // Samples without frames are part of the total; a root has no value of its own.
+        let without_frames = std::mem::take(&mut own[0]);
+        let n = used.len() + usize::from(without_frames != 0);
+        let mut tree = Self {
+            names: Texts::default(),
+            parent: Vec::with_capacity(n),
+            name: Vec::with_capacity(n),
+            own: Vec::new(),
+        };
+        tree.parent.push(NONE);
+        tree.name.push(0);
         let mut new_name: Vec<u32> = vec![NONE; symbols.strings_len()];
-        for at in 1..own.len() {
-            if !used[at] {
-                continue;
-            }
+        for at in (1..own.len()).filter(|&at| used.contains(at)) {
             let name = functions.names()[at];
             let text = || functions.text(symbols, name);
             let name = match new_name.get_mut(name as usize) {
@@ -90,30 +102,31 @@ impl TreePartial {
                 }
                 None => tree.names.push(text()),
             };
-            new_node[at] = tree.push(new_node[parents[at] as usize], name, own[at]);
+            tree.parent.push(used.number(parents[at]));
+            tree.name.push(name);
         }
-        if own[0] != 0 {
-            // Samples without frames are part of the total; a root has no value of its own.
+        used.compact(&mut own);
+        tree.own = own;
+        if without_frames != 0 {
             let name = tree.names.push(UNKNOWN);
-            tree.push(0, name, own[0]);
+            tree.push(0, name, without_frames);
         }
         tree
     }
 
     /// Divides what each stacktrace has, and keeps what has a value then.
     pub(crate) fn divide(&mut self, by: i64) {
-        let whole = std::mem::take(self);
-        let own: Vec<i64> = whole.own.iter().map(|own| own / by).collect();
-        let used = used_of(&whole.parent, &own);
-        self.names = whole.names;
-        let mut new_node = vec![0; own.len()];
-        for at in 1..own.len() {
-            if used[at] {
-                let parent = new_node[whole.parent[at] as usize];
-                new_node[at] = self.push(parent, whole.name[at], own[at]);
+        self.own.iter_mut().for_each(|own| *own /= by);
+        let used = used_of(&self.parent, &self.own).numbered();
+        for parent in &mut self.parent[1..] {
+            // Those of nodes that go are gone with them.
+            if used.contains(*parent as usize) {
+                *parent = used.number(*parent);
             }
         }
-        self.own[0] = own[0];
+        used.compact(&mut self.parent);
+        used.compact(&mut self.name);
+        used.compact(&mut self.own);
     }
 
     /// Appends a node; its number.
@@ -184,7 +197,21 @@ impl TreePartial {
 
     /// The value of each node and of all below it.
     pub fn totals(&self) -> Vec<i64> {
-        totals_of(&self.parent, &self.own)
+        self.totals_of(&self.own)
+    }
+
+    /// As [`totals`](Self::totals), of other values for the same nodes: each with all below it,
+    /// added up from the last node on.
+    pub(crate) fn totals_of(&self, own: &[i64]) -> Vec<i64> {
+        let mut totals = own.to_vec();
+        for at in (1..totals.len()).rev() {
+            let total = totals[at];
+            if total != 0 {
+                let above = &mut totals[self.parent[at] as usize];
+                *above = above.saturating_add(total);
+            }
+        }
+        totals
     }
 
     /// Memory held.
@@ -193,25 +220,13 @@ impl TreePartial {
     }
 }
 
-/// Adds every node to its parent, last node first.
-fn totals_of(parents: &[u32], own: &[i64]) -> Vec<i64> {
-    let mut totals = own.to_vec();
-    for at in (1..totals.len()).rev() {
-        let total = totals[at];
-        if total != 0 {
-            let above = &mut totals[parents[at] as usize];
-            *above = above.saturating_add(total);
-        }
-    }
-    totals
-}
-
 /// Which nodes have a value or lie above one: values below a node may cancel each other out.
-fn used_of(parents: &[u32], own: &[i64]) -> Vec<bool> {
-    let mut used: Vec<bool> = own.iter().map(|&own| own != 0).collect();
-    for at in (1..used.len()).rev() {
-        if used[at] {
-            used[parents[at] as usize] = true;
+fn used_of(parents: &[u32], own: &[i64]) -> NodeSet {
+    let mut used = NodeSet::of_root(own.len());
+    for at in (1..own.len()).rev() {
+        if own[at] != 0 || used.contains(at) {
+            used.insert(at);
+            used.insert(parents[at] as usize);
         }
     }
     used
@@ -219,15 +234,6 @@ fn used_of(parents: &[u32], own: &[i64]) -> Vec<bool> {
 
 fn key(parent: u32, name: u32) -> u64 {
     u64::from(parent) << 32 | u64::from(name)
-}
-
-/// A column of values whose root has `more` added.
-fn with_root(own: &[i64], more: i64) -> Vec<i64> {
-    let mut own = own.to_vec();
-    if let Some(root) = own.first_mut() {
-        *root = root.saturating_add(more);
-    }
-    own
 }
 
 /// Joins trees by their names.
@@ -243,19 +249,48 @@ pub struct TreeMerger {
 impl TreeMerger {
     /// Takes one tree in.
     pub fn add(&mut self, other: &TreePartial) {
-        let names: Vec<u32> = other
-            .names
-            .iter()
-            .map(|name| self.tree.names.intern(name))
-            .collect();
-        if self.tree.is_empty() && names.iter().enumerate().all(|(at, &id)| at as u32 == id) {
-            // The first tree, whose names are distinct, so that its nodes are too: most answers
-            // come from one block, and need no index of nodes.
-            self.tree.parent.clone_from(&other.parent);
-            self.tree.name.clone_from(&other.name);
-            self.tree.own = with_root(&other.own, self.tree.own[0]);
-            return;
+        let names = self.names_of(other);
+        if self.is_first(&names) {
+            self.become_first(other.clone());
+        } else {
+            self.join(other, &names);
         }
+    }
+
+    /// As [`add`](Self::add), for a tree that nobody else needs: the first one is not copied.
+    pub fn take(&mut self, other: TreePartial) {
+        let names = self.names_of(&other);
+        if self.is_first(&names) {
+            self.become_first(other);
+        } else {
+            self.join(&other, &names);
+        }
+    }
+
+    /// The ids here of another tree's names.
+    fn names_of(&mut self, other: &TreePartial) -> Vec<u32> {
+        let names = other.names.iter();
+        names.map(|name| self.tree.names.intern(name)).collect()
+    }
+
+    /// Whether a tree is the first and its names are distinct, so that its nodes are too: most
+    /// answers come from one block, and need no index of nodes.
+    fn is_first(&self, names: &[u32]) -> bool {
+        self.tree.is_empty() && names.iter().zip(0..).all(|(&id, at)| id == at)
+    }
+
+    fn become_first(&mut self, other: TreePartial) {
+        let root = self.tree.own[0];
+        self.tree = TreePartial {
+            // Not those of the other tree, which may not be ready to intern more.
+            names: std::mem::take(&mut self.tree.names),
+            ..other
+        };
+        let own = &mut self.tree.own[0];
+        *own = own.saturating_add(root);
+    }
+
+    fn join(&mut self, other: &TreePartial, names: &[u32]) {
         self.index(other.len());
         let mut new_node: Vec<u32> = Vec::with_capacity(other.len());
         for at in 0..other.len() {

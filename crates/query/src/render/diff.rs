@@ -55,11 +55,7 @@ pub fn diff(
         .collect();
     let (tree, own) = cut(tree, [of_left, of_right], max_nodes);
     let sides = own.map(|own| Side {
-        total: TreePartial {
-            own: own.clone(),
-            ..tree.clone()
-        }
-        .totals(),
+        total: tree.totals_of(&own),
         own,
     });
     let (left_ticks, right_ticks) = (sides[0].total[0], sides[1].total[0]);
@@ -82,16 +78,10 @@ pub fn diff(
 
 /// Cuts nodes that are small on both sides; what is named `other` already stays and takes them in.
 fn cut(tree: TreePartial, own: [Vec<i64>; 2], max_nodes: usize) -> (TreePartial, [Vec<i64>; 2]) {
-    let totals = [&own[0], &own[1]].map(|own| {
-        let side = TreePartial {
-            own: own.clone(),
-            ..tree.clone()
-        };
-        side.totals()
-    });
+    let totals = [tree.totals_of(&own[0]), tree.totals_of(&own[1])];
     let larger = |at: usize| totals[0][at].max(totals[1][at]);
     let counted = (1..tree.len()).map(larger).filter(|&total| total > 0);
-    let least = threshold(counted.collect(), max_nodes);
+    let least = threshold(counted, max_nodes);
     if least == 0 {
         return (tree, own);
     }

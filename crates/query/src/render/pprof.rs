@@ -73,7 +73,7 @@ fn stacks(profile: &ProfilePartial, options: &PprofOptions<'_>) -> Vec<(Vec<u32>
     let symbols = profile.symbols();
     let totals = profile.totals();
     let counted = totals[1..].iter().copied().filter(|&total| total > 0);
-    let least = threshold(counted.collect(), options.max_nodes);
+    let least = threshold(counted, options.max_nodes);
     // Where a stacktrace is cut: at its last node that is large enough.
     let mut kept: Vec<u32> = Vec::with_capacity(totals.len());
     for (at, (parent, _)) in symbols.nodes().enumerate() {
