@@ -1,5 +1,6 @@
-//! Q1, for every question there is: how profiles are spread over blocks, over the datasets of a
-//! block and over what no block holds yet does not show in any answer.
+//! Q1, for every question there is: how profiles are spread over blocks as they were flushed, over
+//! blocks that merges made of them once and twice, with roll-ups, over the datasets of a block and
+//! over what no block holds yet does not show in any answer.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,8 +24,10 @@ use scoria_query::request::{
 };
 use scoria_query::scan::{Exemplars, HeatmapOf};
 
+use scoria_block::EncodedBlock;
+use scoria_model::Timestamp;
 use support::{
-    ALLOC, CPU, Dataset, HEAP, Record, START_MS, World, dataset_of, now, stream, tenant,
+    ALLOC, CPU, Dataset, HEAP, Record, START_MS, World, dataset_of, merged as merge, stream, tenant,
 };
 
 const STACKS: [&str; 6] = [
@@ -36,20 +39,30 @@ const STACKS: [&str; 6] = [
     "serve;main",
 ];
 
+/// Most profiles of a case.
+const MOST: usize = 40;
+/// Profiles lie in the buckets of five minutes that begin 100, 400 and 700 s after the start, and
+/// on both sides of them.
+const N_TIMES: i64 = 56;
+const TIME_MS: i64 = 20_000;
+
 /// A profile and the service that it is of.
 type Told = (&'static str, Record);
 
 /// Profiles in the order of their records, of two services.
 fn profiles() -> impl Strategy<Value = Vec<Told>> {
     let sample = (0..STACKS.len(), 1..50i64, 0..3u64);
-    let profile = (0..2usize, 0..4usize, 0..3usize, 0..60i64, vec(sample, 1..6));
-    vec(profile, 1..14).prop_map(|told| {
+    // Many are alike, or there would be nothing to roll up.
+    let alike = (0..4usize, 0..6usize, 0..5usize);
+    let profile = (alike, 0..N_TIMES, vec(sample, 1..6));
+    vec(profile, 1..MOST).prop_map(|told| {
         let told = told.into_iter().zip(1..);
-        told.map(|((service, kind, pod, tenths, samples), seq)| {
+        told.map(|((alike, time, samples), seq)| {
+            let (service, kind, pod) = alike;
             // Allocations of one process are marked as counting from its start.
-            let kinds = [CPU, CPU, HEAP, ALLOC];
-            let mut labels = vec![("pod", ["a", "b", "c"][pod])];
-            if kinds[kind] == ALLOC && pod == 0 {
+            let kinds = [CPU, CPU, CPU, CPU, HEAP, ALLOC];
+            let mut labels = vec![("pod", ["a", "a", "a", "b", "c"][pod])];
+            if kinds[kind] == ALLOC && pod < 3 {
                 labels.push(("__cumulative__", "true"));
             }
             // A profile has each pair of stack and span once.
@@ -61,13 +74,13 @@ fn profiles() -> impl Strategy<Value = Vec<Told>> {
                 seq,
                 kind: kinds[kind],
                 labels,
-                ms: tenths * 1000,
+                ms: time * TIME_MS,
                 samples: samples
                     .into_iter()
                     .map(|((stack, span), value)| (STACKS[stack], value, span))
                     .collect(),
             };
-            (["api", "web"][service], record)
+            (["api", "api", "api", "web"][service], record)
         })
         .collect()
     })
@@ -85,20 +98,61 @@ fn datasets(told: &[Told]) -> Vec<Dataset> {
         .collect()
 }
 
-/// Records up to the first cut in one block, up to the second in another, the rest in a head.
-async fn world(told: &[Told], cuts: (usize, usize)) -> World {
+/// How far records lie in blocks as flushed, then in blocks merged once, then in a block merged
+/// twice; the rest is in a head.
+type Cuts = [usize; 3];
+
+fn block(world: &World, told: &[Told], (from, to): (usize, usize)) -> Option<EncodedBlock> {
+    let datasets = datasets(&told[from..to]);
+    let records = (from as u64, to as u64);
+    (!datasets.is_empty()).then(|| world.encode(1, records, &datasets))
+}
+
+/// The block that a merge makes of those that there are.
+fn merged_block(
+    level: u8,
+    (from, to): (usize, usize),
+    blocks: impl IntoIterator<Item = Option<EncodedBlock>>,
+) -> Option<EncodedBlock> {
+    let blocks: Vec<EncodedBlock> = blocks.into_iter().flatten().collect();
+    let records = (from as u64, to as u64);
+    (!blocks.is_empty()).then(|| merge(level, records, &blocks, &["pod"]))
+}
+
+/// The block merged once of the two halves of a range.
+fn of_halves(world: &World, told: &[Told], (from, to): (usize, usize)) -> Option<EncodedBlock> {
+    let half = from.midpoint(to);
+    let halves = [(from, half), (half, to)].map(|range| block(world, told, range));
+    merged_block(1, (from, to), halves)
+}
+
+async fn world(told: &[Told], [flushed, once, twice]: Cuts) -> World {
     let world = World::new().await;
     world.open_stream(1).await;
-    let n = told.len() as u64;
-    for (from, to) in [(0, cuts.0), (cuts.0, cuts.1)] {
-        let datasets = datasets(&told[from..to]);
-        if !datasets.is_empty() {
-            world.flush(1, (from as u64, to as u64), &datasets).await;
+    let pieces = [(0, flushed / 2), (flushed / 2, flushed)];
+    let mut blocks = pieces
+        .map(|range| (range, block(&world, told, range)))
+        .to_vec();
+    let range = (flushed, once);
+    blocks.push((range, of_halves(&world, told, range)));
+    let range = (once, twice);
+    let half = once.midpoint(twice);
+    let halves = [(once, half), (half, twice)].map(|range| of_halves(&world, told, range));
+    blocks.push((range, merged_block(2, range, halves)));
+    for ((from, to), block) in blocks {
+        if let Some(block) = block {
+            let records = (from as u64, to as u64);
+            world.flush_block(1, records, block).await;
         }
     }
-    let tail = datasets(&told[cuts.1..]);
-    world.serve(&tail, &[(stream(1), cuts.1 as u64 + 1, n)]);
+    let n = told.len() as u64;
+    let tail = datasets(&told[twice..]);
+    world.serve(&tail, &[(stream(1), twice as u64 + 1, n)]);
     world
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_millis(START_MS + 3_600_000)
 }
 
 /// What clients see of all answers, by the question.
@@ -110,8 +164,8 @@ fn note<T: Debug>(into: &mut Answers, question: impl Debug, answer: Result<Answe
     into.insert(format!("{question:?}"), format!("{:?}", answer.value));
 }
 
-/// The range cuts into the data at both ends.
-const RANGE: (i64, i64) = (START_MS + 5_000, START_MS + 50_000);
+/// The range cuts into the data at both ends, and into buckets.
+const RANGE: (i64, i64) = (START_MS + 50_000, START_MS + 1_050_000);
 
 fn stacktraces() -> Vec<SelectMergeStacktraces> {
     let ask = |kind: &str, selector: &str| SelectMergeStacktraces {
@@ -123,7 +177,7 @@ fn stacktraces() -> Vec<SelectMergeStacktraces> {
     };
     let all = SelectMergeStacktraces {
         start_ms: START_MS,
-        end_ms: START_MS + 60_000,
+        end_ms: START_MS + N_TIMES * TIME_MS,
         ..ask(CPU, "{}")
     };
     vec![
@@ -281,7 +335,7 @@ async fn over_time(world: &World, into: &mut Answers) {
                     start_ms: RANGE.0,
                     end_ms: RANGE.1,
                     group_by: group_by.clone(),
-                    step_s: 7.0,
+                    step_s: 70.0,
                     aggregation: match limit {
                         None => Aggregation::default(),
                         Some(_) => Aggregation::Average,
@@ -303,7 +357,7 @@ async fn over_time(world: &World, into: &mut Answers) {
                 label_selector: "{}".to_owned(),
                 start_ms: RANGE.0,
                 end_ms: RANGE.1,
-                step_s: 7.0,
+                step_s: 70.0,
                 group_by: group_by.clone(),
                 of: Some(of),
                 exemplars: match of {
@@ -335,16 +389,17 @@ proptest! {
     #[test]
     fn q1_no_answer_depends_on_where_profiles_lie(
         told in profiles(),
-        one in 0..14usize,
-        other in 0..14usize,
+        cuts in proptest::array::uniform3(0..MOST),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         let n = told.len();
-        let (one, other) = (one.min(n), other.min(n));
-        let splits = [(n, n), (0, 0), (one.min(other), one.max(other))];
+        let mut cuts = cuts.map(|cut| cut.min(n));
+        cuts.sort_unstable();
+        // All as flushed, all in a head, all merged once and twice, and some of each.
+        let splits = [[n; 3], [0; 3], [0, n, n], [0, 0, n], cuts];
         let mut expected: Option<Answers> = None;
         for cuts in splits {
             let answers = runtime.block_on(async {
@@ -362,5 +417,34 @@ proptest! {
                 prop_assert_eq!(&answers[question], answer, "cut at {:?}: {}", cuts, question);
             }
         }
+    }
+}
+
+/// Or the property above would say nothing about roll-ups.
+#[tokio::test]
+async fn merged_blocks_answer_from_their_roll_ups() {
+    let told: Vec<Told> = (0..N_TIMES)
+        .map(|time| {
+            let record = Record {
+                seq: time as u64 + 1,
+                kind: CPU,
+                labels: vec![("pod", "a")],
+                ms: time * TIME_MS,
+                samples: vec![("main;work", 1, 0)],
+            };
+            ("api", record)
+        })
+        .collect();
+    let n = told.len();
+    for (cuts, rolled) in [
+        ([n, n, n], 0),
+        ([0, n, n], 1),
+        ([0, 0, n], 1),
+        ([0, n / 2, n], 2),
+    ] {
+        let world = world(&told, cuts).await;
+        let request = stacktraces().remove(0);
+        let answer = world.querier.tree(&tenant("one"), &request, now()).await;
+        assert_eq!(answer.unwrap().stats.rolled, rolled, "{cuts:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! A store in memory, blocks built from folded stacks, and an ingester that serves what it is told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -402,19 +403,18 @@ impl World {
         datasets: &[Dataset],
     ) -> BlockId {
         let block = self.encode(n, (from, to), datasets);
-        self.blocks.put_block(&block).await.unwrap();
         let id = block.meta.id;
-        let txn = Txn::flush(
-            &stream(n),
-            Epoch(1),
-            (Seq(from), Seq(to)),
-            [Arc::new(block.meta)],
-        );
-        self.catalogue.commit(txn).await.unwrap();
+        self.flush_block(n, (from, to), block).await;
         id
     }
 
-    fn encode(&self, n: u32, (from, to): (u64, u64), datasets: &[Dataset]) -> EncodedBlock {
+    /// A block as an ingester makes it.
+    pub(crate) fn encode(
+        &self,
+        n: u32,
+        (from, to): (u64, u64),
+        datasets: &[Dataset],
+    ) -> EncodedBlock {
         let mut writer = BlockWriter::new(BlockSpec {
             id: BlockId(u128::from(n) << 64 | u128::from(to)),
             level: 0,
@@ -452,40 +452,15 @@ impl World {
         (data, labels): (&Dataset, &[&str]),
     ) {
         let block = self.encode(n, records, std::slice::from_ref(data));
-        let mut sources = Sources::default();
-        for (table, bytes) in &block.tables {
-            let open = OpenTable::new(block.meta.table(*table).unwrap()).unwrap();
-            sources.insert(Arc::new(open), Fetched::whole(bytes.clone()));
-        }
-        let mut writer = BlockWriter::new(BlockSpec {
-            id: BlockId(block.meta.id.0 + 1),
-            level: 1,
-            streams: block.meta.streams.clone(),
-            inputs: Vec::new(),
-            merge: None,
-            rollup_labels: labels.iter().map(|&label| label.into()).collect(),
-        })
-        .unwrap();
-        let input = MergeInput {
-            block: &block.meta,
-            dataset: &block.meta.datasets[0],
-            sources: &sources,
-        };
-        let keep: Keep<'_> = &|_, _, _| Vec::new();
-        let bytes_max = 1 << 30;
-        let rules = MergeRules { keep, bytes_max };
-        writer
-            .add_merged(
-                (&data.tenant, data.service),
-                &[input],
-                rules,
-                &mut Resends::default(),
-            )
-            .unwrap();
-        let merged = writer.finish().unwrap();
-        self.blocks.put_block(&merged).await.unwrap();
-        let range = (Seq(records.0), Seq(records.1));
-        let txn = Txn::flush(&stream(n), Epoch(1), range, [Arc::new(merged.meta)]);
+        let merged = merged(1, records, &[block], labels);
+        self.flush_block(n, records, merged).await;
+    }
+
+    /// Puts a block that covers records `(from, to]`.
+    pub(crate) async fn flush_block(&self, n: u32, (from, to): (u64, u64), block: EncodedBlock) {
+        self.blocks.put_block(&block).await.unwrap();
+        let range = (Seq(from), Seq(to));
+        let txn = Txn::flush(&stream(n), Epoch(1), range, [Arc::new(block.meta)]);
         self.catalogue.commit(txn).await.unwrap();
     }
 
@@ -495,6 +470,62 @@ impl World {
         tail.datasets = datasets.to_vec();
         tail.streams = streams.to_vec();
     }
+}
+
+/// The block of a level that a merge makes of blocks that cover records `(from, to]` of a stream,
+/// with roll-ups apart by `labels`.
+pub(crate) fn merged(
+    level: u8,
+    (from, to): (u64, u64),
+    blocks: &[EncodedBlock],
+    labels: &[&str],
+) -> EncodedBlock {
+    let sources: Vec<Sources> = blocks.iter().map(sources).collect();
+    let first = &blocks[0].meta;
+    let mut writer = BlockWriter::new(BlockSpec {
+        id: BlockId(u128::from(level) << 96 | first.id.0),
+        level,
+        streams: vec![StreamRange {
+            stream: first.streams[0].stream.clone(),
+            from: Seq(from),
+            to: Seq(to),
+        }],
+        inputs: Vec::new(),
+        merge: None,
+        rollup_labels: labels.iter().map(|&label| label.into()).collect(),
+    })
+    .unwrap();
+    let mut datasets: BTreeMap<(&TenantId, &str), Vec<MergeInput<'_>>> = BTreeMap::new();
+    for (block, sources) in blocks.iter().zip(&sources) {
+        for dataset in &block.meta.datasets {
+            let inputs = datasets.entry((&dataset.tenant, &dataset.service));
+            inputs.or_default().push(MergeInput {
+                block: &block.meta,
+                dataset,
+                sources,
+            });
+        }
+    }
+    let keep: Keep<'_> = &|_, _, _| Vec::new();
+    for (of, inputs) in datasets {
+        let rules = MergeRules {
+            keep,
+            bytes_max: 1 << 30,
+        };
+        let done = writer.add_merged(of, &inputs, rules, &mut Resends::default());
+        assert_eq!(done.unwrap().inputs, inputs.len());
+    }
+    writer.finish().unwrap()
+}
+
+/// All tables of a block, fetched.
+fn sources(block: &EncodedBlock) -> Sources {
+    let mut sources = Sources::default();
+    for (table, bytes) in &block.tables {
+        let open = OpenTable::new(block.meta.table(*table).unwrap()).unwrap();
+        sources.insert(Arc::new(open), Fetched::whole(bytes.clone()));
+    }
+    sources
 }
 
 pub(crate) fn now() -> Timestamp {
