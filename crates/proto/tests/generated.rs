@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 /// Files of the internal family, relative to `proto/`.
 const INTERNAL: [&str; 1] = ["scoria/ingester/v1/ingester.proto"];
 /// Files of the public family, relative to `proto/`.
-const PUBLIC: [&str; 11] = [
+const PUBLIC: [&str; 12] = [
     "adhocprofiles/v1/adhocprofiles.proto",
     "capabilities/v1/feature_flags.proto",
     "debuginfo/v1alpha1/debuginfo.proto",
     "google/v1/profile.proto",
+    "grpc/health/v1/health.proto",
     "push/v1/push.proto",
     "querier/v1/querier.proto",
     "settings/v1/recording_rules.proto",

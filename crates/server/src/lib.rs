@@ -22,6 +22,7 @@ pub mod http;
 mod listener;
 pub mod memory;
 mod object_store;
+mod query_runtime;
 pub mod readiness;
 mod roles;
 pub mod runtime_config;

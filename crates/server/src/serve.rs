@@ -22,6 +22,7 @@ use crate::config::{Config, LimitError};
 use crate::http::{App, Policies, otlp_routes, routes};
 use crate::listener::Listener;
 use crate::memory::{Memory, MemoryError};
+use crate::query_runtime::QueryRuntime;
 use crate::readiness::Readiness;
 use crate::roles::{self, RunningRoles};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -41,6 +42,8 @@ pub enum StartError {
     Limits(#[from] LimitError),
     #[error(transparent)]
     RuntimeConfig(#[from] RuntimeConfigError),
+    #[error("the threads of queries: {0}")]
+    QueryThreads(std::io::Error),
     #[error("{0:#}")]
     Role(anyhow::Error),
 }
@@ -56,6 +59,7 @@ pub struct Server {
     watching: JoinHandle<()>,
     profiling: Option<self_profile::SelfProfiler>,
     roles: RunningRoles,
+    queries: QueryRuntime,
 }
 
 async fn bind(address: SocketAddr, what: &str) -> Result<Listener, StartError> {
@@ -87,11 +91,14 @@ impl Server {
         memory.register(&mut registry);
         let readiness = Arc::new(Readiness::default());
         let policies = policies(&config, &mut registry).await?;
+        let queries = QueryRuntime::start(roles::query_cores(), config.querier.niceness)
+            .map_err(StartError::QueryThreads)?;
         let app = App::new(
             Arc::clone(&config),
             memory.clone(),
             Arc::clone(&readiness),
             policies.clone(),
+            queries.threads(),
             &mut registry,
         );
         memory
@@ -138,6 +145,7 @@ impl Server {
             watching,
             profiling,
             roles: running,
+            queries,
         })
     }
 
@@ -165,6 +173,7 @@ impl Server {
             tracing::error!(%error, "the runtime file's watch did not end as it should");
         }
         self.roles.stop().await;
+        drop(self.queries);
         tracing::info!("stopped");
     }
 }

@@ -1,7 +1,9 @@
-//! The page at `/`: one embedded file that asks the public API like any other client.
+//! The page at `/`, and where bookmarks of Pyroscope's own pages lead: one embedded file that asks
+//! the public API like any other client.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 
 const PAGE: &str = include_str!("../ui/index.html");
 
@@ -16,4 +18,9 @@ pub(crate) async fn page() -> Response {
         (CONTENT_SECURITY_POLICY, POLICY),
     ];
     (headers, PAGE).into_response()
+}
+
+/// Where the page once was.
+pub(crate) async fn moved() -> Response {
+    (StatusCode::FOUND, [(LOCATION, "/")]).into_response()
 }

@@ -39,8 +39,23 @@ async fn own_routes() {
         .unwrap();
     assert!(config.contains("multitenancy_enabled: false"), "{config}");
 
-    let page = server.get("/").await;
-    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    // Where bookmarks of Pyroscope's own pages lead.
+    for path in [
+        "/",
+        "/ui",
+        "/explore",
+        "/comparison?query=x",
+        "/comparison-diff",
+    ] {
+        let page = server.get(path).await;
+        assert_eq!(page.status(), 200, "{path}");
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+        assert_eq!(
+            page.url().path() == "/",
+            path == "/" || path == "/ui",
+            "{path}"
+        );
+    }
 
     server.push("metrics").await;
     let metrics = server.get("/metrics").await.text().await.unwrap();
@@ -347,7 +362,11 @@ async fn bodies_that_are_no_message_and_answers_that_hold_nothing() {
     for (method, body) in [
         ("ProfileTypes", ""),
         ("ProfileTypes", "{"),
-        ("Series", "[]"),
+        ("ProfileTypes", "[]"),
+        ("ProfileTypes", " [0, 0]"),
+        ("GetProfileStats", "[]"),
+        ("GetProfileStats", "null"),
+        ("GetProfileStats", " \n"),
     ] {
         assert_eq!(server.query(method, body).await.0, 400, "{method} {body:?}");
     }

@@ -259,6 +259,52 @@ async fn tenants_on_every_route() {
     server.stop().await;
 }
 
+/// What orchestrators and load balancers ask: over gRPC, and without a tenant.
+#[tokio::test]
+async fn grpc_health() {
+    let server = Running::start(&["auth.multitenancy_enabled=true"]).await;
+    let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let call = async |path: &'static str, service: &str| {
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let request = tonic::Request::new(HealthCheckRequest {
+            service: service.to_owned(),
+        });
+        let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+        let answer = client
+            .unary(request, path.parse().unwrap(), codec)
+            .await
+            .map_err(|status| status.code())?;
+        Ok::<_, Code>(answer.into_inner().status)
+    };
+    let check = "/grpc.health.v1.Health/Check";
+    for service in ["", "querier.v1.QuerierService", "push.v1.PusherService"] {
+        assert_eq!(call(check, service).await, Ok(1), "{service} is serving");
+    }
+    for service in ["nobody", "querier.v1"] {
+        assert_eq!(call(check, service).await, Err(Code::NotFound), "{service}");
+    }
+    let json = server
+        .post(check)
+        .header("content-type", "application/json");
+    let answer = json.body("{}").send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), r#"{"status":"SERVING"}"#);
+    server.stop().await;
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
 /// `push.v1.PushRequest` as gRPC clients of another library would have it.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PushMessage {

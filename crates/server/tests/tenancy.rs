@@ -11,8 +11,12 @@ use reqwest::{Method, Response};
 use support::{Running, now_ns, pprof};
 
 /// Pages about the server itself, which hold nothing of a tenant's profiles.
-const OWN: [&str; 14] = [
+const OWN: [&str; 19] = [
     "/",
+    "/ui",
+    "/explore",
+    "/comparison",
+    "/comparison-diff",
     "/ready",
     "/metrics",
     "/runtime_config",
@@ -21,6 +25,7 @@ const OWN: [&str; 14] = [
     "/services",
     "/ring",
     "/distributor/ring",
+    "/ring-segment-writer",
     "/api/v1/status/config/diff",
     "/api/v1/status/config/default",
     "/api/v1/status/buildinfo",

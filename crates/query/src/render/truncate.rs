@@ -55,8 +55,8 @@ pub fn truncate(tree: &TreePartial, max_nodes: usize) -> Cow<'_, TreePartial> {
     let other = (0..names.len() as u32).find(|&name| names.get(name) == OTHER);
     let other = other.unwrap_or_else(|| names.push(OTHER));
     let mut kept = NodeSet::of_root(tree.len());
-    for at in 1..tree.len() {
-        let stays = totals[at] >= least && tree.name[at] != other;
+    for (at, &total) in totals.iter().enumerate().skip(1) {
+        let stays = total >= least && tree.name[at] != other;
         if stays && kept.contains(tree.parent[at] as usize) {
             kept.insert(at);
         }
@@ -69,13 +69,13 @@ pub fn truncate(tree: &TreePartial, max_nodes: usize) -> Cow<'_, TreePartial> {
     cut.own[0] = tree.own[0];
     // What is cut under each node that stays.
     let mut cut_under: Vec<i64> = vec![0; kept.len()];
-    for at in 1..tree.len() {
+    for (at, &total) in totals.iter().enumerate().skip(1) {
         let parent = tree.parent[at];
         if kept.contains(at) {
             cut.push(kept.number(parent), tree.name[at], tree.own[at]);
         } else if kept.contains(parent as usize) {
             let sum = &mut cut_under[kept.number(parent) as usize];
-            *sum = sum.saturating_add(totals[at]);
+            *sum = sum.saturating_add(total);
         }
     }
     for (parent, sum) in (0..).zip(cut_under).filter(|&(_, sum)| sum > 0) {

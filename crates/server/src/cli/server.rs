@@ -101,7 +101,7 @@ async fn serve(config: Config) -> Exit {
                 StartError::Memory(_) | StartError::Limits(_) | StartError::RuntimeConfig(_) => {
                     Exit::Usage
                 }
-                StartError::Role(_) => Exit::Failed,
+                StartError::QueryThreads(_) | StartError::Role(_) => Exit::Failed,
             };
         }
     };

@@ -15,6 +15,9 @@ pub struct QuerierConfig {
     pub waiting_max: usize,
     /// How long a query waits for its turn before it is refused.
     pub wait_max: Span,
+    /// How far the threads of queries stand below the rest of the process, as `nice` counts it; 19
+    /// is the most there is.
+    pub niceness: u8,
     /// Decoded footers, profile rows and symbols that are kept; at most a twelfth of memory.limit.
     pub decoded_cache: ByteSize,
     /// Answers of single datasets that are kept; at most a twelfth of memory.limit.
@@ -27,6 +30,7 @@ impl Default for QuerierConfig {
             running_max: 0,
             waiting_max: 1000,
             wait_max: Span(Duration::from_secs(10)),
+            niceness: 10,
             decoded_cache: ByteSize(128 << 20),
             result_cache: ByteSize(64 << 20),
         }

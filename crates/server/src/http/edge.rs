@@ -16,9 +16,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use connectrpc::{ErrorCode, Protocol};
+use connectrpc::{CodecFormat, ErrorCode, Protocol};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt;
 use scoria_model::Permit;
 
 use super::App;
@@ -80,17 +81,54 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
         (request, None)
     };
     let limit = app.config.server.request_timeout.0;
-    tokio::time::timeout(limit, next.run(request))
+    let answer = async {
+        if route.asks() {
+            let whole = async move { whole(next.run(request).await).await };
+            let answer = app.queries.run(whole).await;
+            return answer.map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        }
+        Ok(next.run(request).await)
+    };
+    let answer = tokio::time::timeout(limit, answer).await;
+    answer.map_err(|_| {
+        let seconds = limit.as_secs_f64();
+        Fault::new(
+            ErrorCode::DeadlineExceeded,
+            format!(
+                "no answer within {seconds} s (server.request_timeout); ask for a shorter range or add matchers"
+            ),
+        )
+    })?
+}
+
+/// An answer with all its bytes, so that none is compressed while the connection sends it.
+async fn whole(answer: Response) -> Result<Response, Fault> {
+    let (parts, body) = answer.into_parts();
+    let body = body
+        .collect()
         .await
-        .map_err(|_| {
-            let seconds = limit.as_secs_f64();
-            Fault::new(
-                ErrorCode::DeadlineExceeded,
-                format!(
-                    "no answer within {seconds} s (server.request_timeout); ask for a shorter range or add matchers"
-                ),
-            )
-        })
+        .map_err(|error| Fault::new(ErrorCode::Internal, format!("writing the answer: {error}")))?;
+    let body = match body.trailers() {
+        Some(_) => Body::new(body),
+        None => Body::from(body.to_bytes()),
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// A message in JSON is an object; the reader would take an array for one, field by field.
+///
+/// # Errors
+/// 400 for anything else.
+fn refuse_no_object(headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
+    let json = Protocol::detect(headers)
+        .is_some_and(|detected| detected.codec_format == CodecFormat::Json);
+    if !json || body.trim_ascii_start().starts_with(b"{") {
+        return Ok(());
+    }
+    Err(Fault::invalid(match body.trim_ascii().is_empty() {
+        true => "the request body is empty; a message in JSON is an object, {} at least",
+        false => "the request body is no JSON object, which a message in JSON is",
+    }))
 }
 
 /// 405 with what is allowed, for a method that the route does not take.
@@ -140,6 +178,7 @@ async fn admit(
         paid = body::decode(&mut parts.headers, paid, limit).await?;
         if route.is_rpc() {
             body::refuse_encoding(&parts.headers)?;
+            refuse_no_object(&parts.headers, &paid.bytes)?;
         }
     }
     Ok((

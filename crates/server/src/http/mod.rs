@@ -9,6 +9,7 @@ mod body;
 mod delete;
 mod edge;
 mod fault;
+mod health;
 mod ingest;
 mod label_values;
 mod limits;
@@ -47,6 +48,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::config::Config;
 use crate::memory::Memory;
+use crate::query_runtime::QueryThreads;
 use crate::readiness::Readiness;
 use crate::roles::Roles;
 use crate::runtime_config::RuntimeConfig;
@@ -65,6 +67,7 @@ pub struct App {
     readiness: Arc<Readiness>,
     policies: Policies,
     requests: Requests,
+    queries: QueryThreads,
     /// Complete once the roles have registered theirs.
     registry: OnceLock<Registry>,
     /// There once they are up.
@@ -93,6 +96,7 @@ impl App {
         memory: Memory,
         readiness: Arc<Readiness>,
         policies: Policies,
+        queries: QueryThreads,
         registry: &mut Registry,
     ) -> Arc<Self> {
         let body_bytes_max = unlimited_if_0(config.limits.ingestion_body_limit_bytes.0);
@@ -102,6 +106,7 @@ impl App {
             readiness,
             policies,
             requests: Requests::register(registry),
+            queries,
             registry: OnceLock::new(),
             roles: OnceLock::new(),
             body_bytes_max,
@@ -191,8 +196,13 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/services", get(status::services))
         .route("/ring", get(status::ring))
         .route("/distributor/ring", get(status::ring))
+        .route("/ring-segment-writer", get(status::ring))
         .route("/api/v1/tenant/rejections", get(limits::rejections))
         .route("/", get(crate::ui::page))
+        .route("/explore", get(crate::ui::page))
+        .route("/comparison", get(crate::ui::page))
+        .route("/comparison-diff", get(crate::ui::page))
+        .route("/ui", get(crate::ui::moved))
         .layer(CompressionLayer::new());
     // Compressed already.
     let profiles = Router::new()

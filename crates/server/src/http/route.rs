@@ -1,5 +1,6 @@
 //! The public routes by name: what a path is, for tenancy, for shedding and for metrics.
 
+use super::health;
 use super::rpc_paths::RPCS;
 
 /// Where executables are put, each under its build id.
@@ -36,6 +37,8 @@ pub(super) enum Route {
     TenantStatus {
         label: &'static str,
     },
+    /// The RPC that asks whether the server is ready; it belongs to no tenant.
+    Health,
     /// Pages about the server itself, which belong to no tenant.
     Own {
         label: &'static str,
@@ -81,7 +84,12 @@ impl Route {
                 path: OTLP_HTTP,
                 label: "v1development_profiles",
             },
+            health::CHECK => Self::Health,
             "/" => own("page"),
+            "/ui" => own("ui"),
+            "/explore" => own("explore"),
+            "/comparison" => own("comparison"),
+            "/comparison-diff" => own("comparison_diff"),
             "/ready" => own("ready"),
             "/metrics" => own("metrics"),
             "/api/v1/status/buildinfo" => own("api_v1_status_buildinfo"),
@@ -98,6 +106,7 @@ impl Route {
             "/services" => own("services"),
             "/ring" => own("ring"),
             "/distributor/ring" => own("distributor_ring"),
+            "/ring-segment-writer" => own("ring_segment_writer"),
             "/api/v1/tenant/rejections" => Self::TenantStatus {
                 label: "api_v1_tenant_rejections",
             },
@@ -121,6 +130,7 @@ impl Route {
             | Self::Delete { label }
             | Self::TenantStatus { label }
             | Self::Own { label } => label,
+            Self::Health => "grpc_health_v1_health_check",
             Self::Executable => "debuginfo_v1alpha1_debuginfoservice_upload_gnu_build_id",
             Self::Unknown => "other",
         }
@@ -130,6 +140,7 @@ impl Route {
     pub(super) const fn grpc_label(self) -> &'static str {
         match self {
             Self::Rpc { path, .. } | Self::Otlp { path, .. } => path,
+            Self::Health => health::CHECK,
             other => other.label(),
         }
     }
@@ -150,10 +161,10 @@ impl Route {
         self.writes() || matches!(self, Self::TenantStatus { .. })
     }
 
-    /// Whether it belongs to a tenant: everything but the pages about the server itself. A path that
+    /// Whether it belongs to a tenant: everything but what is about the server itself. A path that
     /// nobody has put in the table is no exception.
     pub(super) const fn has_tenant(self) -> bool {
-        !matches!(self, Self::Own { .. })
+        !matches!(self, Self::Own { .. } | Self::Health)
     }
 
     /// The one method that the route takes, if it takes one only.
@@ -163,6 +174,7 @@ impl Route {
             | Self::Ingest { .. }
             | Self::Otlp { .. }
             | Self::Executable
+            | Self::Health
             | Self::Delete { .. } => Some("POST"),
             Self::Legacy { .. } | Self::TenantStatus { .. } | Self::Own { .. } => Some("GET"),
             Self::Unknown => None,
@@ -175,7 +187,18 @@ impl Route {
     }
 
     pub(super) const fn is_rpc(self) -> bool {
-        matches!(self, Self::Rpc { .. })
+        matches!(self, Self::Rpc { .. } | Self::Health)
+    }
+
+    /// Whether it is a question, whose answer takes work.
+    pub(super) fn asks(self) -> bool {
+        match self {
+            Self::Rpc { path, .. } => ["/querier.", "/adhocprofiles."]
+                .iter()
+                .any(|service| path.starts_with(service)),
+            Self::Legacy { .. } => true,
+            _ => false,
+        }
     }
 
     pub(super) const fn is_otlp(self) -> bool {
@@ -208,5 +231,7 @@ mod tests {
         assert!(executable.streams() && executable.writes() && executable.has_tenant());
         assert_eq!(Route::of("/nowhere"), Route::Unknown);
         assert!(!Route::of("/ready").has_tenant());
+        let health = Route::of(health::CHECK);
+        assert!(health.is_rpc() && !health.has_tenant() && !health.writes());
     }
 }

@@ -24,6 +24,7 @@ use tower::Service;
 
 use super::App;
 use super::fault::Fault;
+use super::health;
 use super::push::PushRpc;
 use super::query::QueryRpc;
 use super::route::Route;
@@ -41,6 +42,7 @@ impl Rpc {
         let router = Arc::new(PushRpc::new(app)).register(Router::new());
         let router = Arc::new(QueryRpc::new(app)).register(router);
         let router = ServicesRpc::new(app).register(router);
+        let router = health::register(app, router);
         let body_bytes = usize::try_from(app.body_bytes_max).unwrap_or(usize::MAX);
         let limits = Limits::default()
             .with_max_request_body_size(body_bytes)

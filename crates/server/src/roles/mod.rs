@@ -79,9 +79,13 @@ pub(crate) struct Parts<'a> {
 }
 
 /// One core less than there are, so that queries leave one to ingest.
-pub(crate) fn query_threads() -> Arc<Semaphore> {
+pub(crate) fn query_cores() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Arc::new(Semaphore::new(cores.saturating_sub(1).max(1)))
+    cores.saturating_sub(1).max(1)
+}
+
+pub(crate) fn query_threads() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(query_cores()))
 }
 
 impl fmt::Debug for Parts<'_> {
