@@ -4,7 +4,7 @@ use buffa::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::process::ServerProcess;
+use crate::process::{Reply, ServerProcess};
 
 /// How a call is put on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,12 +13,14 @@ pub enum Encoding {
     Proto,
     /// Connect with JSON: browsers.
     Json,
+    /// gRPC with protobuf, over HTTP/2.
+    Grpc,
     /// gRPC-Web with protobuf.
     GrpcWeb,
 }
 
 impl Encoding {
-    pub const ALL: [Self; 3] = [Self::Proto, Self::Json, Self::GrpcWeb];
+    pub const ALL: [Self; 4] = [Self::Proto, Self::Json, Self::Grpc, Self::GrpcWeb];
 }
 
 /// A call that was not answered with a message.
@@ -64,17 +66,50 @@ where
             refused_unless_ok(reply.status, &reply.body)?;
             Ok(serde_json::from_slice(&reply.body).expect("the answer is its message"))
         }
+        Encoding::Grpc => {
+            let headers = [
+                ("content-type", "application/grpc+proto"),
+                ("te", "trailers"),
+            ];
+            let reply = server.post_http2(path, &headers, framed(request));
+            from_grpc(&reply)
+        }
         Encoding::GrpcWeb => {
             let headers = [("content-type", "application/grpc-web+proto")];
-            let message = request.encode_to_vec();
-            let mut body = vec![0];
-            body.extend((message.len() as u32).to_be_bytes());
-            body.extend(message);
-            let reply = server.post(path, &headers, body);
+            let reply = server.post(path, &headers, framed(request));
             refused_unless_ok(reply.status, &reply.body)?;
             from_grpc_web(&reply.body)
         }
     }
+}
+
+/// One message, not compressed, as gRPC frames it.
+fn framed<Q: Message>(request: &Q) -> Vec<u8> {
+    let message = request.encode_to_vec();
+    let mut body = vec![0];
+    body.extend((message.len() as u32).to_be_bytes());
+    body.extend(message);
+    body
+}
+
+/// A refusal stands in the headers; the trailers of an answer, which this client does not see, say
+/// nothing that its message does not.
+fn from_grpc<A: Message>(reply: &Reply) -> Result<A, Refused> {
+    let status = reply.headers.get("grpc-status").map(String::as_str);
+    if let Some(status) = status.filter(|status| *status != "0") {
+        return Err(Refused {
+            status: status.parse().expect("a number"),
+            message: reply
+                .headers
+                .get("grpc-message")
+                .cloned()
+                .unwrap_or_default(),
+        });
+    }
+    refused_unless_ok(reply.status, &reply.body)?;
+    let (head, message) = reply.body.split_at_checked(5).expect("a frame");
+    assert_eq!(head[0], 0, "not compressed, as nobody asked for it");
+    Ok(A::decode_from_slice(message).expect("the answer is its message"))
 }
 
 fn refused_unless_ok(status: u16, body: &[u8]) -> Result<(), Refused> {

@@ -13,3 +13,4 @@ pub mod pprof_bytes;
 pub mod process;
 pub mod seaweed;
 pub mod sim;
+pub mod stuck;

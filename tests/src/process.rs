@@ -180,7 +180,27 @@ impl ServerProcess {
     /// # Panics
     /// When the connection fails.
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
-        let request = self.client.post(format!("{}{path}", self.url)).body(body);
+        self.post_by(&self.client, path, headers, body)
+    }
+
+    /// As [`post`](Self::post), over HTTP/2 in clear text.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub fn post_http2(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
+        let client = reqwest::blocking::Client::builder().http2_prior_knowledge();
+        let client = client.build().expect("a plain client");
+        self.post_by(&client, path, headers, body)
+    }
+
+    fn post_by(
+        &self,
+        client: &reqwest::blocking::Client,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Reply {
+        let request = client.post(format!("{}{path}", self.url)).body(body);
         let request = headers.iter().fold(request, |request, (name, value)| {
             request.header(*name, *value)
         });

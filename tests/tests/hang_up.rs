@@ -8,15 +8,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use scoria_tests::pprof_bytes::TestProfile;
-use scoria_tests::process::{ServerProcess, now_ns};
+use scoria_tests::stuck::Stuck;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const PATH: &str = "/querier.v1.QuerierService/SelectMergeStacktraces";
 
 /// A way of going away.
@@ -30,127 +26,39 @@ enum Leaves {
     Http2Stream,
 }
 
-/// A server whose queries of samples do not end, and a question that needs some.
-struct Stuck {
-    server: ServerProcess,
-    question: Value,
-    pipes: Vec<PathBuf>,
-    _data: tempfile::TempDir,
+/// Two queries run at a time; more wait for as long as they like.
+fn stuck() -> Stuck {
+    Stuck::start(&[], &["querier.running_max=2", "querier.wait_max=1h"])
 }
 
-fn files(under: &Path, name: &str, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(under).expect("a directory").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files(&path, name, found);
-        } else if path.file_name().is_some_and(|file| file == name) {
-            found.push(path);
-        }
-    }
-}
-
-impl Stuck {
-    /// Two queries run at a time; more wait for as long as they like.
-    fn start() -> Self {
-        let data = tempfile::tempdir().expect("a directory");
-        let place = data.path().join("data");
-        let server = ServerProcess::start(&place, &[]);
-        let now = now_ns();
-        let stacks = [(vec!["main".to_owned(), "work".to_owned()], 10)];
-        let answer = server.ingest("shop", &TestProfile::cpu(now, stacks));
-        assert_eq!(answer.expect("an answer").status, 200);
-        assert!(server.terminate().success());
-        let mut pipes = Vec::new();
-        files(&place, "samples.parquet", &mut pipes);
-        assert!(!pipes.is_empty(), "the stop has written a block");
-        for samples in &pipes {
-            std::fs::remove_file(samples).expect("the samples go");
-            let made = Command::new("mkfifo").arg(samples).status();
-            assert!(made.expect("mkfifo runs").success());
-        }
-        let sets = [
-            "--set",
-            "querier.running_max=2",
-            "--set",
-            "querier.wait_max=1h",
-        ];
-        let server = ServerProcess::start(&place, &sets);
-        let end = now / 1_000_000 + 60_000;
-        Self {
-            server,
-            question: json!({
-                "profileTypeID": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
-                "labelSelector": "{service_name=\"shop\"}",
-                "start": end - 600_000,
-                "end": end,
-            }),
-            pipes,
-            _data: data,
-        }
-    }
-
-    fn figure(&self, name: &str) -> f64 {
-        let metrics = self.server.get("/metrics").expect("metrics").body;
-        let line = metrics.lines().find_map(|line| {
-            let value = line.strip_prefix(name)?.strip_prefix(' ')?;
-            value.parse().ok()
-        });
-        line.unwrap_or_else(|| panic!("{name} is missing:\n{metrics}"))
-    }
-
-    /// Queries that run, queries that wait, and bytes of memory that they hold.
-    fn held(&self) -> (f64, f64, f64) {
-        (
-            self.figure("scoria_queries_running"),
-            self.figure("scoria_queries_waiting"),
-            self.figure("scoria_memory_used_bytes{share=\"queries\"}"),
+/// Asks, and returns the connection on which nobody waits yet.
+fn ask(stuck: &Stuck, how: Leaves) -> TcpStream {
+    let address = stuck.server.url.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address).expect("the server listens");
+    let body = stuck.question.to_string();
+    let request = match how {
+        Leaves::Http1 => format!(
+            "POST {PATH} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
         )
-    }
-
-    fn wait_until(&self, what: &str, holds: impl Fn((f64, f64, f64)) -> bool) {
-        let reached = self.server.wait_for(PATIENCE, || holds(self.held()));
-        assert!(reached, "{what}: {:?}", self.held());
-    }
-
-    /// Asks, and returns the connection on which nobody waits yet.
-    fn ask(&self, how: Leaves) -> TcpStream {
-        let address = self.server.url.trim_start_matches("http://");
-        let mut connection = TcpStream::connect(address).expect("the server listens");
-        let body = self.question.to_string();
-        let request = match how {
-            Leaves::Http1 => format!(
-                "POST {PATH} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .into_bytes(),
-            Leaves::Http2 | Leaves::Http2Stream => http2_request(address, body.as_bytes()),
-        };
-        connection.write_all(&request).expect("the request is sent");
-        connection
-    }
-
-    /// Questions that need no samples are answered as ever.
-    fn still_answers(&self) {
-        let mut question = self.question.clone();
-        question["step"] = json!(15);
-        let (status, answer) = self.server.call("SelectSeries", &question);
-        assert_eq!(status, 200, "{answer}");
-        assert_eq!(
-            answer["series"].as_array().map(Vec::len),
-            Some(1),
-            "{answer}"
-        );
-    }
+        .into_bytes(),
+        Leaves::Http2 | Leaves::Http2Stream => http2_request(address, body.as_bytes()),
+    };
+    connection.write_all(&request).expect("the request is sent");
+    connection
 }
 
-impl Drop for Stuck {
-    /// Wakes the threads that wait for somebody to write.
-    fn drop(&mut self) {
-        for pipe in &self.pipes {
-            let both = std::fs::File::options().read(true).write(true).open(pipe);
-            drop(both);
-        }
-    }
+/// Questions that need no samples are answered as ever.
+fn still_answers(stuck: &Stuck) {
+    let mut question = stuck.question.clone();
+    question["step"] = json!(15);
+    let (status, answer) = stuck.server.call("SelectSeries", &question);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(
+        answer["series"].as_array().map(Vec::len),
+        Some(1),
+        "{answer}"
+    );
 }
 
 /// A frame of HTTP/2.
@@ -187,9 +95,9 @@ fn http2_request(authority: &str, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn q4_who_hangs_up_frees_slots_and_memory() {
-    let stuck = Stuck::start();
+    let stuck = stuck();
     for how in [Leaves::Http1, Leaves::Http2, Leaves::Http2Stream] {
-        let mut connections: Vec<TcpStream> = (0..5).map(|_| stuck.ask(how)).collect();
+        let mut connections: Vec<TcpStream> = (0..5).map(|_| ask(&stuck, how)).collect();
         stuck.wait_until("two run and three wait", |(running, waiting, memory)| {
             running == 2.0 && waiting == 3.0 && memory > 0.0
         });
@@ -206,13 +114,13 @@ fn q4_who_hangs_up_frees_slots_and_memory() {
         }
         stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
         println!("{how:?}: free after {:?}", left.elapsed());
-        stuck.still_answers();
+        still_answers(&stuck);
     }
 }
 
 #[test]
 fn q4_a_deadline_frees_slots_and_memory_and_says_so() {
-    let stuck = Stuck::start();
+    let stuck = stuck();
     let headers = [
         ("content-type", "application/json"),
         ("connect-protocol-version", "1"),
@@ -247,5 +155,5 @@ fn q4_a_deadline_frees_slots_and_memory_and_says_so() {
     let status = answer.replace(": ", ":");
     assert!(status.contains("grpc-status:4"), "{answer}");
     stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
-    stuck.still_answers();
+    still_answers(&stuck);
 }
