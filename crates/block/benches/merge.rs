@@ -99,6 +99,7 @@ fn fetched(blocks: &[EncodedBlock]) -> Vec<Sources> {
 fn merge(blocks: &[EncodedBlock], sources: &[Sources]) -> EncodedBlock {
     let scope = MergeScope {
         slices: vec![(TenantId::anonymous(), ShardSet::ALL)],
+        run: 0,
         part: 0,
         last: true,
     };

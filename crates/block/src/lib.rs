@@ -52,7 +52,7 @@ pub use decode::{
 pub use error::BlockError;
 pub use fetched::Fetched;
 pub use merge::{
-    Keep, MergeError, MergeInput, MergeRules, Merged, Resends, merged_id, merged_streams,
+    Keep, MergeError, MergeInput, MergeRules, Merged, Resends, merge_run, merged_id, merged_streams,
 };
 pub use meta::{BlockMeta, DatasetMeta, FORMAT_VERSION, MergeScope, StreamRange, TableMeta};
 pub use open::{Columns, OpenTable};

@@ -45,6 +45,7 @@ fn merge_with(
     }
     let scope = MergeScope {
         slices,
+        run: 9,
         part: 0,
         last: false,
     };

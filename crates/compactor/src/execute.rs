@@ -13,8 +13,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use scoria_block::{
     BlockError, BlockMeta, BlockSpec, BlockWriter, Columns, DatasetMeta, EncodedBlock, MergeError,
-    MergeInput, MergeRules, MergeScope, Merged, OpenTable, Resends, Sources, Table, merged_id,
-    merged_streams,
+    MergeInput, MergeRules, MergeScope, Merged, OpenTable, Resends, Sources, Table, merge_run,
+    merged_id, merged_streams,
 };
 use scoria_model::{BlockId, ShardSet, TenantId};
 use scoria_query::deletion::{Deletion, Hidden};
@@ -144,6 +144,7 @@ impl Executor {
         let streams = merged_streams(metas.iter().map(|meta| &**meta));
         let spans = metas.iter().any(|meta| may_name_spans(meta));
         let mut outputs: Vec<Arc<BlockMeta>> = Vec::new();
+        let run = merge_run(level, &ids, &scope, &rules);
         let mut part = 0;
         while waiting
             .iter()
@@ -151,6 +152,7 @@ impl Executor {
         {
             let scope = MergeScope {
                 slices: scope.clone(),
+                run,
                 part,
                 last: false,
             };

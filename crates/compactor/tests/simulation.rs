@@ -11,14 +11,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStoreExt;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use scoria_block::{BlockMeta, Table};
 use scoria_compactor::{DeleteRequest, Deletions, RetentionOf};
 use scoria_model::limits::RetentionRule;
 use scoria_model::{BlockId, ShardSet, TenantId, Timestamp};
 use scoria_storage::catalogue::snapshot;
 use scoria_storage::testing::{FaultRates, Seeded};
-use scoria_storage::{CatalogueState, Op, Tombstone, TombstoneId, Txn, keys};
+use scoria_storage::{Catalogue, CatalogueState, Op, Tombstone, TombstoneId, Txn, keys, rebuild};
 use support::{HOUR, Killed, Seen, World};
 
 /// Rounds until nothing is due, however many fail on the way.
@@ -37,6 +39,25 @@ async fn settle(world: &World) -> Arc<CatalogueState> {
         compactor.round().await.unwrap();
     }
     world.catalogue.refresh().await.unwrap()
+}
+
+/// What a catalogue shows that is made anew from the bucket as it lies there, with all its garbage
+/// and orphans.
+async fn rebuilt(world: &World) -> Vec<Seen> {
+    let copy: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut listed = world.store.list(None);
+    while let Some(object) = listed.try_next().await.unwrap() {
+        let key = object.location;
+        let bytes = world.store.get(&key).await.unwrap().bytes().await.unwrap();
+        copy.put(&key, bytes.into()).await.unwrap();
+    }
+    let plan = rebuild::plan(&copy).await.unwrap();
+    let options = world.catalogue_options();
+    rebuild::replace(&copy, plan, options.clone())
+        .await
+        .unwrap();
+    let catalogue = Catalogue::open(copy, options).await.unwrap();
+    world.seen(&catalogue.state()).await.unwrap()
 }
 
 async fn check_settled(world: &World, expected: &[Seen]) {
@@ -68,6 +89,7 @@ async fn a_compactor_may_die_at_every_await() {
             expected,
             "poll {killed_at}"
         );
+        assert_eq!(rebuilt(&world).await, expected, "poll {killed_at}, rebuilt");
         check_settled(&world, &expected).await;
         if ended.is_some() {
             break;
@@ -124,6 +146,7 @@ async fn compactors_race_each_other_and_deletions_on_a_bad_store() {
         assert!(expected.len() < before.len());
         let state = world.catalogue.refresh().await.unwrap();
         assert_eq!(world.seen(&state).await.unwrap(), expected, "seed {seed}");
+        assert_eq!(rebuilt(&world).await, expected, "seed {seed}, rebuilt");
         // G1: what was pinned before all that is still there.
         assert_eq!(world.seen(&pin).await.unwrap(), before, "seed {seed}");
         // A profile that comes late is merged as well, and hidden if it was deleted.
@@ -131,6 +154,7 @@ async fn compactors_race_each_other_and_deletions_on_a_bad_store() {
         let state = world.catalogue.refresh().await.unwrap();
         expected = world.seen(&state).await.unwrap();
         check_settled(&world, &expected).await;
+        assert_eq!(rebuilt(&world).await, expected, "seed {seed}, settled");
     }
 }
 

@@ -25,7 +25,7 @@ mod gather;
 mod resends;
 mod roll;
 
-use scoria_model::{BlockId, Labels, ProfileType, StreamId, TenantId};
+use scoria_model::{BlockId, Labels, ProfileType, ShardSet, StreamId, TenantId};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::dataset_rows::{DatasetRows, Order};
@@ -229,23 +229,46 @@ fn place_of(ranges: &[StreamRange], range: &StreamRange) -> Option<u32> {
     ranges.iter().position(holds).map(|at| at as u32)
 }
 
+/// The number of a merge, for [`MergeScope::run`]: the same inputs, slices and rules give the same
+/// number and the same outputs to every process. `rules` stands for all that the content depends
+/// on beside the inputs.
+pub fn merge_run(
+    level: u8,
+    inputs: &[BlockId],
+    slices: &[(TenantId, ShardSet)],
+    rules: &[u128],
+) -> u64 {
+    // 0 is that of merges from before they were numbered.
+    hash_of(level, inputs, slices, rules).digest().max(1)
+}
+
 /// The id of a merge's output: the same inputs, scope and rules give the same id to every process,
-/// and the same bytes. `rules` stands for all that the content depends on beside the inputs; a
-/// caller whose id was given up before changes it to get another.
+/// and the same bytes. A caller whose id was given up before changes `rules` to get another.
 pub fn merged_id(level: u8, inputs: &[BlockId], scope: &MergeScope, rules: &[u128]) -> BlockId {
+    let mut hash = hash_of(level, inputs, &scope.slices, rules);
+    hash.update(&scope.part.to_le_bytes());
+    // The time of a ULID: that of the newest input.
+    let millis = inputs.iter().map(|id| id.0 >> 80).max().unwrap_or_default();
+    BlockId(millis << 80 | hash.digest128() & ((1 << 80) - 1))
+}
+
+fn hash_of(
+    level: u8,
+    inputs: &[BlockId],
+    slices: &[(TenantId, ShardSet)],
+    rules: &[u128],
+) -> Xxh3Default {
     let mut hash = Xxh3Default::new();
-    for number in [FORMAT_VERSION, MERGE_VERSION, u32::from(level), scope.part] {
+    for number in [FORMAT_VERSION, MERGE_VERSION, u32::from(level)] {
         hash.update(&number.to_le_bytes());
     }
     for id in inputs.iter().map(|id| id.0).chain(rules.iter().copied()) {
         hash.update(&id.to_le_bytes());
     }
-    for (tenant, shards) in &scope.slices {
+    for (tenant, shards) in slices {
         hash.update(tenant.as_str().as_bytes());
         hash.update(&[0]);
         hash.update(&shards.bits().to_le_bytes());
     }
-    // The time of a ULID: that of the newest input.
-    let millis = inputs.iter().map(|id| id.0 >> 80).max().unwrap_or_default();
-    BlockId(millis << 80 | hash.digest128() & ((1 << 80) - 1))
+    hash
 }

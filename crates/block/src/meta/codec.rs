@@ -1,16 +1,16 @@
 //! The compact form of a block's meta, as entries of the catalogue carry it.
 //!
 //! ```text
-//! u8 version (3 where there are roll-ups, else 2 where a merge's scope follows the inputs, else 1) | id 16 | u8 level | format | min time | max time - min time
-//! inputs: n, ids | roll-ups (version 3): u8 1 if a scope follows, n, labels
-//! scope (version 2, and 3 if it says so): part, u8 1 if it is the last, n, (tenant, shards 2)
+//! u8 version (4 where a merge is numbered, else 3 where there are roll-ups, else 2 where a merge's scope follows the inputs, else 1) | id 16 | u8 level | format | min time | max time - min time
+//! inputs: n, ids | roll-ups (from version 3): u8 1 if a scope follows, n, labels
+//! scope (version 2, later ones if they say so): run 8 (version 4), part, u8 1 if it is the last, n, (tenant, shards 2)
 //! streams: n, (node, incarnation 8, n, from, to - from)
 //! tables: n, (u8 table, bytes, rows, checksum 8, n, page checksums 4 each, size of the tail)
 //! all tails after each other, compressed with zstd if that makes them smaller
 //! tenants: n, texts | profile types: n, 5 texts each
 //! datasets: n, (tenant, service, min time - block's, max time - min time,
 //!               n, profile types, distinct stacks, rows in each of the tables above,
-//!               version 3: n, (samples, without 5 min sums, without 1 h sums))
+//!               from version 3: n, (samples, without 5 min sums, without 1 h sums))
 //! CRC-32 of everything before, 4 bytes
 //! ```
 //! Numbers are LEB128 unless a width is given (then little-endian), times are nanoseconds, signed
@@ -34,6 +34,8 @@ const PLAIN_VERSION: u8 = 1;
 const MERGED_VERSION: u8 = 2;
 /// With roll-ups.
 const ROLLED_VERSION: u8 = 3;
+/// With the number of a merge.
+const RUN_VERSION: u8 = 4;
 /// Footers name columns over and over: compressed they take a third.
 const TAIL_LEVEL: i32 = 9;
 /// Footers and page indexes of one block beyond this are damage.
@@ -60,7 +62,7 @@ impl BlockMeta {
         for input in &self.inputs {
             out.extend_from_slice(&input.0.to_le_bytes());
         }
-        if codec == ROLLED_VERSION {
+        if codec >= ROLLED_VERSION {
             out.push(u8::from(self.merge.is_some()));
             put_u64(out, self.rollup_labels.len() as u64);
             for label in &self.rollup_labels {
@@ -68,7 +70,7 @@ impl BlockMeta {
             }
         }
         if let Some(scope) = &self.merge {
-            put_scope(out, scope);
+            put_scope(out, scope, codec);
         }
         put_u64(out, self.streams.len() as u64);
         for range in &self.streams {
@@ -87,6 +89,9 @@ impl BlockMeta {
     }
 
     fn codec(&self) -> u8 {
+        if self.merge.as_ref().is_some_and(|scope| scope.run != 0) {
+            return RUN_VERSION;
+        }
         if !self.rollup_labels.is_empty() || self.tables.iter().any(|t| t.table.is_rollup()) {
             return ROLLED_VERSION;
         }
@@ -97,7 +102,7 @@ impl BlockMeta {
     }
 
     fn encode_datasets(&self, out: &mut Vec<u8>) {
-        let with_rollups = self.codec() == ROLLED_VERSION;
+        let with_rollups = self.codec() >= ROLLED_VERSION;
         let number = |at: usize| at as u64;
         let mut tenants: BTreeMap<&TenantId, u64> = BTreeMap::new();
         let mut kinds: BTreeMap<&ProfileType, u64> = BTreeMap::new();
@@ -161,10 +166,10 @@ impl BlockMeta {
         }
         let mut reader = Reader::new(body);
         let codec = reader.u8()?;
-        if !(PLAIN_VERSION..=ROLLED_VERSION).contains(&codec) {
+        if !(PLAIN_VERSION..=RUN_VERSION).contains(&codec) {
             return Err(BlockError::Version {
                 version: u64::from(codec),
-                supported: u32::from(ROLLED_VERSION),
+                supported: u32::from(RUN_VERSION),
             });
         }
         let meta = decode_body(&mut reader, codec)?;
@@ -228,11 +233,11 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
     let inputs = list(reader, block_id)?;
     let mut has_scope = codec == MERGED_VERSION;
     let mut rollup_labels = Vec::new();
-    if codec == ROLLED_VERSION {
+    if codec >= ROLLED_VERSION {
         has_scope = flag(reader)?;
         rollup_labels = list(reader, |reader| Ok(Arc::from(text(reader)?)))?;
     }
-    let merge = has_scope.then(|| read_scope(reader)).transpose()?;
+    let merge = has_scope.then(|| read_scope(reader, codec)).transpose()?;
     let streams = list(reader, stream_range)?;
     let (mut tables, tail_sizes): (Vec<_>, Vec<_>) = list(reader, table_meta)?.into_iter().unzip();
     take_tails(reader, &mut tables, &tail_sizes)?;
@@ -257,7 +262,7 @@ fn decode_body(reader: &mut Reader<'_>, codec: u8) -> Result<BlockMeta, BlockErr
             starts[at] = rows[at].end;
         }
         let rolled = match codec {
-            ROLLED_VERSION => list(reader, rolled)?,
+            ROLLED_VERSION.. => list(reader, rolled)?,
             _ => Vec::new(),
         };
         Ok(DatasetMeta {
@@ -306,7 +311,10 @@ fn flag(reader: &mut Reader<'_>) -> Result<bool, BlockError> {
     }
 }
 
-fn put_scope(out: &mut Vec<u8>, scope: &MergeScope) {
+fn put_scope(out: &mut Vec<u8>, scope: &MergeScope, codec: u8) {
+    if codec >= RUN_VERSION {
+        out.extend_from_slice(&scope.run.to_le_bytes());
+    }
     put_u64(out, u64::from(scope.part));
     out.push(u8::from(scope.last));
     put_u64(out, scope.slices.len() as u64);
@@ -316,7 +324,11 @@ fn put_scope(out: &mut Vec<u8>, scope: &MergeScope) {
     }
 }
 
-fn read_scope(reader: &mut Reader<'_>) -> Result<MergeScope, BlockError> {
+fn read_scope(reader: &mut Reader<'_>, codec: u8) -> Result<MergeScope, BlockError> {
+    let run = match codec {
+        RUN_VERSION.. => u64::from_le_bytes(fixed(reader)?),
+        _ => 0,
+    };
     let part = reader.u32()?;
     let last = flag(reader)?;
     let slices = list(reader, |reader| {
@@ -326,7 +338,12 @@ fn read_scope(reader: &mut Reader<'_>) -> Result<MergeScope, BlockError> {
             ShardSet::from_bits(u16::from_le_bytes(fixed(reader)?)),
         ))
     })?;
-    Ok(MergeScope { slices, part, last })
+    Ok(MergeScope {
+        slices,
+        run,
+        part,
+        last,
+    })
 }
 
 fn list<T>(

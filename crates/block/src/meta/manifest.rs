@@ -88,6 +88,8 @@ struct StreamDoc {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MergeDoc {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
     part: u32,
     last: bool,
     slices: Vec<SliceDoc>,
@@ -240,6 +242,7 @@ impl MergeDoc {
             shards: shards.bits(),
         });
         Self {
+            run: (scope.run != 0).then(|| hex(scope.run)),
             part: scope.part,
             last: scope.last,
             slices: slices.collect(),
@@ -252,7 +255,13 @@ impl MergeDoc {
                 TenantId::parse(&doc.tenant).map_err(|e| BlockError::meta(e.to_string()))?;
             Ok((tenant, ShardSet::from_bits(doc.shards)))
         };
+        let run = match &self.run {
+            None => 0,
+            Some(text) => u64::from_str_radix(text, 16)
+                .map_err(|e| BlockError::meta(format!("run {text:?} of its merge: {e}")))?,
+        };
         Ok(MergeScope {
+            run,
             slices: self
                 .slices
                 .into_iter()

@@ -101,6 +101,9 @@ impl DatasetMeta {
 pub struct MergeScope {
     /// Sorted by tenant, each once.
     pub slices: Vec<(TenantId, ShardSet)>,
+    /// Which of the merges of these inputs made it, see [`crate::merge_run`]: one that lost against
+    /// a deletion may lie beside the one that went through it. 0 in blocks from before it was kept.
+    pub run: u64,
     /// Which output of the merge this block is, from 0. Inputs are stood for only by all outputs
     /// together.
     pub part: u32,

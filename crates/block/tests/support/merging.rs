@@ -36,6 +36,7 @@ pub fn merge(blocks: &[EncodedBlock], bytes_max: u64) -> EncodedBlock {
     let (tenant, service) = (dataset.tenant.clone(), Arc::clone(&dataset.service));
     let scope = MergeScope {
         slices: vec![(tenant.clone(), ShardSet::ALL)],
+        run: 9,
         part: 0,
         last: true,
     };

@@ -67,6 +67,10 @@ fn block_store(store: &FaultyStore) -> BlockStore {
 }
 
 impl World {
+    pub(crate) fn catalogue_options(&self) -> CatalogueOptions {
+        options(&self.clock)
+    }
+
     /// With `hours` of blocks, four each.
     pub(crate) async fn new(seed: u64, hours: i64) -> Self {
         let slow = FaultRates {

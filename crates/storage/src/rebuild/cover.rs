@@ -40,8 +40,9 @@ type ByRange = BTreeMap<(Seq, Seq), Vec<Arc<BlockMeta>>>;
 /// Chooses among all blocks whose manifests are readable.
 pub(super) fn choose(metas: Vec<Arc<BlockMeta>>, tombstones: Vec<Tombstone>) -> Covered {
     let mut left_out = Vec::new();
+    let present = ids(&metas);
     let (merged, flushed): (Vec<_>, Vec<_>) = metas.into_iter().partition(|m| m.level > 0);
-    let taken = choose_merges(merged, &mut left_out);
+    let taken = choose_merges(merged, &present, &mut left_out);
     let chosen = choose_cuts(flushed, &taken, &mut left_out);
     let mut blocks = Vec::new();
     let mut removals = Vec::new();

@@ -1,7 +1,12 @@
 //! Which merges happened, and what they took.
 //!
-//! A merge is all blocks with the same inputs and scope. What it was made of was live when it was
-//! made, so whoever believes a merge believes those of its inputs.
+//! A merge is all blocks with the same inputs, scope and run. What it was made of was live when it
+//! was made, so whoever believes a merge believes those of its inputs.
+//!
+//! # Invariants
+//! - Of merges that took the same slice of an input at most one is accepted: one that lost against a
+//!   deletion lies beside the one that went through it.
+//! - A part that was written twice, since the first was given up, counts as one block.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,8 +20,8 @@ use super::cover::{ids, leave};
 const HOUR_NS: i64 = 3_600_000_000_000;
 
 type Slices = Vec<(TenantId, ShardSet)>;
-/// Level, inputs and what was taken of them.
-type Key = (u8, Vec<BlockId>, Vec<(TenantId, u16)>);
+/// Level, inputs, what was taken of them, and the run.
+type Key = (u8, Vec<BlockId>, Vec<(TenantId, u16)>, u64);
 
 /// The accepted merges.
 #[derive(Debug, Default)]
@@ -85,6 +90,34 @@ impl Group {
         self.blocks.first().map_or(&[], |meta| &meta.inputs)
     }
 
+    /// Keeps one block of each part, by preference one that a later merge took; the others.
+    fn leave_copies(&mut self, inputs: &BTreeSet<BlockId>) -> Vec<Arc<BlockMeta>> {
+        let part = |meta: &BlockMeta| meta.merge.as_ref().map_or(0, |scope| scope.part);
+        self.blocks.sort_by_key(|meta| {
+            (
+                part(meta),
+                std::cmp::Reverse((inputs.contains(&meta.id), meta.id)),
+            )
+        });
+        let mut kept: Vec<Arc<BlockMeta>> = Vec::new();
+        let mut copies = Vec::new();
+        for meta in self.blocks.drain(..) {
+            match kept.last() {
+                Some(last) if part(last) == part(&meta) => copies.push(meta),
+                _ => kept.push(meta),
+            }
+        }
+        self.blocks = kept;
+        copies
+    }
+
+    fn has_scope_of(&self, other: &Group) -> bool {
+        self.scope.iter().any(|(tenant, shards)| {
+            let same = |(of, also): &(TenantId, ShardSet)| of == tenant && also.overlaps(*shards);
+            other.scope.iter().any(same)
+        })
+    }
+
     fn level(&self) -> u8 {
         self.blocks.first().map_or(0, |meta| meta.level)
     }
@@ -101,10 +134,17 @@ impl Group {
     }
 }
 
-/// Accepts merges, highest level first and of one level those of the most inputs, each with the
-/// merges that its inputs came from.
-pub(super) fn choose_merges(merged: Vec<Arc<BlockMeta>>, left_out: &mut Vec<LeftOut>) -> Taken {
-    let present = ids(&merged);
+/// Accepts merges, highest level first and of one level those of the most inputs, but those last
+/// that probably lost a race; each with the merges that its inputs came from.
+/// `present` are all blocks, flushed ones too.
+pub(super) fn choose_merges(
+    merged: Vec<Arc<BlockMeta>>,
+    present: &BTreeSet<BlockId>,
+    left_out: &mut Vec<LeftOut>,
+) -> Taken {
+    let merged_present = ids(&merged);
+    let taken_from: BTreeSet<BlockId> =
+        merged.iter().flat_map(|meta| meta.inputs.clone()).collect();
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for meta in merged {
         let scope = meta
@@ -119,7 +159,8 @@ pub(super) fn choose_merges(merged: Vec<Arc<BlockMeta>>, left_out: &mut Vec<Left
             true => vec![meta.id],
             false => meta.inputs.clone(),
         };
-        let key = (meta.level, inputs, bits.collect());
+        let run = meta.merge.as_ref().map_or(0, |scope| scope.run);
+        let key = (meta.level, inputs, bits.collect(), run);
         let new = || Group {
             blocks: Vec::new(),
             scope: scope.clone(),
@@ -127,7 +168,10 @@ pub(super) fn choose_merges(merged: Vec<Arc<BlockMeta>>, left_out: &mut Vec<Left
         groups.entry(key).or_insert_with(new).blocks.push(meta);
     }
     let mut candidates = Vec::new();
-    for group in groups.into_values() {
+    for mut group in groups.into_values() {
+        let copies = group.leave_copies(&taken_from);
+        let why = "another block is the same part of its merge";
+        left_out.extend(copies.iter().map(|meta| leave(meta, why)));
         match group.is_complete() {
             true => candidates.push(group),
             false => {
@@ -136,11 +180,45 @@ pub(super) fn choose_merges(merged: Vec<Arc<BlockMeta>>, left_out: &mut Vec<Left
             }
         }
     }
-    candidates.sort_by_key(|g| {
+    let lost = unlikely(&candidates, present);
+    let mut ranked: Vec<(bool, Group)> = lost.into_iter().zip(candidates).collect();
+    ranked.sort_by_key(|(lost, g)| {
         let newest = g.blocks.iter().map(|meta| meta.id).max();
-        std::cmp::Reverse((g.level(), g.inputs().len(), newest))
+        std::cmp::Reverse((g.level(), !lost, g.inputs().len(), newest))
     });
-    accept(&candidates, &present, left_out)
+    let candidates: Vec<Group> = ranked.into_iter().map(|(_, group)| group).collect();
+    accept(&candidates, &merged_present, left_out)
+}
+
+/// Which merges probably lost a race. Inputs go from the bucket only once a merge that took them is
+/// committed; so where inputs are gone that only the rivals of a merge can have taken, while those
+/// have all of its own that are gone, it was the rivals.
+fn unlikely(candidates: &[Group], present: &BTreeSet<BlockId>) -> Vec<bool> {
+    let mut by_input: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
+    for (at, group) in candidates.iter().enumerate() {
+        for input in group.inputs() {
+            by_input.entry(*input).or_default().push(at);
+        }
+    }
+    let gone = |group: &Group| -> BTreeSet<BlockId> {
+        let inputs = group.inputs().iter().copied();
+        inputs.filter(|input| !present.contains(input)).collect()
+    };
+    let judge = |(at, group): (usize, &Group)| {
+        let sharing = group.inputs().iter().flat_map(|input| &by_input[input]);
+        let rivals: BTreeSet<usize> = sharing
+            .copied()
+            .filter(|&other| other != at && candidates[other].level() == group.level())
+            .filter(|&other| candidates[other].has_scope_of(group))
+            .collect();
+        let own = gone(group);
+        let theirs: BTreeSet<BlockId> = rivals
+            .iter()
+            .flat_map(|&other| gone(&candidates[other]))
+            .collect();
+        own.is_subset(&theirs) && own != theirs
+    };
+    candidates.iter().enumerate().map(judge).collect()
 }
 
 fn accept(candidates: &[Group], present: &BTreeSet<BlockId>, left_out: &mut Vec<LeftOut>) -> Taken {

@@ -107,6 +107,75 @@ fn an_orphan_of_a_merge_that_lost_a_race_counts_not() {
     assert_eq!(ids(&covered.blocks), [inputs[2], above.id.0]);
 }
 
+/// A merge of `inputs` with the number `run`.
+fn run_of(run: u64, id: u128, inputs: &[u128]) -> BlockMeta {
+    let meta = with((id, 1), (0, 9), &["t/x"]);
+    let scope = meta.slices();
+    let mut meta = merged_meta(meta, inputs, scope);
+    if let Some(merge) = &mut meta.merge {
+        merge.run = run;
+    }
+    meta
+}
+
+#[test]
+fn d2_of_two_runs_of_a_merge_one_counts() {
+    // A deletion came between: the first was refused and lies there until it is collected.
+    let input = with((1, 1), (0, 9), &["t/x"]);
+    let [lost, won] = [(7, 2), (8, 3)].map(|(run, id)| run_of(run, id, &[input.id.0]));
+    let metas = [input, lost.clone(), won.clone()].map(Arc::new);
+    let covered = choose(metas.to_vec());
+    assert_eq!(ids(&covered.blocks), [won.id.0]);
+    // A merge above it says which one was committed.
+    let mut above = run_of(9, 4, &[lost.id.0]);
+    above.level = 2;
+    let covered = choose(metas.into_iter().chain([Arc::new(above.clone())]).collect());
+    assert_eq!(ids(&covered.blocks), [above.id.0]);
+}
+
+#[test]
+fn d2_a_part_that_was_written_again_counts_once() {
+    let input = with((1, 1), (0, 9), &["t/x"]);
+    let part = |id: u128, part: u32| {
+        let mut meta = run_of(7, id, &[input.id.0]);
+        if let Some(merge) = &mut meta.merge {
+            (merge.part, merge.last) = (part, part == 1);
+        }
+        meta
+    };
+    let (given_up, again, second) = (part(2, 0), part(3, 0), part(4, 1));
+    let metas = [
+        input.clone(),
+        given_up.clone(),
+        again.clone(),
+        second.clone(),
+    ]
+    .map(Arc::new);
+    let covered = choose(metas.to_vec());
+    assert_eq!(ids(&covered.blocks), [again.id.0, second.id.0]);
+    let mut above = run_of(8, 5, &[given_up.id.0, second.id.0]);
+    above.level = 2;
+    let covered = choose(metas.into_iter().chain([Arc::new(above.clone())]).collect());
+    assert_eq!(ids(&covered.blocks), [above.id.0]);
+}
+
+#[test]
+fn d1_the_merge_counts_whose_inputs_are_gone() {
+    let [x, y, z] = [1, 2, 3].map(|n| with((n, 1), (n as u64 - 1, n as u64), &["t/x"]));
+    let won = run_of(7, 4, &[y.id.0, z.id.0]);
+    let lost = run_of(8, 5, &[x.id.0, y.id.0]);
+    for there in [vec![&x], vec![&x, &y], vec![&x, &z], vec![&x, &y, &z]] {
+        let blocks = there.iter().copied().chain([&won, &lost]);
+        let covered = choose(blocks.cloned().map(Arc::new).collect());
+        let chosen = ids(&covered.blocks);
+        let all = match there.contains(&&z) {
+            true => [[x.id.0, won.id.0], [z.id.0, lost.id.0]],
+            false => [[x.id.0, won.id.0]; 2],
+        };
+        assert!(all.iter().any(|all| *all == chosen[..]), "{chosen:?}");
+    }
+}
+
 #[test]
 fn a_merge_without_its_last_part_did_not_happen() {
     let a = with((1, 1), (0, 5), &["t/x"]);

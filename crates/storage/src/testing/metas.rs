@@ -69,6 +69,7 @@ pub fn merged_meta(
         inputs: inputs.iter().map(|&id| BlockId(id)).collect(),
         merge: Some(MergeScope {
             slices,
+            run: 1,
             part: 0,
             last: true,
         }),
