@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Crate and what it may depend on, in the order of the architecture page.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
+    ("allocator", &[]),
     ("model", &[]),
     ("pprof", &["model"]),
     ("symbols", &["model"]),
@@ -53,6 +54,7 @@ const EDGES: [(&str, &[&str]); 15] = [
             "querier",
             "compactor",
             "cabinet",
+            "allocator",
         ],
     ),
     (

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use scoria_tests::pprof_bytes::TestProfile;
-use scoria_tests::process::{ServerProcess, now_ns};
+use scoria_tests::process::{Answer, ServerProcess, now_ns};
 
 const CAP_BYTES: u64 = 192 * 1024 * 1024;
+/// Of each greedy profile.
+const STACKS: u64 = 4000;
 
 /// A cgroup with a memory limit; removed when dropped.
 struct Cgroup {
@@ -30,8 +32,10 @@ impl Cgroup {
         candidates.into_iter().find_map(|(dir, limit)| {
             fs::create_dir(&dir).ok()?;
             let group = Self { dir };
-            fs::write(group.dir.join(limit), CAP_BYTES.to_string()).ok()?;
-            Some(group)
+            // In a directory that is no control group the same names would be plain files.
+            let made_by_kernel = group.procs().exists() && group.dir.join(limit).exists();
+            (made_by_kernel && fs::write(group.dir.join(limit), CAP_BYTES.to_string()).is_ok())
+                .then_some(group)
         })
     }
 
@@ -54,8 +58,8 @@ fn enter(procs: &Path) -> [String; 4] {
 
 /// Distinct deep stacks, the most memory for the fewest bytes.
 fn greedy(n: u64) -> TestProfile {
-    let stacks = (0..4000u64).map(|i| {
-        let id = n * 4000 + i;
+    let stacks = (0..STACKS).map(|i| {
+        let id = n * STACKS + i;
         (
             (0..12)
                 .map(|depth| format!("fn_{:x}_{depth}", id ^ (depth * 77)))
@@ -66,6 +70,63 @@ fn greedy(n: u64) -> TestProfile {
     TestProfile::cpu(now_ns(), stacks)
 }
 
+/// Where nothing can be written: a file stands in the place of the store's directory.
+struct StoreGone {
+    store: PathBuf,
+    aside: PathBuf,
+}
+
+impl StoreGone {
+    fn begin(store: &Path) -> Self {
+        let aside = store.with_extension("aside");
+        fs::rename(store, &aside).expect("the store can be moved");
+        fs::write(store, b"").expect("a file in its place");
+        Self {
+            store: store.to_owned(),
+            aside,
+        }
+    }
+
+    fn end(self) {
+        fs::remove_file(&self.store).expect("the file goes");
+        fs::rename(&self.aside, &self.store).expect("the store comes back");
+    }
+}
+
+fn everything(service: &str) -> serde_json::Value {
+    let end = now_ns() / 1_000_000 + 60_000;
+    serde_json::json!({
+        "profileTypeID": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+        "labelSelector": format!("{{service_name=\"{service}\"}}"),
+        "start": end - 7_200_000,
+        "end": end,
+        "maxNodes": 1_000_000,
+        "step": 3600.0,
+    })
+}
+
+/// The sum of all samples, by a question that needs no stacktraces.
+fn total(server: &ServerProcess, service: &str) -> f64 {
+    let (status, reply) = server.call("SelectSeries", &everything(service));
+    assert_eq!(status, 200, "{reply}");
+    let series = reply["series"].as_array().into_iter().flatten();
+    let points = series.flat_map(|series| series["points"].as_array().into_iter().flatten());
+    points.filter_map(|point| point["value"].as_f64()).sum()
+}
+
+/// Pushes until it is refused, more than the cap could ever hold; the refusal and how many
+/// profiles were taken before it.
+fn push_until_refused(server: &ServerProcess) -> (Option<Answer>, u64) {
+    let bytes = greedy(0).encode().len() as u64;
+    for n in 0..=CAP_BYTES / bytes {
+        match server.ingest("greedy", &greedy(n)) {
+            Some(answer) if answer.status == 200 => {}
+            refused => return (refused, n),
+        }
+    }
+    (None, CAP_BYTES / bytes)
+}
+
 #[test]
 fn over_the_cap_writes_are_shed_and_the_process_lives() {
     let Some(group) = Cgroup::new() else {
@@ -73,10 +134,14 @@ fn over_the_cap_writes_are_shed_and_the_process_lives() {
         return;
     };
     let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().join("store");
+    let url = format!("file://{}", store.display());
     let wrapper = enter(&group.procs());
     let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
     // The server finds its cap in the cgroup by itself.
     let arguments = [
+        "--store-url",
+        &url,
         "--set",
         "limits.max_profile_size_bytes=64MiB",
         "--set",
@@ -87,29 +152,25 @@ fn over_the_cap_writes_are_shed_and_the_process_lives() {
     let mut server = ServerProcess::spawn(&dir.path().join("data"), &arguments, Some(&wrapper));
     server.wait_until_ready();
 
-    let mut shed = None;
-    for n in 0..400 {
-        let Some(reply) = server.ingest("greedy", &greedy(n)) else {
-            break;
-        };
-        assert!([200, 429, 503].contains(&reply.status), "{reply:?}");
-        if reply.status != 200 {
-            shed = Some(reply);
-            break;
-        }
-    }
+    // Nothing can be flushed, so that memory must fill, however fast the machine is.
+    let gone = StoreGone::begin(&store);
+    let (refusal, taken) = push_until_refused(&server);
     assert!(
         server.alive(),
-        "the process was not killed for memory:\n{}",
+        "the process was not killed for memory after {taken} profiles:\n{}",
         server.log_end()
     );
-    if let Some(reply) = shed {
-        assert!(
-            reply.retry_after.is_some(),
-            "a client is told when to come back: {reply:?}"
-        );
-    }
-    let answers = server.wait_for(Duration::from_secs(60), || {
+    let refusal = refusal.expect("it is refused before the cap is reached");
+    assert!(
+        taken > 0 && [429, 503].contains(&refusal.status),
+        "{taken} taken, then {refusal:?}"
+    );
+    assert!(
+        refusal.retry_after.is_some(),
+        "a client is told when to come back: {refusal:?}"
+    );
+    gone.end();
+    let answers = server.wait_for(Duration::from_secs(120), || {
         let marker = TestProfile::cpu(now_ns(), [(vec!["main".into(), "later".into()], 5)]);
         server
             .ingest("modest", &marker)
@@ -120,6 +181,19 @@ fn over_the_cap_writes_are_shed_and_the_process_lives() {
         "it takes writes again once memory is flushed:\n{}",
         server.log_end()
     );
+    let later = server.self_by_function("modest").get("later").copied();
+    assert!(later.is_some_and(|value| value >= 5), "{later:?}");
+    assert_eq!(
+        total(&server, "greedy"),
+        (taken * STACKS) as f64,
+        "counted once"
+    );
+    // A flame graph of everything is more than this server may have at a time.
+    for _ in 0..3 {
+        let (status, reply) = server.call("SelectMergeStacktraces", &everything("greedy"));
+        assert!([200, 429].contains(&status), "{status} {reply}");
+        assert!(server.alive(), "{}", server.log_end());
+    }
     let later = server.self_by_function("modest").get("later").copied();
     assert!(later.is_some_and(|value| value >= 5), "{later:?}");
     server.kill();

@@ -139,9 +139,6 @@ fn an_outage_is_bridged_up_to_the_limit_also_by_a_restart() {
     assert!(taken > 0, "{refusal:?}");
     server.kill();
 
-    // With more memory: what the allocator keeps after a replay of full heads may alone stand
-    // above the mark at which a server of so little memory refuses writes.
-    let arguments = self::arguments(proxy.port, &["memory.limit=1GiB"]);
     let server = spawn(&data, &arguments);
     let said = server.wait_for(PATIENCE, || {
         server

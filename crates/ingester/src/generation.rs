@@ -23,7 +23,7 @@ pub(crate) struct LiveGeneration {
     /// The last visible record.
     to: AtomicU64,
     heads: Mutex<Heads>,
-    memory: Mutex<Memory>,
+    memory: Mutex<Permit>,
     blocks: Mutex<Blocks>,
 }
 
@@ -35,12 +35,6 @@ pub(crate) enum Blocks {
     /// Built, with the memory that they take; kept so that a failed upload need not build again.
     Built(Vec<Arc<EncodedBlock>>, Arc<Permit>),
     Uploaded(Vec<Arc<BlockMeta>>),
-}
-
-#[derive(Debug)]
-struct Memory {
-    budget: ByteBudget,
-    permit: Option<Permit>,
 }
 
 impl LiveGeneration {
@@ -56,10 +50,7 @@ impl LiveGeneration {
             number,
             to: AtomicU64::new(from.0),
             heads: Mutex::default(),
-            memory: Mutex::new(Memory {
-                budget: budget.clone(),
-                permit: budget.try_acquire(0).ok(),
-            }),
+            memory: Mutex::new(budget.nothing()),
             blocks: Mutex::default(),
         }
     }
@@ -90,21 +81,10 @@ impl LiveGeneration {
         self.heads.lock().samples()
     }
 
-    /// Makes the permit what the heads, and `beside` them the log's dictionaries, take. False if
-    /// the budget does not hold that much: the permit stays as it is then.
-    pub(crate) fn account(&self, beside: u64) -> bool {
-        let bytes = self.bytes() + beside;
-        let mut memory = self.memory.lock();
-        let Memory { budget, permit } = &mut *memory;
-        let Some(permit) = permit else {
-            *permit = budget.try_acquire(bytes).ok();
-            return permit.is_some();
-        };
-        if permit.bytes() > bytes {
-            permit.shrink_to(bytes);
-            return true;
-        }
-        permit.grow(bytes - permit.bytes()).is_ok()
+    /// Makes the permit what the heads, and `beside` them the log's dictionaries, take: more than
+    /// the share has if profiles took more than was guessed, so that no others are admitted.
+    pub(crate) fn account(&self, beside: u64) {
+        self.memory.lock().set(self.bytes() + beside);
     }
 
     /// Snapshots of all datasets in order of tenant and service, all of the same moment.

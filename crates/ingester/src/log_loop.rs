@@ -254,9 +254,6 @@ impl LogLoop {
         for slot in 0..self.slots.len() {
             self.handle(slot, Input::Tick);
         }
-        // Memory that could not be accounted when it was taken may fit by now.
-        let open = self.segment.as_ref().map(|s| Arc::clone(&s.generation));
-        self.parts.tails.account_all_but(open.as_ref());
         if let Some(segment) = &mut self.segment {
             segment.account();
         }

@@ -64,20 +64,20 @@ impl Selection {
         tenants: &[TenantId],
         view: &View,
         (budget, trees): (&ByteBudget, &TreeMemory),
-    ) -> Result<Self, SelectError> {
+    ) -> Self {
         let mut heads = Vec::new();
         for generation in &view.generations {
             let hash = generation.stream.hash64();
             let taken = generation.snapshot_of(tenants).into_iter();
             heads.extend(taken.filter(|h| may_match(&scan, h)).map(|h| (hash, h)));
         }
-        Ok(Self {
+        Self {
             scan,
             deletions,
             heads,
             trees: trees.clone(),
-            permit: budget.try_acquire(0)?,
-        })
+            permit: budget.nothing(),
+        }
     }
 
     /// Computes the answer; `cancelled` is looked at between datasets and between the profiles of
@@ -95,9 +95,7 @@ impl Selection {
             let deletions = self.deletions.get(head.tenant());
             let deletions = deletions.map_or(&[][..], Vec::as_slice);
             let rows = rows_in_range(&self.scan, &head, deletions);
-            // Row columns, and a total and a function node for each node of the stack tree.
-            let work = rows.len() as u64 * 80 + head.symbols().nodes_len() as u64 * 24;
-            self.hold(executor.bytes() + work)?;
+            self.hold(executor.bytes() + work_bytes(&executor, &head, &rows))?;
             let of = (stream, &head, &self.trees);
             add(&mut executor, of, &rows, cancelled).map_err(|error| {
                 if cancelled.load(Ordering::Relaxed) {
@@ -127,6 +125,17 @@ impl Selection {
         self.permit.shrink_to(bytes);
         Ok(())
     }
+}
+
+/// Row columns; a total and a function node for each node of the stack tree; and the function tree,
+/// which has each name twice and is no larger than the symbols.
+fn work_bytes(executor: &Executor, head: &HeadSnapshot, rows: &ProfileRows) -> u64 {
+    let symbols = head.symbols();
+    let of_stacks = match executor.wants_samples() {
+        true => symbols.nodes_len() as u64 * 24 + symbols.bytes(),
+        false => 0,
+    };
+    rows.len() as u64 * 80 + of_stacks
 }
 
 fn may_match(scan: &Scan, head: &HeadSnapshot) -> bool {

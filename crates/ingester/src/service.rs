@@ -163,7 +163,6 @@ impl IngesterService {
         } else {
             let memory = (&inner.queries, &inner.trees);
             let selection = Selection::of((scan, deletions), &tenants, &view, memory);
-            let selection = selection.map_err(unanswered)?;
             let bytes_max = request.partial_bytes_max;
             let guard = CancelOnDrop::default();
             let cancelled = Arc::clone(&guard.0);

@@ -92,15 +92,6 @@ impl Tails {
         self.0.read().generations.iter().map(|g| g.bytes()).sum()
     }
 
-    /// Accounts the memory of every generation but the open one, which has more than its heads.
-    pub(crate) fn account_all_but(&self, open: Option<&Arc<LiveGeneration>>) {
-        for generation in &self.0.read().generations {
-            if !open.is_some_and(|open| Arc::ptr_eq(open, generation)) {
-                generation.account(0);
-            }
-        }
-    }
-
     /// What a query needs whose blocks hold the records up to `committed` of each stream; a stream
     /// that is not among them has none in blocks.
     pub(crate) fn view(&self, committed: &HashMap<StreamId, Seq>) -> View {

@@ -155,13 +155,13 @@ impl Admission {
     }
 
     /// What a query needs that scans nothing.
-    pub(crate) fn nothing(&self) -> Result<Held, QueryError> {
-        Ok(Held {
-            permit: self.0.memory.try_acquire(0)?,
+    pub(crate) fn nothing(&self) -> Held {
+        Held {
+            permit: self.0.memory.nothing(),
             charged: None,
             slot: Slot::Free,
             admission: self.clone(),
-        })
+        }
     }
 
     /// Waits for a slot and for memory.
@@ -284,6 +284,12 @@ impl Admission {
         }
     }
 
+    /// What stands in the way of that many bytes, if it still does: the share, or the process.
+    fn memory_lacking(&self, bytes: u64) -> BudgetExceeded {
+        let refused = self.0.memory.try_acquire(bytes).err();
+        refused.unwrap_or_else(|| self.full(bytes))
+    }
+
     fn waited(&self, bytes: u64) -> QueryError {
         let seconds = self.0.settings.wait_max.as_secs_f64();
         QueryError::new(
@@ -291,7 +297,7 @@ impl Admission {
             format!(
                 "the query waited {seconds} s (querier.wait_max) for one of {} slots and for memory: {}; ask for a shorter range or fewer series, or try again later",
                 self.0.settings.running_max,
-                self.full(bytes)
+                self.memory_lacking(bytes)
             ),
         )
     }

@@ -56,6 +56,25 @@ pub(crate) fn nothing(format: ProfileFormat) -> Merged {
     }
 }
 
+/// Memory that [`merged`] and the encoding of its answer take beside the partial, at most, roughly.
+pub(crate) fn merged_bytes(partial: &Partial, plan: &Stacktraces) -> u64 {
+    /// The answer as values, as a message and as text, one after the other but not without overlap.
+    const FORMS: u64 = 4;
+    let (bytes, nodes) = match partial {
+        Partial::Tree(tree) => (tree.bytes(), tree.len() as u64),
+        Partial::Profile(profile) => (profile.bytes(), profile.own().len() as u64),
+        _ => (0, 0),
+    };
+    let shown = match plan.max_nodes {
+        0 => nodes,
+        most => nodes.min(most as u64),
+    };
+    // Names are copied, and each node has a total and a mark to choose by, whatever is shown.
+    bytes
+        + 9 * nodes
+        + FORMS * (u128::from(bytes) * u128::from(shown) / u128::from(nodes.max(1))) as u64
+}
+
 /// The answer in the form that was asked for.
 pub(crate) fn merged(partial: &Partial, plan: &Stacktraces) -> Result<Merged, QueryError> {
     let (tree, profile): (Option<&TreePartial>, Option<&ProfilePartial>) = match partial {

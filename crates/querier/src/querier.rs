@@ -24,7 +24,7 @@ use crate::background::{Background, Progress};
 use crate::cache::Caches;
 use crate::dataset::Reader;
 use crate::error::{ErrorKind, QueryError};
-use crate::merged::{Merged, is_shown, merged, nothing, unexpected};
+use crate::merged::{Merged, is_shown, merged, merged_bytes, nothing, unexpected};
 use crate::metrics::Metrics;
 use crate::plan::PlanCost;
 use crate::pool::Pool;
@@ -236,6 +236,7 @@ impl Querier {
             let found = (&outcome.partial, outcome.stats.spans);
             outcome.stats.why_empty = why_empty(request, &plan, found);
         }
+        outcome.held.grow(merged_bytes(&outcome.partial, &plan))?;
         self.render(outcome, move |partial| merged(&partial, &plan))
             .await
     }

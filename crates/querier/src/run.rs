@@ -29,6 +29,9 @@ use crate::tails::{Asked, ask};
 /// names for some minutes after another one replaced it.
 const PIN_AGE_MAX: Duration = Duration::from_secs(60);
 
+/// The answer of an ingester is decoded to at most a few times its bytes, before it is merged.
+const DECODED: u64 = 2;
+
 /// How often a query pins before it gives up.
 const PINS_MAX: usize = 4;
 
@@ -57,6 +60,13 @@ struct Gathering {
 }
 
 impl Gathering {
+    /// Holds more for what is on its way into the answer.
+    fn plan_more(&mut self, bytes: u64) -> Result<(), QueryError> {
+        self.held.grow(bytes)?;
+        self.planned += bytes;
+        Ok(())
+    }
+
     fn add(&mut self, kept: Arc<Kept>) -> Result<(), QueryError> {
         let mismatch = |e: KindMismatch| QueryError::new(ErrorKind::Internal, e.to_string());
         // What no cache keeps need not be copied.
@@ -117,7 +127,7 @@ impl Shared {
                 plan: Some(plan),
                 ..QueryStats::default()
             },
-            held: self.admission.nothing()?,
+            held: self.admission.nothing(),
         })
     }
 
@@ -350,6 +360,8 @@ impl Shared {
         if answer.partial.is_empty() {
             return Ok(());
         }
+        let on_its_way = (1 + DECODED) * answer.partial.len() as u64;
+        gathering.lock().plan_more(on_its_way)?;
         let decode = move || {
             wire::decode_partial(&answer.partial).map_err(|e| {
                 let what = format!("the answer of an ingester cannot be read: {e}");
@@ -361,7 +373,9 @@ impl Shared {
             profiles: 0,
             spans: SpanStats::default(),
         };
-        self.take(gathering, Arc::new(kept)).await
+        self.take(gathering, Arc::new(kept)).await?;
+        gathering.lock().planned -= on_its_way;
+        Ok(())
     }
 }
 

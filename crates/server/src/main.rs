@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: scoria_allocator::Allocator = scoria_allocator::Allocator;
 
 fn main() -> ExitCode {
     scoria_server::cli::main()

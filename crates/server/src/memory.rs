@@ -7,8 +7,10 @@
 //!
 //! # Invariants
 //! - Every request body and every query takes its bytes out of its share before they are read.
-//! - Above `memory.shed_percent` of the limit, as the kernel counts it, writes are refused until
-//!   it has fallen a little below, whatever the shares say.
+//! - Above `memory.shed_percent` of the limit, as the kernel counts what belongs to no file, writes
+//!   are refused until it has fallen a little below, whatever the shares say.
+//! - Above `memory.give_back_percent` the allocator returns what is free to the kernel.
+//! - Queries get no bytes that would take the process above `memory.full_percent`, counted alike.
 
 mod figures;
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use scoria_model::ByteBudget;
+use scoria_model::budget::{BudgetExceeded, Room};
 
 use crate::config::{MemoryConfig, MemoryLimit};
 
@@ -44,10 +47,12 @@ pub struct Memory {
     pub queries: ByteBudget,
     /// Request bodies and what waits behind them.
     pub bodies: ByteBudget,
+    give_back_above: u64,
     shed_above: u64,
     resume_below: u64,
     resident: Arc<AtomicU64>,
     shedding: Arc<AtomicBool>,
+    granted: Arc<AtomicU64>,
 }
 
 /// Why a memory configuration was refused.
@@ -67,10 +72,7 @@ impl Memory {
     /// # Errors
     /// When the shares exceed it, or it is too small to work with.
     pub fn new(config: &MemoryConfig) -> Result<Self, MemoryError> {
-        let limit = match config.limit {
-            MemoryLimit::Bytes(size) => size.0,
-            MemoryLimit::Auto => detect_limit(),
-        };
+        let limit = config.limit.bytes();
         if limit < SMALLEST_LIMIT {
             return Err(MemoryError::TooSmall { limit });
         }
@@ -86,16 +88,24 @@ impl Memory {
         }
         let part = |percent: u8| limit / 100 * u64::from(percent);
         let shed_above = part(config.shed_percent.min(100));
+        let granted: Arc<AtomicU64> = Arc::default();
+        let process = Process {
+            page: page_bytes(),
+            full_above: part(config.full_percent.min(100)),
+            granted: Arc::clone(&granted),
+        };
         Ok(Self {
             limit,
             heads: ByteBudget::new("heads", part(config.heads_percent)),
             flush: ByteBudget::new("flush", part(config.flush_percent)),
-            queries: ByteBudget::new("queries", part(config.queries_percent)),
+            queries: ByteBudget::in_room("queries", part(config.queries_percent), process),
             bodies: ByteBudget::new("bodies and queues", part(config.bodies_percent)),
+            give_back_above: part(config.give_back_percent.min(100)),
             shed_above,
             resume_below: shed_above.saturating_sub(limit / 100 * RESUME_BELOW_PERCENT),
             resident: Arc::default(),
             shedding: Arc::default(),
+            granted,
         })
     }
 
@@ -128,7 +138,12 @@ impl Memory {
         let resident = Arc::downgrade(&self.resident);
         let marks = self.clone_marks();
         let page = page_bytes();
+        let (granted, give_back_above) = (Arc::clone(&self.granted), self.give_back_above);
         let take = move |resident: &AtomicU64| {
+            granted.store(0, Ordering::Relaxed);
+            if resident_bytes(page).is_some_and(|bytes| bytes > give_back_above) {
+                scoria_allocator::give_back();
+            }
             if let Some(bytes) = resident_bytes(page) {
                 resident.store(bytes, Ordering::Relaxed);
                 marks.judge(bytes);
@@ -156,6 +171,44 @@ impl Memory {
     }
 }
 
+/// The process as the kernel sees it, for those who are about to take more.
+#[derive(Debug)]
+struct Process {
+    page: u64,
+    full_above: u64,
+    /// Bytes given out since the last sample, which may not be in use yet.
+    granted: Arc<AtomicU64>,
+}
+
+impl Room for Process {
+    fn take(&self, wanted: u64) -> Result<(), BudgetExceeded> {
+        self.try_take(wanted).or_else(|_| {
+            scoria_allocator::give_back();
+            self.try_take(wanted)
+        })
+    }
+}
+
+impl Process {
+    fn try_take(&self, wanted: u64) -> Result<(), BudgetExceeded> {
+        // Where the kernel does not say, the shares have to do.
+        let resident = resident_bytes(self.page).unwrap_or(0);
+        let fits = |granted: u64| {
+            let with = granted.saturating_add(wanted);
+            (resident.saturating_add(with) <= self.full_above).then_some(with)
+        };
+        let taken = self
+            .granted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        taken.map(drop).map_err(|granted| BudgetExceeded {
+            name: "process (memory.full_percent)",
+            wanted,
+            used: resident + granted,
+            limit: self.full_above,
+        })
+    }
+}
+
 /// What the sampler compares with.
 struct Marks {
     shed_above: u64,
@@ -179,11 +232,13 @@ impl Marks {
     }
 }
 
-/// Resident pages times their size.
+/// Resident pages times their size, less those of files: the binary's own, for one, which the kernel
+/// drops when memory is short and which no refused write would give back.
 fn resident_bytes(page: u64) -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * page)
+    let mut pages = statm.split(' ').skip(1).map(str::parse::<u64>);
+    let (resident, of_files) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(resident.saturating_sub(of_files) * page)
 }
 
 /// The size of a page, out of the two ways in which the kernel counts the same memory.
@@ -197,6 +252,16 @@ fn page_bytes() -> u64 {
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         });
     kernel_pages.unwrap_or(4) * 1024
+}
+
+impl MemoryLimit {
+    /// The limit in bytes, found out if none is given.
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::Bytes(size) => size.0,
+            Self::Auto => detect_limit(),
+        }
+    }
 }
 
 /// The control group's limit, else a part of the machine's memory.

@@ -21,9 +21,15 @@ pub struct MemoryConfig {
     pub queries_percent: u8,
     /// Share for request bodies and the queues behind them.
     pub bodies_percent: u8,
+    /// Share of the limit above which freed memory is given back to the kernel at once; below,
+    /// some is kept for a while, which is faster.
+    pub give_back_percent: u8,
     /// Share of the limit at which writes are refused until memory falls again, whatever the
     /// shares above say: the process's real memory is sampled for it.
     pub shed_percent: u8,
+    /// Share of the limit above which the process's real memory may not be taken by queries: they
+    /// wait for `querier.wait_max`, and are refused then.
+    pub full_percent: u8,
 }
 
 impl Default for MemoryConfig {
@@ -34,7 +40,9 @@ impl Default for MemoryConfig {
             flush_percent: 15,
             queries_percent: 15,
             bodies_percent: 12,
+            give_back_percent: 70,
             shed_percent: 90,
+            full_percent: 95,
         }
     }
 }
