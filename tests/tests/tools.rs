@@ -4,10 +4,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use scoria_tests::ledger::Ledger;
-use scoria_tests::process::{ServerProcess, binary};
+use scoria_tests::pprof_bytes::TestProfile;
+use scoria_tests::process::{ServerProcess, binary, now_ns};
 use serde_json::Value;
+
+/// Patience with a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Exit code, standard output and standard error of a verb on a data directory.
 fn tool(data: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -62,9 +67,13 @@ fn some_file(data: &Path, folder: &str, end: &str) -> PathBuf {
 }
 
 fn flip(path: &Path) {
+    let length = std::fs::metadata(path).expect("there").len();
+    flip_at(path, length as usize / 2);
+}
+
+fn flip_at(path: &Path, at: usize) {
     let mut bytes = std::fs::read(path).expect("readable");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x20;
+    bytes[at] ^= 0x20;
     std::fs::write(path, bytes).expect("writable");
 }
 
@@ -131,6 +140,90 @@ fn a_catalogue_made_anew_gives_the_same_answers() {
     assert!(server.terminate().success());
     let (code, text, _) = tool(&data, &["fsck", "--quiet"]);
     assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_block_that_cannot_be_merged_is_named_until_it_is_released() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let args = ["--set", "limits.reject_older_than_ms=0"];
+    let server = ServerProcess::start(&data, &args);
+    // Of an hour that is over, so that it is merged at once.
+    let stack = vec!["main".to_owned(), "late".to_owned()];
+    let before = now_ns() - 90 * 60 * 1_000_000_000;
+    let reply = server.ingest("merged", &TestProfile::cpu(before, [(stack, 7)]));
+    assert_eq!(reply.map(|reply| reply.status), Some(200));
+    assert!(server.terminate().success());
+    let table = some_file(&data, "blocks", "strings.parquet");
+    // In the first page, which a merge reads; footers it has from the catalogue.
+    let flip = || flip_at(&table, 10);
+    flip();
+
+    let store = format!("file://{}", data.join("store").display());
+    let compact = |name: &str| {
+        let alone = ["--target", "compactor", "--store-url", &store];
+        let args = [&alone[..], &["--set", "compactor.interval=50ms"]].concat();
+        ServerProcess::start(&dir.path().join(name), &args)
+    };
+    let show = || tool_json(&data, &["catalog", "show", "--json"]).1;
+    let waits = |shown: &Value| shown["quarantine"].as_array().map_or(0, Vec::len);
+    let compactor = compact("first");
+    assert!(
+        compactor.wait_for(PATIENCE, || waits(&show()) == 1),
+        "{}",
+        compactor.log_end()
+    );
+    assert!(compactor.terminate().success());
+    let block = table.parent().and_then(Path::file_name).expect("a block");
+    let block = block.to_string_lossy().into_owned();
+    let (_, text, _) = tool(&data, &["catalog", "show"]);
+    assert!(
+        text.contains("QUARANTINED") && text.contains(&block),
+        "{text}"
+    );
+    let (_, text, _) = tool(&data, &["fsck", "--quiet"]);
+    assert!(
+        text.contains(&format!("damaged: blocks/{block}/strings.parquet")),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("quarantined: blocks/{block}")),
+        "{text}"
+    );
+    assert!(text.contains("scoria catalog release"), "{text}");
+
+    // The cause is gone, and yet it is left alone until somebody says so.
+    flip();
+    let (_, text, _) = tool(&data, &["fsck", "--quiet"]);
+    assert!(
+        text.contains(&format!("quarantined: blocks/{block}")),
+        "{text}"
+    );
+    assert!(!text.contains("damaged: blocks"), "{text}");
+    let (code, text, _) = tool(&data, &["catalog", "release", &block]);
+    assert_eq!(
+        (code, &*text),
+        (Some(0), &*format!("released block {block}\n"))
+    );
+    let (code, _, said) = tool(&data, &["catalog", "release", &block]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("nothing of block"), "{said}");
+
+    let compactor = compact("second");
+    let merged = |shown: &Value| {
+        let blocks = shown["blocks"].as_array().cloned().unwrap_or_default();
+        blocks.iter().any(|block| block["level"] != 0)
+    };
+    assert!(
+        compactor.wait_for(PATIENCE, || merged(&show())),
+        "{}",
+        compactor.log_end()
+    );
+    assert!(compactor.terminate().success());
+    let (code, text, _) = tool(&data, &["fsck", "--quiet"]);
+    assert_eq!(code, Some(0), "{text}");
+    let server = ServerProcess::start(&data, &args);
+    assert_eq!(server.self_by_function("merged").get("late"), Some(&7));
 }
 
 #[test]
