@@ -387,3 +387,108 @@ async fn a_damaged_snapshot_keeps_the_log() {
     assert_eq!(ours.trim(Duration::ZERO).await.unwrap(), 0);
     assert_eq!(kept(&ours, keys::LOG).await.len(), 10);
 }
+
+/// What handles were told of the streams that they opened.
+#[derive(Debug, Default)]
+struct Told {
+    opened: BTreeSet<u32>,
+    /// Their commits failed, which says nothing about the log.
+    failed: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Told {
+    fn next(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    fn hear(&mut self, n: u32, told: Result<CatalogueVersion, CommitError>) {
+        match told {
+            Ok(_) => self.opened.insert(n),
+            Err(_) => self.failed.insert(n),
+        };
+    }
+
+    async fn commit(&mut self, handle: &Catalogue) {
+        let n = self.next();
+        self.hear(n, handle.commit(open_stream(n)).await);
+    }
+}
+
+/// C1, C4, in many orders: handles commit, one of them falls asleep for a week in the middle of it,
+/// the others go on and clear the log away under it, and it wakes up. Whoever was told that a commit
+/// stands finds it there, whoever opens the catalogue then sees the same.
+#[tokio::test(start_paused = true)]
+async fn c4_sleepers_wake_up_over_a_log_that_was_trimmed() {
+    const WEEK: Duration = Duration::from_secs(8 * 24 * 3600);
+    let (mut trimmed, mut woken) = (0, 0);
+    for seed in 0..40u64 {
+        let mut seeded = Seeded::new(seed);
+        let rates = FaultRates {
+            slow: 1000,
+            ..FaultRates::default()
+        };
+        let plan = FaultPlan::new(seed, rates);
+        let store = FaultyStore::new(Arc::new(InMemory::new()), plan);
+        let mut handles = Vec::new();
+        for _ in 0..4 {
+            let store = Arc::new(store.clone());
+            handles.push(Catalogue::open(store, options()).await.unwrap());
+        }
+        let mut told = Told::default();
+        for _ in 0..12 {
+            let at = seeded.below(4) as usize;
+            let (one, other) = (handles[at].clone(), handles[(at + 1) % 4].clone());
+            if seeded.below(3) > 0 {
+                told.commit(&one).await;
+                continue;
+            }
+            let n = told.next();
+            let mut asleep = Box::pin(one.commit(open_stream(n)));
+            let mut ended = None;
+            for _ in 0..seeded.below(8) {
+                let step = tokio::time::timeout(Duration::from_millis(200), &mut asleep);
+                ended = ended.or(step.await.ok());
+                if ended.is_some() {
+                    break;
+                }
+            }
+            for _ in 0..seeded.below(12) {
+                told.commit(&other).await;
+            }
+            tokio::time::sleep(WEEK).await;
+            trimmed += other.trim(Duration::ZERO).await.unwrap();
+            for _ in 0..seeded.below(3) {
+                told.commit(&other).await;
+            }
+            let ended = match ended {
+                Some(ended) => ended,
+                None => {
+                    woken += 1;
+                    asleep.await
+                }
+            };
+            told.hear(n, ended);
+        }
+        let opened = Catalogue::open(Arc::new(store.clone()), options()).await;
+        let state = opened.unwrap().state();
+        for n in 1..=told.next {
+            let there = state.streams().any(|(id, _)| *id == stream_id(n));
+            let what = (told.opened.contains(&n), told.failed.contains(&n));
+            assert!(
+                if there {
+                    what != (false, false)
+                } else {
+                    !what.0
+                },
+                "seed {seed}: stream {n} is there: {there}, told {what:?}"
+            );
+        }
+        for handle in &handles {
+            assert_eq!(handle.refresh().await.unwrap(), state, "seed {seed}");
+        }
+    }
+    assert!(trimmed > 100, "{trimmed} objects were trimmed");
+    assert!(woken > 50, "{woken} woke up in a commit");
+}
