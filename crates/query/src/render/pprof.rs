@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use scoria_model::ProfileType;
 use scoria_model::part::NONE;
 use scoria_pprof::ProfileEncoder;
@@ -40,7 +42,7 @@ pub fn pprof(profile: &ProfilePartial, options: &PprofOptions<'_>) -> Vec<u8> {
         out: ProfileEncoder::new(),
         mappings: BTreeMap::new(),
         functions: BTreeMap::new(),
-        locations: BTreeMap::new(),
+        locations: HashMap::default(),
     };
     writer.out.sample_type(&kind.sample_type, &kind.sample_unit);
     writer.out.default_sample_type(&kind.sample_type);
@@ -133,7 +135,7 @@ struct Writer<'a> {
     /// Ids in the output by ids of the symbols.
     mappings: BTreeMap<u32, u64>,
     functions: BTreeMap<u32, u64>,
-    locations: BTreeMap<u32, u64>,
+    locations: HashMap<u32, u64, FixedState>,
 }
 
 impl Writer<'_> {
