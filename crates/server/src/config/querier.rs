@@ -30,7 +30,7 @@ impl Default for QuerierConfig {
             running_max: 0,
             waiting_max: 1000,
             wait_max: Span(Duration::from_secs(10)),
-            niceness: 10,
+            niceness: 5,
             decoded_cache: ByteSize(128 << 20),
             result_cache: ByteSize(64 << 20),
         }
