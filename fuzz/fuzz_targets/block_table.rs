@@ -10,7 +10,8 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use scoria_block::{
     BlockError, BlockMeta, Columns, Fetched, OpenTable, ProfileRows, SampleRead, Sources, Table,
-    check_rollups, decode_profiles, decode_rollups, decode_samples, decode_series, decode_symbols,
+    check_rollups, decode_placed_profiles, decode_profiles, decode_rollups, decode_samples,
+    decode_series, decode_symbols, rows_of_kinds,
 };
 
 macro_rules! object {
@@ -74,11 +75,19 @@ fn read(table: Table, sources: &Sources) -> Result<String, BlockError> {
     let dataset = &META.datasets[0];
     match table {
         Table::Series => Ok(format!("{:?}", decode_series(sources, dataset)?)),
-        Table::Profiles => Ok(format!("{:?}", decode_profiles(sources, &META, dataset)?)),
+        Table::Profiles => {
+            let whole = decode_profiles(sources, &META, dataset)?;
+            let kinds = rows_of_kinds(dataset, &decode_rollups(sources, dataset)?)?;
+            let mut some = |_, time: i64| time % 3 != 0;
+            let placed = decode_placed_profiles(sources, (dataset, &kinds), &mut some)?;
+            Ok(format!("{whole:?} {placed:?}"))
+        }
         Table::Samples | Table::Snapshots => read_samples(table, sources),
         Table::Rollups | Table::Rollup5m | Table::Rollup1h => {
             check_rollups(sources, (&META, dataset), 1 << 20)?;
-            Ok(format!("{:?}", decode_rollups(sources, dataset)?))
+            let rollups = decode_rollups(sources, dataset)?;
+            let kinds = rows_of_kinds(dataset, &rollups)?;
+            Ok(format!("{rollups:?} {kinds:?}"))
         }
         _ => {
             let symbols = decode_symbols(sources, dataset)?;

@@ -4,14 +4,22 @@
 //! `tests/stores/run.sh` runs a short form; `make store-faults ROUNDS=100` a long one.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use scoria_model::TenantId;
+use scoria_storage::remote::{self, Service};
+use scoria_storage::{
+    Bucket, ClientSettings, Credentials, GuardedStore, Metrics, RequestMetrics, RequestPolicy,
+    Secret, StoreError, TenantFiles, keys,
+};
 use scoria_tests::fault_proxy::FaultProxy;
 use scoria_tests::ledger::Ledger;
 use scoria_tests::pprof_bytes::TestProfile;
 use scoria_tests::process::{ServerProcess, now_ns};
-use scoria_tests::seaweed::Seaweed;
+use scoria_tests::seaweed::{ACCESS_KEY, BUCKET, SECRET_KEY, Seaweed};
 
 /// Longer than `store.request_timeout` below.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -162,4 +170,79 @@ fn an_outage_is_bridged_up_to_the_limit_also_by_a_restart() {
     assert!(again, "writes are taken again; {}", server.log_end());
     ledger.check(&server);
     assert!(server.terminate().success());
+}
+
+/// Files in several parts (executables that agents upload) through a proxy that spoils their
+/// requests: one that was said to be there is whole, any other is whole or not there.
+#[test]
+#[ignore = "needs a real S3 server; tests/stores/run.sh runs it"]
+fn files_in_parts_are_whole_or_not_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let weed = Seaweed::start(&dir.path().join("weed"));
+    let proxy = FaultProxy::start(weed.port, number("SCORIA_STORE_SEED", 1), SILENCE);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let (spoiled, honest) = (files(proxy.port), files(weed.port));
+    let (mut finished, mut torn) = (0, 0);
+    for n in 0..number("SCORIA_STORE_UPLOADS", 16) {
+        // Three parts, of which none is like another.
+        let body: Vec<u8> = (0..5u32 << 20)
+            .flat_map(|at| (at ^ (n as u32) << 24).to_le_bytes())
+            .collect();
+        let build_id = format!("build-{n}");
+        let key = keys::debug_info_exe(&TenantId::anonymous(), &build_id);
+        proxy.spoil(if n % 4 == 0 { 0 } else { 250 });
+        let upload = runtime.block_on(upload(&spoiled, &build_id, &body));
+        let read = runtime.block_on(honest.get(&key, u64::MAX));
+        let read = read.expect("the store itself is fine");
+        match (&upload, read) {
+            (Ok(bytes), Some(read)) => {
+                assert_eq!(*bytes, body.len() as u64);
+                assert!(read == body, "file {n} is not what was sent");
+                finished += 1;
+            }
+            (Ok(_), None) => panic!("file {n} was said to be there and is not"),
+            (Err(_), Some(read)) => assert!(read == body, "file {n} is a part of what was sent"),
+            (Err(_), None) => torn += 1,
+        }
+    }
+    eprintln!("{finished} whole, {torn} torn, {} faults", proxy.faults());
+    assert!(finished >= 4 && proxy.faults() > 0);
+}
+
+async fn upload(files: &TenantFiles, build_id: &str, body: &[u8]) -> Result<u64, StoreError> {
+    let key = keys::debug_info_exe(&TenantId::anonymous(), build_id);
+    let mut upload = files.start(key).await?;
+    for part in body.chunks(1 << 20) {
+        upload.append(Bytes::copy_from_slice(part)).await?;
+    }
+    upload.finish().await
+}
+
+/// What tenants keep, through this port, with the guard that the server has around its client.
+fn files(port: u16) -> TenantFiles {
+    let bucket = Bucket {
+        service: Service::S3,
+        name: BUCKET.to_owned(),
+        prefix: "uploads".to_owned(),
+    };
+    let settings = ClientSettings {
+        endpoint: Some(format!("http://127.0.0.1:{port}")),
+        credentials: Credentials::Static {
+            access_key_id: ACCESS_KEY.to_owned(),
+            secret_access_key: Secret(SECRET_KEY.to_owned()),
+            session_token: Secret::default(),
+        },
+        ..ClientSettings::default()
+    };
+    let client = remote::client(&bucket, &settings).expect("a client");
+    let policy = RequestPolicy {
+        timeout: Duration::from_secs(1),
+        retry_for: Duration::from_secs(5),
+        ..RequestPolicy::remote()
+    };
+    let guarded = GuardedStore::new(client, policy, RequestMetrics::unregistered(BUCKET));
+    TenantFiles::new(Arc::new(guarded), Metrics::unregistered())
 }
