@@ -4,7 +4,7 @@
 //! The days are over and merged as a compactor with 256 MiB merges them, the last one is there hour
 //! by hour, and the range begins and ends within a five minutes. Runs on the fleet of real profiles
 //! and does nothing without the corpus. Building the week takes some minutes and a gigabyte; without
-//! optimisation it is one day of a profile a minute.
+//! optimisation it is one of a profile a minute.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ use scoria_storage::{
 };
 
 const PODS: usize = 100;
-const DAYS: i64 = if cfg!(debug_assertions) { 1 } else { 7 };
+const DAYS: i64 = 7;
 /// Profiles of each pod in an hour.
 const STEPS: usize = if cfg!(debug_assertions) { 60 } else { 240 };
 const HOUR_NS: i64 = 3_600_000_000_000;

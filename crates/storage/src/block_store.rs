@@ -23,8 +23,9 @@ use crate::error::StoreError;
 use crate::keys;
 use crate::metrics::Metrics;
 
-/// Requests of one fetch that are under way at the same time.
-const FETCHES_MAX: usize = 32;
+/// Requests of one fetch that are under way at the same time: more than the samples at the edge of a
+/// range lie in pages for a hundred series. How many there are over all is the store's own limit.
+const FETCHES_MAX: usize = 256;
 /// Bytes between ranges of one fetch that are read along however few are needed: less than what a
 /// store sends in a hundredth of a second.
 const GAPS_SMALL: u64 = 64 << 10;
