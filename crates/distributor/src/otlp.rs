@@ -1,7 +1,7 @@
 //! OTLP profiles: one export, decoded, handed on and answered for.
 //!
 //! ```text
-//! body ─► (JSON: rewritten) ─► Export ─► a draft for each profile and service ─► part ─► store
+//! body ─► (JSON: rewritten) ─► Export ─► a draft for each profile and service ─► shared part ─► store
 //!                                 └─► refused ones, hints ────────────────────────────────┴─► Exported
 //! ```
 //!
@@ -10,7 +10,7 @@
 //!   export of which nothing could be taken is refused as a whole.
 //! - What the server could not store for a reason of its own, or takes later, makes the answer one
 //!   after which the sender tries again; what was stored the first time is then recognised.
-//! - One draft is there at a time; of the others only their parts.
+//! - One draft is there at a time; of the others only what the shared part has of them.
 //! - An export that was not understood is an error that names its sender, never a success.
 //!
 //! # What it must not know
@@ -27,8 +27,10 @@ use scoria_pprof::otlp::{Converted, Converter, Export, ExportError, Refused, jso
 use scoria_pprof::{DraftError, DraftTerms};
 
 use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, UploadDigest};
+use crate::joining::Joining;
 use crate::outcome::{PushError, Refusal, RefusalKind};
-use crate::prepare::{Batch, MEMORY_RETRY_AFTER, Prepared, Stop};
+use crate::parcel::Cargo;
+use crate::prepare::MEMORY_RETRY_AFTER;
 use crate::push::Distributor;
 pub use answer::Exported;
 use answer::Tally;
@@ -64,7 +66,7 @@ struct Taken {
     layout: &'static str,
     tally: Tally,
     profiles: Vec<IncomingProfile>,
-    prepared: Vec<Result<Prepared, Stop>>,
+    cargo: Cargo,
 }
 
 impl Distributor {
@@ -81,7 +83,7 @@ impl Distributor {
         let encoding = request.encoding;
         let terms = self.draft_terms(tenant);
         let taken = self
-            .prepare_with(tenant, bytes, move |batch| take(&request, &terms, batch))
+            .prepare_with(tenant, bytes, move |joining| take(request, &terms, joining))
             .await
             .and_then(|taken| taken)
             .map_err(|refusal| {
@@ -102,58 +104,82 @@ impl Distributor {
         }
         metrics.batch(tenant, taken.profiles.len());
         if !taken.profiles.is_empty() {
-            let stored = self.store(tenant, &taken.profiles, taken.prepared).await;
+            let stored = self.store(tenant, &taken.profiles, taken.cargo).await;
             tally.add(stored)?;
         }
         tally.answer()
     }
 }
 
-fn take(request: &ExportRequest, terms: &DraftTerms, batch: Batch<'_>) -> Result<Taken, Refusal> {
+fn take(
+    request: ExportRequest,
+    terms: &DraftTerms,
+    joining: Joining<'_>,
+) -> Result<Taken, Refusal> {
     let memory = &terms.memory;
-    let refuse = |error: ExportError| refusal(&error, &request.user_agent);
+    let sent = Sent {
+        digest: UploadDigest::of(&[b"otlp", &request.body]),
+        bytes: request.body.len() as u64,
+    };
+    let sender = request.user_agent;
+    let refuse = |error: ExportError| refusal(&error, &sender);
     match request.encoding {
-        Encoding::Protobuf => {
-            let export = Export::read(&request.body, memory).map_err(refuse)?;
-            prepare(&export, &request.body, terms, batch)
-        }
+        Encoding::Protobuf => prepare(request.body, &sent, (terms, joining), |body| {
+            Export::read(body, memory).map_err(refuse)
+        }),
         Encoding::Json => {
-            let (body, _permit) =
-                json::transcode(&request.body, memory).map_err(|error| refuse(error.into()))?;
-            let export = Export::read_transcoded(&body, memory).map_err(refuse)?;
-            prepare(&export, &request.body, terms, batch)
+            let rewritten = json::transcode(&request.body, memory);
+            let (body, _permit) = rewritten.map_err(|error| refuse(error.into()))?;
+            drop(request.body);
+            prepare(body, &sent, (terms, joining), |body| {
+                Export::read_transcoded(body, memory).map_err(refuse)
+            })
         }
     }
 }
 
-/// `sent` is what a resend repeats.
-fn prepare(
-    export: &Export<'_>,
-    sent: &[u8],
-    terms: &DraftTerms,
-    batch: Batch<'_>,
+/// What is known of an export as it was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// What a resend repeats.
+    digest: UploadDigest,
+    bytes: u64,
+}
+
+/// Prepares the profiles of an export. The last one, which often is the only one and large, is
+/// prepared when the export has been given back.
+fn prepare<B: AsRef<[u8]>>(
+    body: B,
+    sent: &Sent,
+    (terms, mut joining): (&DraftTerms, Joining<'_>),
+    read: impl FnOnce(&[u8]) -> Result<Export<'_>, Refusal>,
 ) -> Result<Taken, Refusal> {
-    let mut feed = Feed {
-        export,
-        converter: export.converter(),
-        terms,
-        digest: UploadDigest::of(&[b"otlp", sent]),
-        tally: Tally::default(),
-        at: 0,
-        nth: 0,
-        ready: VecDeque::new(),
-        // What the profiles share is counted with the first.
-        wire_bytes: sent.len() as u64,
-    };
-    for at in 0..export.n_profiles() {
-        feed.wire_bytes = feed.wire_bytes.saturating_sub(export.profile_bytes(at));
+    let export = read(body.as_ref())?;
+    let layout = export.layout().as_str();
+    joining.expect(export.room());
+    let mut feed = Feed::of(&export, terms, sent);
+    let mut last = None;
+    while let Some(profile) = feed.next() {
+        let profile = profile?;
+        if feed.is_done() {
+            last = Some(profile);
+            break;
+        }
+        joining.add(profile)?;
     }
-    let (profiles, prepared) = batch.prepare_each(&mut feed)?;
+    let tally = std::mem::take(&mut feed.tally);
+    drop(feed);
+    drop(export);
+    drop(body);
+    if let Some(profile) = last {
+        joining.add(profile)?;
+    }
+    let (profiles, cargo) = joining.finish()?;
     Ok(Taken {
-        layout: export.layout().as_str(),
-        tally: feed.tally,
+        layout,
+        tally,
         profiles,
-        prepared,
+        cargo,
     })
 }
 
@@ -190,7 +216,28 @@ impl Iterator for Feed<'_, '_> {
     }
 }
 
-impl Feed<'_, '_> {
+impl<'f, 'a> Feed<'f, 'a> {
+    fn of(export: &'f Export<'a>, terms: &'f DraftTerms, sent: &Sent) -> Self {
+        let of_profiles = (0..export.n_profiles()).map(|at| export.profile_bytes(at));
+        Self {
+            export,
+            converter: export.converter(),
+            terms,
+            digest: sent.digest,
+            tally: Tally::default(),
+            at: 0,
+            nth: 0,
+            ready: VecDeque::new(),
+            // What the profiles share is counted with the first.
+            wire_bytes: sent.bytes.saturating_sub(of_profiles.sum()),
+        }
+    }
+
+    /// Whether the export has nothing more.
+    fn is_done(&self) -> bool {
+        self.ready.is_empty() && self.at == self.export.n_profiles()
+    }
+
     /// Converts the next profile of the export; counts it if it is refused.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ use crate::incoming::{IncomingProfile, Origin, Payload};
 use crate::key::{ByContent, Keys};
 use crate::metrics::{Metrics, Received, name_of};
 use crate::outcome::{Refusal, RefusalKind};
+use crate::parcel::Accepted;
 use crate::policy::TenantPolicy;
 use crate::quota::Quotas;
 use crate::rate::RateLimiter;
@@ -65,15 +66,21 @@ pub(crate) struct Preparation {
     pub(crate) workers: Workers,
 }
 
-/// A profile that is ready to be stored.
+/// A profile whose part is made.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) part: Part,
+    pub(crate) accepted: Accepted,
+    /// Covers what it was made of.
+    pub(crate) permit: Permit,
+}
+
+/// A profile that is ready to be stored by itself.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// As [`Part::encode`] writes it.
     pub(crate) part: Bytes,
-    /// What was charged for the profile.
-    pub(crate) bytes: u64,
-    /// Some of its label groups were refused; the others are in the part.
-    pub(crate) refused: Option<Refusal>,
+    pub(crate) accepted: Accepted,
     /// Covers the part, and the copy of it that is on its way to the ingester.
     pub(crate) permit: Permit,
 }
@@ -89,9 +96,6 @@ pub(crate) enum Stop {
     /// Nothing of the whole request may be stored.
     Request(Refusal),
 }
-
-/// What became of each profile of a request, in order.
-pub(crate) type Outcomes = Vec<Result<Prepared, Stop>>;
 
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
@@ -146,10 +150,12 @@ impl Batch<'_> {
         let mut worker = self.preparation.workers.take();
         let prepared = profiles
             .iter_mut()
-            .map(|profile| match self.profile(&mut worker, profile) {
-                Err(Stop::Request(refusal)) => Err(refusal),
-                other => Ok(other),
-            })
+            .map(
+                |profile| match self.profile(&mut worker, profile, Ready::encode) {
+                    Err(Stop::Request(refusal)) => Err(refusal),
+                    other => Ok(other),
+                },
+            )
             .collect();
         self.preparation.workers.give_back(worker);
         if let Err(refusal) = &prepared {
@@ -162,50 +168,19 @@ impl Batch<'_> {
         prepared
     }
 
-    /// As [`prepare`](Self::prepare), with profiles that are made one at a time, so that only the
-    /// one at hand is held whole. Returns them with what became of each.
-    ///
-    /// # Errors
-    /// The request as a whole breaks a limit, or one of `profiles` stops it; the caller counts it.
-    pub(crate) fn prepare_each(
-        mut self,
-        profiles: impl Iterator<Item = Result<IncomingProfile, Refusal>>,
-    ) -> Result<(Vec<IncomingProfile>, Outcomes), Refusal> {
-        let mut worker = self.preparation.workers.take();
-        let (mut taken, mut prepared) = (Vec::new(), Vec::new());
-        let mut stopped = None;
-        for profile in profiles {
-            let outcome = profile.map_err(Stop::Request).and_then(|mut profile| {
-                let outcome = self.profile(&mut worker, &mut profile);
-                taken.push(profile);
-                outcome
-            });
-            match outcome {
-                Err(Stop::Request(refusal)) => {
-                    stopped = Some(refusal);
-                    break;
-                }
-                outcome => prepared.push(outcome),
-            }
-        }
-        self.preparation.workers.give_back(worker);
-        match stopped {
-            None => Ok((taken, prepared)),
-            Some(refusal) => Err(refusal),
-        }
-    }
-
-    /// Prepares one profile and gives back what was sent of it.
-    fn profile(
+    /// Prepares one profile and gives back what was sent of it. `finish` makes of it what is kept.
+    pub(crate) fn profile<T>(
         &mut self,
         worker: &mut Worker,
         profile: &mut IncomingProfile,
-    ) -> Result<Prepared, Stop> {
+        finish: impl FnOnce(Ready, &mut Normaliser) -> Result<T, Refusal>,
+    ) -> Result<T, Stop> {
         self.preparation.metrics.arrived(self.tenant, profile);
         let mut charged = profile.payload.wire_bytes();
-        let prepared = self.prepared(worker, profile, &mut charged);
+        let ready = self.ready(worker, profile, &mut charged);
         profile.payload.release();
-        match prepared {
+        let finished = ready.and_then(|ready| Ok(finish(ready, &mut worker.normaliser)?));
+        match finished {
             Err(Stop::Profile(refusal)) => {
                 self.discarded(refusal.kind.reason(), charged);
                 self.remember(profile, Seen::refused(&refusal));
@@ -221,27 +196,24 @@ impl Batch<'_> {
         }
     }
 
-    fn prepared(
+    fn ready(
         &mut self,
         worker: &mut Worker,
         profile: &mut IncomingProfile,
         charged: &mut u64,
-    ) -> Result<Prepared, Stop> {
+    ) -> Result<Ready, Stop> {
         let started = self.preparation.clock.monotonic();
         let compressed = profile.payload.wire_bytes();
-        let (normalised, mut permit) = self.normalise(worker, profile, charged)?;
+        let (normalised, permit) = self.normalise(worker, profile, charged)?;
         // There would else be three copies of it at the same time.
         profile.payload.release();
         worker.decompressor.give_back();
-        let part = encode(&normalised.part);
-        cover(&mut permit, &part)?;
 
         let took = self.preparation.clock.monotonic().saturating_sub(started);
         self.observe(profile, &normalised, (compressed, *charged), took);
         let refused = self.partly_refused(&normalised);
-        let is_empty = normalised.part.profiles.is_empty();
-        worker.normaliser.take_back(normalised.part);
-        if is_empty {
+        if normalised.part.profiles.is_empty() {
+            worker.normaliser.take_back(normalised.part);
             let reason = why_empty(&normalised.dropped);
             self.discarded(reason, *charged);
             self.remember(profile, Seen::dropped(reason, 1));
@@ -250,10 +222,13 @@ impl Batch<'_> {
         if let Some(refusal) = &refused {
             self.remember(profile, Seen::refused(refusal));
         }
-        Ok(Prepared {
-            part,
+        let accepted = Accepted {
             bytes: *charged,
             refused,
+        };
+        Ok(Ready {
+            part: normalised.part,
+            accepted,
             permit,
         })
     }
@@ -531,7 +506,7 @@ fn why_empty(dropped: &Dropped) -> DiscardReason {
     }
 }
 
-fn overloaded(exceeded: scoria_model::budget::BudgetExceeded) -> Refusal {
+pub(crate) fn overloaded(exceeded: scoria_model::budget::BudgetExceeded) -> Refusal {
     Refusal {
         kind: RefusalKind::Overloaded {
             retry_after: MEMORY_RETRY_AFTER,
@@ -554,10 +529,23 @@ fn label_bytes(labels: &[(&str, &str)]) -> u64 {
     bytes.sum::<usize>() as u64
 }
 
-fn encode(part: &Part) -> Bytes {
+pub(crate) fn encode(part: &Part) -> Bytes {
     let mut out = Vec::with_capacity(part.encoded_bytes());
     part.encode(&mut out);
     Bytes::from(out)
+}
+
+impl Ready {
+    fn encode(mut self, normaliser: &mut Normaliser) -> Result<Prepared, Refusal> {
+        let part = encode(&self.part);
+        cover(&mut self.permit, &part)?;
+        normaliser.take_back(self.part);
+        Ok(Prepared {
+            part,
+            accepted: self.accepted,
+            permit: self.permit,
+        })
+    }
 }
 
 /// How large the profile is when decompressed: exact for plain bytes, what the trailer claims for
@@ -576,6 +564,7 @@ pub(crate) fn expected_bytes(raw: &[u8], cap: u64) -> u64 {
 }
 
 /// What a thread needs to decode: buffers that are kept from profile to profile.
+#[derive(Debug)]
 pub(crate) struct Worker {
     decompressor: Decompressor,
     normaliser: Normaliser,
@@ -606,7 +595,7 @@ impl Workers {
         }
     }
 
-    fn take(&self) -> Worker {
+    pub(crate) fn take(&self) -> Worker {
         let idle = self.idle.lock().pop();
         idle.unwrap_or_else(|| Worker {
             decompressor: Decompressor::new(),
@@ -614,7 +603,7 @@ impl Workers {
         })
     }
 
-    fn give_back(&self, worker: Worker) {
+    pub(crate) fn give_back(&self, worker: Worker) {
         let mut idle = self.idle.lock();
         if idle.len() < self.idle_max {
             idle.push(worker);

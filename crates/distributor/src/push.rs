@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use prometheus_client::registry::Registry;
-use scoria_cluster::{Membership, Place};
-use scoria_model::{ByteBudget, Clock, DiscardReason, Labels, NodeId, TenantId};
+use scoria_cluster::Membership;
+use scoria_model::{ByteBudget, Clock, DiscardReason, NodeId, TenantId};
 use scoria_pprof::DraftTerms;
 use scoria_proto::Connection;
 use scoria_proto::ingester::{self, IngesterClient, PushRequest};
@@ -26,10 +26,12 @@ use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::incoming::IncomingProfile;
+use crate::joining::Joining;
 use crate::key::Keys;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
-use crate::prepare::{Batch, Preparation, Prepared, Stop, Workers, service_of};
+use crate::parcel::{Accepted, Cargo, Router};
+use crate::prepare::{Preparation, Prepared, Stop, Workers};
 use crate::quota::Quotas;
 use crate::rate::RateLimiter;
 use crate::rejections::{Entry, RejectionSettings, Rejections, Seen};
@@ -187,7 +189,8 @@ impl Distributor {
         }
         let prepared = self.prepare(tenant, profiles).await;
         let (profiles, prepared) = prepared.map_err(PushError::whole)?;
-        self.store(tenant, &profiles, prepared).await
+        let cargo = Cargo::of(&shared.router(), (tenant, &profiles), prepared);
+        self.store(tenant, &profiles, cargo).await
     }
 
     async fn prepare(
@@ -232,7 +235,7 @@ impl Distributor {
     }
 
     /// Decodes and prepares an upload in one go, where [`decode`](Self::decode) does such work:
-    /// `work` gets what prepares the tenant's profiles.
+    /// `work` gets what prepares the tenant's profiles into parts that they share.
     ///
     /// # Errors
     /// The server is shutting down.
@@ -240,12 +243,13 @@ impl Distributor {
         &self,
         tenant: &TenantId,
         bytes: u64,
-        work: impl FnOnce(Batch<'_>) -> T + Send + 'static,
+        work: impl FnOnce(Joining<'_>) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let (shared, tenant) = (Arc::clone(&self.shared), tenant.clone());
         self.decode(bytes, move || {
             let policy = shared.limits.policy(&tenant);
-            work(shared.preparation.batch(&tenant, &policy))
+            let batch = shared.preparation.batch(&tenant, &policy);
+            work(Joining::new(batch, shared.router(), shared.draft_seed))
         })
         .await
     }
@@ -258,10 +262,10 @@ impl Distributor {
         &self,
         tenant: &TenantId,
         profiles: &[IncomingProfile],
-        prepared: Vec<Result<Prepared, Stop>>,
+        cargo: Cargo,
     ) -> Result<PushSummary, PushError> {
         let shared = &self.shared;
-        let outcomes = shared.store(tenant, profiles, prepared).await;
+        let outcomes = shared.store(tenant, profiles, cargo).await;
         let delay = shared.limits.policy(tenant).artificial_delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -296,83 +300,71 @@ impl Shared {
         self.preparation.batch(tenant, &policy).prepare(profiles)
     }
 
-    /// Hands the prepared profiles to their ingesters; what became of each.
+    /// By the members as they are now.
+    fn router(&self) -> Router {
+        Router {
+            view: self.membership.view(),
+            neighbours: self.settings.neighbours,
+        }
+    }
+
+    /// Hands the parcels to their ingesters; what became of each profile.
     async fn store(
         &self,
         tenant: &TenantId,
         profiles: &[IncomingProfile],
-        prepared: Vec<Result<Prepared, Stop>>,
+        cargo: Cargo,
     ) -> Vec<Result<Outcome, Refusal>> {
-        let mut outcomes = Vec::with_capacity(prepared.len());
-        let mut ready = Vec::with_capacity(prepared.len());
-        for (at, result) in prepared.into_iter().enumerate() {
-            match result {
-                Ok(prepared) => {
-                    // Stands until the ingester has answered.
-                    outcomes.push(Err(Refusal::unavailable("the profile was not stored")));
-                    ready.push((at, prepared));
-                }
-                Err(Stop::Empty | Stop::SampledOut) => outcomes.push(Ok(Outcome::Empty)),
-                Err(Stop::Profile(refusal) | Stop::Request(refusal)) => outcomes.push(Err(refusal)),
-            }
+        let mut accepted = Vec::with_capacity(cargo.outcomes.len());
+        let mut outcomes = Vec::with_capacity(cargo.outcomes.len());
+        for outcome in cargo.outcomes {
+            let (taken, outcome) = match outcome {
+                // Stands until the ingester has answered.
+                Ok(taken) => (
+                    Some(taken),
+                    Err(Refusal::unavailable("the profile was not stored")),
+                ),
+                Err(Stop::Empty | Stop::SampledOut) => (None, Ok(Outcome::Empty)),
+                Err(Stop::Profile(refusal) | Stop::Request(refusal)) => (None, Err(refusal)),
+            };
+            accepted.push(taken);
+            outcomes.push(outcome);
         }
-        if ready.is_empty() {
+        if cargo.parcels.is_empty() {
             return outcomes;
         }
         let started = self.preparation.clock.monotonic();
-        let groups = self.by_target(tenant, profiles, ready);
-        let answers = groups.into_iter().map(|(node, mut group)| async move {
+        let answers = cargo.parcels.into_iter().map(|mut parcel| async move {
             // Moved: what the request is encoded into is the only copy on its way.
-            let parts = group
-                .iter_mut()
-                .map(|(_, ready)| std::mem::take(&mut ready.part));
-            let parts = parts.collect();
-            (self.push_to(node.as_ref(), tenant, parts).await, group)
+            let parts = std::mem::take(&mut parcel.parts);
+            let n_writes = parcel.profiles.len();
+            let target = parcel.target.as_ref();
+            let answer = self.push_to(target, tenant, (parts, n_writes)).await;
+            (answer, parcel)
         });
-        for (answer, group) in join_all(answers).await {
-            self.conclude((tenant, profiles), answer, group, &mut outcomes);
+        for (answer, parcel) in join_all(answers).await {
+            for (nth, &at) in parcel.profiles.iter().enumerate() {
+                let answer = match &answer {
+                    Ok(answers) => outcome_of(answers.get(nth).copied()),
+                    Err(refusal) => Err(refusal.clone()),
+                };
+                if let Some(accepted) = accepted[at].take() {
+                    let labels = &profiles[at].labels;
+                    outcomes[at] = self.conclude((tenant, labels), answer, accepted);
+                }
+            }
         }
         let took = self.preparation.clock.monotonic().saturating_sub(started);
         self.preparation.metrics.stored_in(tenant, took);
         outcomes
     }
 
-    /// The parts of each ingester, with their places in the request. `None` if no member takes
-    /// writes.
-    fn by_target(
-        &self,
-        tenant: &TenantId,
-        profiles: &[IncomingProfile],
-        ready: Vec<(usize, Prepared)>,
-    ) -> HashMap<Option<NodeId>, Vec<(usize, Prepared)>> {
-        let view = self.membership.view();
-        let ring = view.ring();
-        let mut groups: HashMap<Option<NodeId>, Vec<(usize, Prepared)>> = HashMap::new();
-        for (at, prepared) in ready {
-            let profile = &profiles[at];
-            let place = Place::of_service(tenant.as_str(), service_of(profile));
-            // Among one neighbour there is nothing to choose.
-            let fingerprint = if self.settings.neighbours > 1 && ring.members().len() > 1 {
-                let pairs = profile.labels.iter().map(|(name, value)| (name, value));
-                Labels::from_pairs(pairs).fingerprint()
-            } else {
-                0
-            };
-            let target = ring.target(place, fingerprint, self.settings.neighbours);
-            groups
-                .entry(target.cloned())
-                .or_default()
-                .push((at, prepared));
-        }
-        groups
-    }
-
-    /// One call with all parts; an outcome for each.
+    /// One call with all parts; an outcome for each of their `n_writes` writes.
     async fn push_to(
         &self,
         node: Option<&NodeId>,
         tenant: &TenantId,
-        parts: Vec<Bytes>,
+        (parts, n_writes): (Vec<Bytes>, usize),
     ) -> Result<Vec<i32>, Refusal> {
         let Some(node) = node else {
             return Err(Refusal::unavailable(
@@ -385,7 +377,6 @@ impl Shared {
                 "ingester {name} cannot be reached: its address is not known"
             )));
         };
-        let n_parts = parts.len();
         let request = PushRequest {
             tenant: tenant.as_str().to_owned(),
             parts,
@@ -402,54 +393,50 @@ impl Shared {
             })?
             .map_err(|status| refusal_of(name, &status))?
             .into_inner();
-        if response.outcomes.len() == n_parts {
+        if response.outcomes.len() == n_writes {
             Ok(response.outcomes)
         } else {
             Err(Refusal::unavailable(format!(
-                "ingester {name} answered for {} of {n_parts} profiles",
+                "ingester {name} answered for {} of {n_writes} profiles",
                 response.outcomes.len()
             )))
         }
     }
 
-    /// Writes an ingester's answer into the outcomes of its profiles, and counts what was not new.
+    /// What became of a profile that was handed on; counts what was not new.
     fn conclude(
         &self,
-        (tenant, profiles): (&TenantId, &[IncomingProfile]),
-        answer: Result<Vec<i32>, Refusal>,
-        group: Vec<(usize, Prepared)>,
-        outcomes: &mut [Result<Outcome, Refusal>],
-    ) {
+        (tenant, labels): (&TenantId, &[(String, String)]),
+        answer: Result<Outcome, Refusal>,
+        accepted: Accepted,
+    ) -> Result<Outcome, Refusal> {
         let metrics = &self.preparation.metrics;
-        for (nth, (at, prepared)) in group.into_iter().enumerate() {
-            let outcome = match &answer {
-                Err(refusal) => Err(refusal.clone()),
-                Ok(answers) => match answers.get(nth).copied().map(ingester::Outcome::try_from) {
-                    Some(Ok(ingester::Outcome::Stored)) => Ok(Outcome::Stored),
-                    Some(Ok(ingester::Outcome::Duplicate)) => Ok(Outcome::Duplicate),
-                    _ => Err(Refusal::unavailable(
-                        "the ingester gave an answer that this version does not know",
-                    )),
-                },
-            };
-            match &outcome {
-                Ok(Outcome::Stored | Outcome::Empty) => {}
-                Ok(Outcome::Duplicate) => {
-                    metrics.discarded(tenant, DiscardReason::Duplicate, prepared.bytes);
-                    let seen = Seen::dropped(DiscardReason::Duplicate, 1);
-                    self.remember(tenant, &profiles[at].labels, seen);
-                }
-                Err(refusal) => {
-                    metrics.discarded(tenant, refusal.kind.reason(), prepared.bytes);
-                    self.remember(tenant, &profiles[at].labels, Seen::refused(refusal));
-                }
+        match &answer {
+            Ok(Outcome::Stored | Outcome::Empty) => {}
+            Ok(Outcome::Duplicate) => {
+                metrics.discarded(tenant, DiscardReason::Duplicate, accepted.bytes);
+                let seen = Seen::dropped(DiscardReason::Duplicate, 1);
+                self.remember(tenant, labels, seen);
             }
-            outcomes[at] = match (outcome, prepared.refused) {
-                (Ok(_), Some(refused)) => Err(refused),
-                (outcome, _) => outcome,
-            };
-            drop(prepared.permit);
+            Err(refusal) => {
+                metrics.discarded(tenant, refusal.kind.reason(), accepted.bytes);
+                self.remember(tenant, labels, Seen::refused(refusal));
+            }
         }
+        match (answer, accepted.refused) {
+            (Ok(_), Some(refused)) => Err(refused),
+            (answer, _) => answer,
+        }
+    }
+}
+
+fn outcome_of(answer: Option<i32>) -> Result<Outcome, Refusal> {
+    match answer.map(ingester::Outcome::try_from) {
+        Some(Ok(ingester::Outcome::Stored)) => Ok(Outcome::Stored),
+        Some(Ok(ingester::Outcome::Duplicate)) => Ok(Outcome::Duplicate),
+        _ => Err(Refusal::unavailable(
+            "the ingester gave an answer that this version does not know",
+        )),
     }
 }
 

@@ -237,13 +237,15 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// The keys of the parts, all of which are checked from end to end.
+/// The keys of the writes in the parts, all of which are checked from end to end.
 fn keys_of(tenant: &TenantId, parts: &[Bytes]) -> Result<Vec<RetryKey>, Status> {
-    let key = |(at, part): (usize, &Bytes)| match PartView::parse(part) {
-        Ok(view) => Ok(of_tenant(tenant, view.key)),
-        Err(error) => Err(Status::invalid_argument(format!("part {at}: {error}"))),
-    };
-    parts.iter().enumerate().map(key).collect()
+    let mut keys = Vec::with_capacity(parts.len());
+    for (at, part) in parts.iter().enumerate() {
+        let view = PartView::parse(part)
+            .map_err(|error| Status::invalid_argument(format!("part {at}: {error}")))?;
+        keys.extend(view.keys().map(|key| of_tenant(tenant, key)));
+    }
+    Ok(keys)
 }
 
 fn tenants(texts: &[String]) -> Result<Vec<TenantId>, Status> {

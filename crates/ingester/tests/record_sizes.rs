@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 
 use scoria_ingester::head::Heads;
-use scoria_ingester::record::{EncodedRecord, RecordReader, RecordWriter, Replayed};
+use scoria_ingester::record::{EncodedRecord, RecordReader, RecordWriter, Replayed, Taken};
 use scoria_model::part::{Part, PartView};
 use scoria_model::{Labels, Limits, RetryKey, Seq, TenantId, Timestamp};
 use scoria_pprof::Decompressor;
@@ -173,7 +173,7 @@ fn relabelled(profiles: &[&Part; 2], pod: usize, round: usize, dice: &mut Dice) 
             .extend(hits.iter().map(|&(_, hits)| hits * factor));
         part.profiles[row].samples_end = part.sample_stack.len() as u32;
     }
-    for byte in &mut part.key.0 {
+    for byte in part.writes.iter_mut().flat_map(|write| &mut write.key.0) {
         *byte = dice.below(256) as u8;
     }
     let series = part.push_series(&pod_labels(pod));
@@ -241,7 +241,7 @@ fn written(parts: &[Vec<u8>]) -> Vec<EncodedRecord> {
         .map(|bytes| {
             let part = PartView::parse(bytes).unwrap();
             let arrival = Timestamp(part.profile_time.get_i64(0) + 10_123_456_789);
-            writer.encode(arrival, &tenant, &[part])
+            writer.encode(arrival, &tenant, &[Taken::whole(part)])
         })
         .collect()
 }

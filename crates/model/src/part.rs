@@ -1,18 +1,20 @@
-//! The columnar form of one decoded profile: what a distributor hands to an ingester.
+//! The columnar form of decoded profiles: what a distributor hands to an ingester.
 //!
-//! A [`Part`] is one uploaded profile after decoding, normalisation and splitting: shared symbol
-//! tables, its distinct stacktraces, and one [`ProfileRow`] for each (series, profile type) that
-//! came out of it, each owning a run of samples. [`Part::encode`] writes it as fixed-width
-//! little-endian columns; [`PartView::parse`] reads those in place, having checked every index
-//! once, so that the interner that walks it needs no further checks.
+//! A [`Part`] is one uploaded profile after decoding, normalisation and splitting, or several that
+//! came in one request and share their symbols: symbol tables, the distinct stacktraces, and one
+//! [`ProfileRow`] for each (series, profile type) that came out of them, each owning a run of
+//! samples. Each uploaded profile is a [`Write`] of its own: it can be a resend while the ones
+//! beside it are new. [`Part::encode`] writes a part as fixed-width little-endian columns;
+//! [`PartView::parse`] reads those in place, having checked every index once, so that the interner
+//! that walks it needs no further checks.
 //!
 //! ```text
-//! magic "SCP1" | 17 x u32 row counts | 16-byte columns | 8-byte columns | 4-byte columns | bytes
+//! magic "SCP2" | 17 x u32 row counts | 16-byte columns | 8-byte columns | 4-byte columns | bytes
 //! ```
 //! The order of the columns within a width is the order in which [`Part::encode`] names them.
 //!
 //! # What it must not know
-//! What the profile was decoded from, and where the part goes.
+//! What the profiles were decoded from, and where the part goes.
 
 mod view;
 
@@ -27,7 +29,7 @@ use crate::{Labels, ProfileType, RetryKey, Timestamp};
 /// Stands for "no mapping" and "no function".
 pub const NONE: u32 = u32::MAX;
 
-const MAGIC: &[u8; 4] = b"SCP1";
+const MAGIC: &[u8; 4] = b"SCP2";
 const COUNTS: usize = 17;
 
 /// Flags of a mapping: what its symbols already carry.
@@ -114,11 +116,19 @@ pub struct ProfileRow {
     pub samples_end: u32,
 }
 
+/// One uploaded profile of the part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Write {
+    /// By which a resend is recognised.
+    pub key: RetryKey,
+    /// One past its last entry in [`Part::profiles`]; its first is the end of the one before.
+    pub profiles_end: u32,
+}
+
 /// The owned form. See the module page for what holds of it once encoded and parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// By which a resend is recognised.
-    pub key: RetryKey,
+    pub writes: Vec<Write>,
     pub strings: Strings,
     pub mappings: Vec<Mapping>,
     pub functions: Vec<Function>,
@@ -153,7 +163,7 @@ impl Default for Part {
         let mut strings = Strings::default();
         strings.push("");
         Self {
-            key: RetryKey([0; 16]),
+            writes: Vec::new(),
             strings,
             mappings: Vec::new(),
             functions: Vec::new(),
@@ -209,8 +219,17 @@ impl Part {
         at
     }
 
+    /// Makes the profiles since the last one a write.
+    pub fn end_write(&mut self, key: RetryKey) {
+        self.writes.push(Write {
+            key,
+            profiles_end: self.profiles.len() as u32,
+        });
+    }
+
     /// Empties the part for another profile; its memory stays.
     pub fn clear(&mut self) {
+        self.writes.clear();
         self.strings.ends.clear();
         self.strings.bytes.clear();
         self.strings.push("");
@@ -258,7 +277,9 @@ impl Part {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(MAGIC);
         put_u32s(out, self.counts().map(|n| n as u32));
-        out.extend_from_slice(&self.key.0);
+        self.writes
+            .iter()
+            .for_each(|write| out.extend_from_slice(&write.key.0));
         self.sample_trace
             .iter()
             .for_each(|trace| out.extend_from_slice(trace));
@@ -295,6 +316,7 @@ impl Part {
         put_u32s(out, self.profiles.iter().map(|p| p.kind));
         put_u32s(out, self.profiles.iter().map(|p| p.samples_end));
         put_u32s(out, self.sample_stack.iter().copied());
+        put_u32s(out, self.writes.iter().map(|w| w.profiles_end));
         out.extend_from_slice(&self.strings.bytes);
     }
 
@@ -315,7 +337,7 @@ impl Part {
             self.sample_stack.len(),
             self.sample_span.len(),
             self.sample_trace.len(),
-            0,
+            self.writes.len(),
             0,
         ]
     }

@@ -44,6 +44,7 @@ use crate::raw::{
     Columns, RawFunction, RawLabel, RawLine, RawLocation, RawMapping, RawProfile, SampleEnds,
     ValueType,
 };
+use crate::room::{Room, make_room};
 use crate::tables::Fold;
 
 /// Taken from the budget at least at a time.
@@ -142,6 +143,19 @@ impl Draft {
         Ok(draft)
     }
 
+    /// Makes room at once for what is to come.
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub fn reserve(&mut self, room: Room) -> Result<(), DraftError> {
+        let bytes = self.held + room.bytes() as u64;
+        let missing = bytes.saturating_sub(self.permit.bytes());
+        self.permit.grow(missing)?;
+        self.text.reserve_exact(room.text);
+        self.columns.frames.reserve_exact(room.frames);
+        Ok(())
+    }
+
     /// The index of a text, which is added if it is new. Index 0 is the empty text.
     ///
     /// # Errors
@@ -164,6 +178,7 @@ impl Draft {
         }
         let length = text.len() as u64;
         self.charge(length + 16 + TABLE_BYTES, 2 + length)?;
+        make_room(&mut self.text, text.len());
         let at = self.columns.push_place(self.text.len(), text.len());
         let at = at.ok_or(DraftError::TooLarge {
             limit: self.max_bytes,
@@ -243,6 +258,7 @@ impl Draft {
     /// The draft is full.
     pub fn function(&mut self, function: DraftFunction) -> Result<u64, DraftError> {
         self.charge(size_of::<RawFunction>() as u64, 12)?;
+        make_room(&mut self.columns.functions, 1);
         let id = self.columns.functions.len() as u64 + 1;
         self.columns.functions.push(RawFunction {
             id,
@@ -268,6 +284,8 @@ impl Draft {
     ) -> Result<u64, DraftError> {
         let held = size_of::<RawLocation>() + size_of_val(lines);
         self.charge(held as u64, 6 + 8 * lines.len() as u64)?;
+        make_room(&mut self.columns.lines, lines.len());
+        make_room(&mut self.columns.locations, 1);
         self.columns.lines.extend_from_slice(lines);
         let id = self.columns.locations.len() as u64 + 1;
         self.columns.locations.push(RawLocation {
@@ -367,9 +385,13 @@ impl Draft {
         self.permit.bytes()
     }
 
-    /// The columns as the normaliser sees them, moved out of the draft.
+    /// The columns as the normaliser sees them, moved out of the draft, which takes nothing more:
+    /// what found its entries is given back.
     pub fn raw(&mut self) -> RawProfile<'_> {
         let columns = std::mem::take(&mut self.columns);
+        self.strings = HashTable::new();
+        self.samples = HashTable::new();
+        self.frames = Vec::new();
         RawProfile::of_columns(&self.text, columns, self.size)
     }
 
@@ -391,6 +413,10 @@ impl Draft {
 
     fn append(&mut self, frames: &[u64], values: &[i64], labels: &[(u32, u32)]) -> u32 {
         let columns = &mut self.columns;
+        make_room(&mut columns.frames, frames.len());
+        make_room(&mut columns.values, values.len());
+        make_room(&mut columns.labels, labels.len());
+        make_room(&mut columns.samples, 1);
         columns.push_frames(frames);
         columns.values.extend_from_slice(values);
         let labels = labels.iter().map(|&(key, text)| RawLabel {

@@ -45,6 +45,7 @@ pub mod policy;
 pub mod raw;
 mod rejection;
 pub mod relabel;
+mod room;
 mod sample_types;
 mod series;
 mod source;
@@ -63,3 +64,5 @@ pub use normalise::{About, Ingest, Normalised, Normaliser, Origin, Refusal, Stat
 pub use policy::Policy;
 pub use raw::{DecodeError, RawProfile};
 pub use rejection::Rejection;
+pub use room::Room;
+pub use tables::Joined;

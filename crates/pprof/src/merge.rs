@@ -64,6 +64,8 @@ impl Entries {
         self.by_key.clear();
         self.keys.reserve(n_samples);
         self.values.reserve(n_samples * n_types);
+        // Empty, so that nothing is hashed anew.
+        self.by_key.reserve(n_samples, |_| 0);
         self.sorted.clear();
         self.has_spans = false;
         self.has_traces = false;

@@ -237,7 +237,6 @@ impl Normaliser {
         }
         source::note_source(raw, upload.labels);
         let mut part = std::mem::take(&mut self.spare);
-        part.key = upload.key;
         let mut pass = Pass {
             raw,
             terms: Terms {
@@ -256,6 +255,7 @@ impl Normaliser {
             Rejection::malformed(&rules.labels, "the values of a stacktrace overflow 64 bits")
         })?;
         pass.profiles();
+        part.end_write(upload.key);
         let refused = self.groups.take_refused();
         if part.profiles.is_empty() {
             if let [first, ..] = &refused[..] {
@@ -335,9 +335,7 @@ impl Pass<'_, '_> {
         if self.groups.narrow(self.raw, self.terms.limits) {
             self.groups.start_again();
             *self.dropped = before;
-            let key = self.part.key;
             self.part.clear();
-            self.part.key = key;
             self.start();
             self.samples()?;
         }

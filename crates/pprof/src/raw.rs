@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::room::make_room;
 use crate::wire::{self, Cursor, Tag};
 
 /// Stands for a string index that is negative or larger than any table.
@@ -447,6 +448,7 @@ impl Columns {
         if start + length > MAX_BYTES {
             return None;
         }
+        make_room(&mut self.strings, 1);
         self.strings.push(Place {
             start: start as u32,
             length: length as u32,

@@ -9,13 +9,18 @@
 //!   sender that provokes them change the outcome.
 //! - A location is found broken at its first use and stays broken.
 
+mod join;
+
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use scoria_model::part::{Function, Line, Mapping, NONE, Part, Strings, mapping_flags};
 
+pub use join::Joined;
+
 use crate::raw::{Columns, RawFunction, RawProfile};
+use crate::room::make_room;
 
 /// In a memo: not moved yet.
 const UNSEEN: u32 = u32::MAX;
@@ -76,6 +81,16 @@ impl Tables {
         self.functions.clear();
         self.locations.clear();
         self.stacks.clear();
+        for (table, n) in [
+            (&mut self.strings, n_strings),
+            (&mut self.mappings, columns.mappings.len()),
+            (&mut self.functions, columns.functions.len()),
+            (&mut self.locations, columns.locations.len()),
+        ] {
+            // Empty, so that nothing is hashed anew.
+            table.reserve(n, |_| 0);
+        }
+        self.stacks.reserve(columns.samples.len(), |_| 0);
         for (memo, n) in [
             (&mut self.string_memo, n_strings),
             (&mut self.mapping_memo, columns.mappings.len()),
@@ -174,6 +189,7 @@ impl Tables {
             return stack;
         }
         let stack = ends.len() as u32;
+        make_room(&mut part.stack_ends, 1);
         part.stack_ends.push(part.frames.len() as u32);
         let (frames, ends, fold) = (&part.frames, &part.stack_ends, &self.fold);
         self.stacks
@@ -256,6 +272,9 @@ impl Tables {
             return at;
         }
         let at = part.location_mapping.len() as u32;
+        make_room(&mut part.location_mapping, 1);
+        make_room(&mut part.location_address, 1);
+        make_room(&mut part.location_lines_end, 1);
         part.location_mapping.push(mapping);
         part.location_address.push(address);
         part.location_lines_end.push(part.lines.len() as u32);
@@ -366,6 +385,8 @@ fn intern_text(
         return at;
     }
     let at = strings.ends.len() as u32;
+    make_room(&mut strings.bytes, text.len());
+    make_room(&mut strings.ends, 1);
     strings.bytes.extend_from_slice(text);
     strings.ends.push(strings.bytes.len() as u32);
     table.insert_unique(hash, at, |&at| state.hash_one(strings.get(at)));

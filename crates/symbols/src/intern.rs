@@ -1,4 +1,4 @@
-//! Interning a decoded profile: only what its samples use.
+//! Interning decoded profiles: only what their samples use.
 
 use std::ops::Range;
 
@@ -6,7 +6,8 @@ use scoria_model::part::{Function, Line, Mapping, NONE, PartView};
 
 use crate::{Dictionary, ROOT};
 
-/// What one part's indexes became. Reused between parts, so that nothing is allocated per profile.
+/// What one part's indexes became in one dictionary. Reused between parts, so that nothing is
+/// allocated per profile.
 #[derive(Debug, Default)]
 pub struct InternScratch {
     /// The node of each of the part's stacks; [`NONE`] for a stack that no sample uses.
@@ -46,7 +47,9 @@ impl Path {
 }
 
 impl InternScratch {
-    fn start(&mut self, part: &PartView<'_>) {
+    /// Forgets what was before: from now on it is true for this part, and for the dictionary that
+    /// is asked next.
+    pub fn start(&mut self, part: &PartView<'_>) {
         let unset = |ids: &mut Vec<u32>, n: usize| {
             ids.clear();
             ids.resize(n, NONE);
@@ -65,8 +68,20 @@ impl Dictionary {
     /// nodes.
     pub fn intern(&mut self, part: &PartView<'_>, scratch: &mut InternScratch) {
         scratch.start(part);
-        for stack in part.sample_stack.iter() {
-            let stack = stack as usize;
+        self.intern_samples(part, 0..part.sample_stack.len(), scratch);
+    }
+
+    /// Interns the stacks that some of the part's samples use, and adds their nodes to
+    /// `scratch.stack_nodes`. The scratch was [started](InternScratch::start) with the part and has
+    /// been used with no other dictionary since.
+    pub fn intern_samples(
+        &mut self,
+        part: &PartView<'_>,
+        samples: Range<usize>,
+        scratch: &mut InternScratch,
+    ) {
+        for sample in samples {
+            let stack = part.sample_stack.get(sample) as usize;
             if scratch.stack_nodes[stack] == NONE {
                 self.resolve_path(part, part.stack_end.span(stack), scratch);
                 scratch.stack_nodes[stack] = self.intern_path(&mut scratch.path);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use scoria_ingester::head::Heads;
-use scoria_ingester::record::{self, RecordWriter};
+use scoria_ingester::record::{self, RecordWriter, Taken};
 use scoria_ingester::segment::{LogDisk, SegmentHeader, SegmentName, SegmentWriter};
 use scoria_ingester::stream::{CarriedKey, CutReason, Generation, Input, NewRecord};
 use scoria_model::Seq;
@@ -247,13 +247,14 @@ impl OpenSegment {
     fn encode(&mut self, records: &[NewRecord<Payload>]) -> (Seq, Vec<Vec<u8>>) {
         let mut bytes = Vec::with_capacity(records.len());
         for new in records {
-            let parts: Vec<PartView<'_>> = new
+            let taken: Vec<Taken<'_>> = new
                 .parts
                 .iter()
                 .filter_map(|&place| PartView::parse(&new.payload[place as usize]).ok())
+                .map(Taken::whole)
                 .collect();
             let tenant = PartId(0).tenant();
-            let encoded = self.records.encode(new.arrival, &tenant, &parts);
+            let encoded = self.records.encode(new.arrival, &tenant, &taken);
             bytes.push(encoded.bytes);
             self.encoded.push_back((new.seq, encoded.push));
         }

@@ -45,10 +45,7 @@ impl PartId {
 
     /// As a distributor hands it over.
     pub fn encode(self) -> Bytes {
-        let mut part = Part {
-            key: self.key(),
-            ..Part::default()
-        };
+        let mut part = Part::default();
         let leaves = self.samples();
         for name in ["main", &leaves[0].0, &leaves[1].0] {
             let name = part.strings.push(name);
@@ -85,6 +82,7 @@ impl PartId {
             period: 1,
             samples_end: 2,
         });
+        part.end_write(self.key());
         let mut out = Vec::new();
         part.encode(&mut out);
         Bytes::from(out)

@@ -63,12 +63,13 @@ impl Ingester for Door {
         let mut outcomes: Vec<i32> = request
             .parts
             .iter()
-            .map(|part| {
+            .flat_map(|part| {
                 let view = PartView::parse(part).expect("a distributor sends whole parts");
-                match self.0.keys.lock().insert(view.key.0) {
-                    true => Outcome::Stored.into(),
-                    false => Outcome::Duplicate.into(),
-                }
+                view.keys()
+            })
+            .map(|key| match self.0.keys.lock().insert(key.0) {
+                true => Outcome::Stored.into(),
+                false => Outcome::Duplicate.into(),
             })
             .collect();
         if matches!(mood, Mood::AnswersForOneLess) {

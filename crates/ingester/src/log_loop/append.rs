@@ -10,7 +10,7 @@ use scoria_model::{ByteBudget, Permit, Seq, StreamId};
 use super::{LogLoop, Payload};
 use crate::generation::LiveGeneration;
 use crate::metrics::Ended;
-use crate::record::{self, RecordWriter};
+use crate::record::{self, RecordWriter, Taken};
 use crate::segment::{LogDisk, SegmentHeader, SegmentWriter};
 use crate::stream::{CarriedKey, Generation, Input, NewRecord, Now};
 
@@ -107,14 +107,26 @@ impl OpenSegment {
 
     fn encode(&mut self, new: &NewRecord<Payload>) -> io::Result<record::EncodedRecord> {
         let payload = &new.payload;
-        let mut parts = Vec::with_capacity(new.parts.len());
-        for &place in &new.parts {
-            let bytes = payload.parts.get(place as usize);
-            let bytes = bytes.ok_or(io::ErrorKind::InvalidInput)?;
+        let mut places = new.parts.iter().map(|&place| place as usize).peekable();
+        let mut taken = Vec::with_capacity(payload.parts.len());
+        let mut before = 0;
+        for bytes in &payload.parts {
             // Checked when the request came; it cannot have changed.
-            parts.push(PartView::parse(bytes).map_err(io::Error::other)?);
+            let part = PartView::parse(bytes).map_err(io::Error::other)?;
+            let n_writes = part.keys().len();
+            let mut writes = Vec::new();
+            while let Some(place) = places.next_if(|place| *place < before + n_writes) {
+                writes.push(place - before);
+            }
+            before += n_writes;
+            if !writes.is_empty() {
+                taken.push(Taken { part, writes });
+            }
         }
-        Ok(self.records.encode(new.arrival, &payload.tenant, &parts))
+        if places.next().is_some() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(self.records.encode(new.arrival, &payload.tenant, &taken))
     }
 
     /// Makes the records up to `through` visible.

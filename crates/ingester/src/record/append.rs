@@ -24,7 +24,7 @@ pub struct AppendedProfile {
     /// Sum of the values.
     pub total: i64,
     pub n_samples: u32,
-    /// Index into the keys of the push: the part it came from.
+    /// Index into the keys of the push: the write it came with.
     pub part: u32,
     /// Its place within the record, over all datasets.
     pub place: u32,
@@ -53,7 +53,7 @@ pub struct Push {
     /// When the push arrived, by the clock of the ingester that took it.
     pub arrival: Timestamp,
     pub tenant: TenantId,
-    /// One per part, in the order of the push.
+    /// One per write, in the order of the push.
     pub keys: Vec<RetryKey>,
     /// One per dataset that the push touches.
     pub heads: Vec<HeadAppend>,

@@ -1,6 +1,6 @@
 //! Log records: what is written for a push before it is acknowledged.
 //!
-//! One record holds all parts of one push of one tenant, so that they are stored together or not at
+//! One record holds all writes of one push of one tenant, so that they are stored together or not at
 //! all. It does not repeat what earlier records of the same *generation* said: symbols, series and
 //! profile types get numbers when they first come, and a profile that hardly differs from the one
 //! before it is written as the difference. [`RecordWriter`] and [`RecordReader`] go through the
@@ -10,7 +10,7 @@
 //! ```text
 //! record  = version, kind, body
 //! body    = push | retry keys
-//! push    = arrival, tenant, part count, retry key x parts, section count, section...
+//! push    = arrival, tenant, write count, retry key x writes, section count, section...
 //! tenant  = number and one | 0, name
 //! section = dataset, symbols, series count, series..., type count, type..., profile count, profile...
 //! dataset = number and one | 0, service name
@@ -52,7 +52,7 @@ mod write;
 pub use append::{AppendedProfile, EncodedRecord, HeadAppend, Push, Replayed, SharedDictionary};
 pub use error::RecordError;
 pub use read::RecordReader;
-pub use write::RecordWriter;
+pub use write::{RecordWriter, Taken};
 
 /// The version of records that this build writes and reads.
 pub const VERSION: u8 = 1;

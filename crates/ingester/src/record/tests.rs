@@ -60,10 +60,7 @@ pub(crate) fn labels(series: u8) -> Labels {
 
 /// A part whose stack `n` goes through functions named after the binary digits of `n`.
 pub(crate) fn part(key: u8, profiles: &[Told]) -> Part {
-    let mut part = Part {
-        key: RetryKey([key; 16]),
-        ..Part::default()
-    };
+    let mut part = Part::default();
     for n in 0..12u32 {
         let name = part.strings.push(&format!("example.com/f{n}"));
         part.functions.push(Function {
@@ -107,7 +104,48 @@ pub(crate) fn part(key: u8, profiles: &[Told]) -> Part {
             samples_end: part.sample_stack.len() as u32,
         });
     }
+    part.end_write(RetryKey([key; 16]));
     part
+}
+
+#[test]
+fn a_resend_beside_new_writes_of_its_part_leaves_nothing_in_the_record() {
+    let profile = |series, stacks: std::ops::Range<u8>| Told {
+        series,
+        kind: 0,
+        times: (5, 10, 10),
+        samples: stacks.map(|stack| (stack, 7, 0)).collect(),
+    };
+    let (resent, new) = (profile(0, 0..20), profile(3, 10..30));
+    let mut both = part(1, std::slice::from_ref(&resent));
+    let alone = part(2, std::slice::from_ref(&new));
+    let first = both.profiles.len();
+    let series = both.push_series(&labels(new.series));
+    for &(stack, value, _) in &new.samples {
+        both.sample_stack.push(u32::from(stack));
+        both.sample_value.push(value);
+    }
+    both.profiles.push(ProfileRow {
+        series,
+        samples_end: both.sample_stack.len() as u32,
+        ..both.profiles[first - 1]
+    });
+    both.end_write(RetryKey([2; 16]));
+    let of = |part: &Part, writes: &[usize]| {
+        let bytes = encoded(std::slice::from_ref(part));
+        let taken = Taken {
+            part: PartView::parse(&bytes[0]).unwrap(),
+            writes: writes.to_vec(),
+        };
+        let arrival = Timestamp(1_700_000_000_000);
+        RecordWriter::new().encode(arrival, &TenantId::anonymous(), &[taken])
+    };
+    let only_new = of(&both, &[1]);
+    assert_eq!(only_new.bytes, of(&alone, &[0]).bytes);
+    assert_eq!(only_new.push.keys, [RetryKey([2; 16])]);
+    let whole = of(&both, &[0, 1]).push;
+    let writes = whole.heads.iter().flat_map(|head| &head.profiles);
+    assert_eq!(writes.map(|p| p.part).collect::<Vec<_>>(), [0, 1]);
 }
 
 pub(crate) fn encoded(parts: &[Part]) -> Vec<Vec<u8>> {
@@ -123,11 +161,14 @@ pub(crate) fn encoded(parts: &[Part]) -> Vec<Vec<u8>> {
 
 pub(crate) fn write(writer: &mut RecordWriter, tenant: &str, parts: &[Part]) -> EncodedRecord {
     let bytes = encoded(parts);
-    let views: Vec<PartView<'_>> = bytes.iter().map(|b| PartView::parse(b).unwrap()).collect();
+    let taken: Vec<Taken<'_>> = bytes
+        .iter()
+        .map(|bytes| Taken::whole(PartView::parse(bytes).unwrap()))
+        .collect();
     writer.encode(
         Timestamp(1_700_000_000_000),
         &TenantId::parse(tenant).unwrap(),
-        &views,
+        &taken,
     )
 }
 

@@ -33,6 +33,35 @@ pub struct RecordWriter {
     base: Plain,
 }
 
+/// A part of a push, and which of its writes the record is about: the others are resends.
+#[derive(Debug, Clone)]
+pub struct Taken<'a> {
+    pub part: PartView<'a>,
+    /// Rising.
+    pub writes: Vec<usize>,
+}
+
+impl<'a> Taken<'a> {
+    /// With all of its writes.
+    pub fn whole(part: PartView<'a>) -> Self {
+        Self {
+            writes: (0..part.keys().len()).collect(),
+            part,
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = RetryKey> {
+        self.writes.iter().map(|&write| self.part.key(write))
+    }
+}
+
+/// One profile of a part: its row, and which write of the push it is of.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    row: usize,
+    write: u32,
+}
+
 /// What the record says of one dataset, until it is known in full.
 #[derive(Debug)]
 struct Section {
@@ -70,12 +99,12 @@ impl RecordWriter {
         out
     }
 
-    /// Encodes a push: all of `parts` in one record.
+    /// Encodes a push: all that was taken of it in one record.
     pub fn encode(
         &mut self,
         arrival: Timestamp,
         tenant: &TenantId,
-        parts: &[PartView<'_>],
+        taken: &[Taken<'_>],
     ) -> EncodedRecord {
         let mut out = vec![VERSION, kind::PUSH];
         put_i64(&mut out, arrival.0);
@@ -90,20 +119,23 @@ impl RecordWriter {
                 self.generation.add_tenant(tenant.clone())
             }
         };
-        put_u64(&mut out, parts.len() as u64);
-        for part in parts {
-            out.extend_from_slice(&part.key.0);
+        let keys: Vec<RetryKey> = taken.iter().flat_map(Taken::keys).collect();
+        put_u64(&mut out, keys.len() as u64);
+        for key in &keys {
+            out.extend_from_slice(&key.0);
         }
         let known_datasets = self.generation.datasets.len();
         let mut sections = Vec::new();
         let mut differences = 0;
-        for (at, part) in parts.iter().enumerate() {
+        let mut first_write = 0;
+        for part in taken {
             self.add_part(
-                (at as u32, part),
+                (first_write, part),
                 (arrival, tenant_id),
                 &mut sections,
                 &mut differences,
             );
+            first_write += part.writes.len() as u32;
         }
         put_u64(&mut out, sections.len() as u64);
         let mut heads = Vec::with_capacity(sections.len());
@@ -131,44 +163,65 @@ impl RecordWriter {
             push: Push {
                 arrival,
                 tenant: tenant.clone(),
-                keys: parts.iter().map(|part| part.key).collect(),
+                keys,
                 heads,
             },
         }
     }
 
+    /// Adds the profiles of a part, whose first write is number `first_write` of the push.
     fn add_part(
         &mut self,
-        (number, part): (u32, &PartView<'_>),
+        (first_write, taken): (u32, &Taken<'_>),
         (arrival, tenant): (Timestamp, u32),
         sections: &mut Vec<Section>,
         differences: &mut usize,
     ) {
-        // Which dataset the part's stacks are interned for.
-        let mut interned = None;
-        for row in 0..part.profile_series.len() {
-            let labels = part.profile_series.get(row);
-            let at = self.section(service_of(part, labels), tenant, sections);
-            let section = &mut sections[at];
-            let dataset = &mut self.generation.datasets[section.dataset as usize];
-            if interned != Some(at) {
-                dataset.dictionary.lock().intern(part, &mut self.scratch);
-                interned = Some(at);
+        let part = &taken.part;
+        let mut told = Vec::with_capacity(part.profile_series.len());
+        for (&write, number) in taken.writes.iter().zip(first_write..) {
+            for row in part.write_end.span(write) {
+                let service = service_of(part, part.profile_series.get(row));
+                let at = self.section(service, tenant, sections);
+                told.push((at, Told { row, write: number }));
             }
-            let profile = AppendedProfile {
-                series: series_id(dataset, part, labels),
-                kind: kind_id(dataset, part, part.profile_kind.get(row)),
-                time: Timestamp(part.profile_time.get_i64(row)),
-                duration_ns: part.profile_duration.get_i64(row),
-                period: part.profile_period.get_i64(row),
-                part: number,
-                ..AppendedProfile::default()
-            };
-            let range = part.profile_samples_end.span(row);
-            self.collector
-                .collect(part, range, &self.scratch.stack_nodes);
-            self.add_profile(profile, arrival, section, differences);
         }
+        // One dataset after the other: what the part's symbols became in it is looked up once.
+        told.sort_by_key(|&(at, _)| at);
+        for of_section in told.chunk_by(|a, b| a.0 == b.0) {
+            self.scratch.start(part);
+            for &(at, told) in of_section {
+                self.add_row(part, told, arrival, (&mut sections[at], &mut *differences));
+            }
+        }
+    }
+
+    fn add_row(
+        &mut self,
+        part: &PartView<'_>,
+        Told { row, write }: Told,
+        arrival: Timestamp,
+        (section, differences): (&mut Section, &mut usize),
+    ) {
+        let labels = part.profile_series.get(row);
+        let dataset = &mut self.generation.datasets[section.dataset as usize];
+        let range = part.profile_samples_end.span(row);
+        let scratch = &mut self.scratch;
+        let mut dictionary = dataset.dictionary.lock();
+        dictionary.intern_samples(part, range.clone(), scratch);
+        drop(dictionary);
+        let profile = AppendedProfile {
+            series: series_id(dataset, part, labels),
+            kind: kind_id(dataset, part, part.profile_kind.get(row)),
+            time: Timestamp(part.profile_time.get_i64(row)),
+            duration_ns: part.profile_duration.get_i64(row),
+            period: part.profile_period.get_i64(row),
+            part: write,
+            ..AppendedProfile::default()
+        };
+        self.collector
+            .collect(part, range, &self.scratch.stack_nodes);
+        self.add_profile(profile, arrival, section, differences);
     }
 
     /// Where the record speaks of the service; starts a section for one that it has not named.

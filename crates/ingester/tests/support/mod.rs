@@ -415,10 +415,7 @@ pub(crate) fn part(number: u64) -> Bytes {
 }
 
 pub(crate) fn part_at(number: u64, time_ns: i64) -> Bytes {
-    let mut part = Part {
-        key: RetryKey(u128::from(number).to_be_bytes()),
-        ..Part::default()
-    };
+    let mut part = Part::default();
     let name = part.strings.push(&format!("f{number}"));
     part.functions.push(Function {
         name,
@@ -455,6 +452,7 @@ pub(crate) fn part_at(number: u64, time_ns: i64) -> Bytes {
         period: 0,
         samples_end: 1,
     });
+    part.end_write(RetryKey(u128::from(number).to_be_bytes()));
     let mut out = Vec::new();
     part.encode(&mut out);
     out.into()

@@ -3,10 +3,7 @@
 use super::*;
 
 fn small() -> Part {
-    let mut part = Part {
-        key: RetryKey([7; 16]),
-        ..Part::default()
-    };
+    let mut part = Part::default();
     let main = part.strings.push("main");
     let work = part.strings.push("wörk");
     part.mappings.push(Mapping {
@@ -45,6 +42,8 @@ fn small() -> Part {
     part.sample_value = vec![3, i64::MAX];
     part.sample_span = vec![0, 9];
     part.sample_trace = vec![[0; 16], [1; 16]];
+    part.end_write(RetryKey([7; 16]));
+    part.end_write(RetryKey([8; 16]));
     part
 }
 
@@ -60,7 +59,15 @@ fn a_view_shows_what_was_encoded() {
     let bytes = encoded(&part);
     assert_eq!(bytes.len(), part.encoded_bytes());
     let view = PartView::parse(&bytes).unwrap();
-    assert_eq!(view.key, part.key);
+    assert_eq!(
+        view.keys().collect::<Vec<_>>(),
+        [7, 8].map(|n| RetryKey([n; 16]))
+    );
+    assert_eq!(view.key(1), RetryKey([8; 16]));
+    assert_eq!(
+        (view.write_end.span(0), view.write_end.span(1)),
+        (0..1, 1..1)
+    );
     assert_eq!(view.string(view.function_name.get(1)), "wörk");
     assert_eq!(view.profile_type(0).to_string(), "memory:live:count::");
     assert_eq!(view.series_labels(0).service_name(), "api");

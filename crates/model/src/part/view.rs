@@ -38,7 +38,8 @@ pub enum PartError {
 /// A part read in place. Fields are as in [`Part`], a column each.
 #[derive(Debug, Clone, Copy)]
 pub struct PartView<'a> {
-    pub key: RetryKey,
+    /// One for each write.
+    write_key: &'a [[u8; 16]],
     pub sample_trace: &'a [[u8; 16]],
     pub mapping_start: Col64<'a>,
     pub mapping_limit: Col64<'a>,
@@ -72,6 +73,8 @@ pub struct PartView<'a> {
     pub profile_kind: Col32<'a>,
     pub profile_samples_end: Col32<'a>,
     pub sample_stack: Col32<'a>,
+    /// Cuts the profiles into writes.
+    pub write_end: Col32<'a>,
     text: &'a str,
 }
 
@@ -114,7 +117,7 @@ impl<'a> PartView<'a> {
             });
         }
         let mut cut = Cutter { left: body };
-        let key = RetryKey(cut.bytes(16).try_into().unwrap_or_default());
+        let write_key = cut.bytes(n(15) * 16).as_chunks().0;
         let sample_trace = cut.bytes(n(14) * 16).as_chunks().0;
         let [mapping_start, mapping_limit, mapping_offset] = [(); 3].map(|()| cut.col64(n(2)));
         let function_start_line = cut.col64(n(3));
@@ -137,9 +140,10 @@ impl<'a> PartView<'a> {
         let [profile_series, profile_kind, profile_samples_end] =
             [(); 3].map(|()| cut.col32(n(11)));
         let sample_stack = cut.col32(n(12));
+        let write_end = cut.col32(n(15));
         let text = check_strings(string_end, cut.left)?;
         let view = Self {
-            key,
+            write_key,
             sample_trace,
             mapping_start,
             mapping_limit,
@@ -172,6 +176,7 @@ impl<'a> PartView<'a> {
             profile_kind,
             profile_samples_end,
             sample_stack,
+            write_end,
             text,
         };
         view.check()?;
@@ -213,7 +218,18 @@ impl<'a> PartView<'a> {
             "profile samples",
             self.profile_samples_end,
             self.sample_stack.len(),
-        )
+        )?;
+        ends("writes", self.write_end, self.profile_series.len())
+    }
+
+    /// By what a resend of each write is recognised, in order.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = RetryKey> + use<'a> {
+        self.write_key.iter().map(|key| RetryKey(*key))
+    }
+
+    /// The key of a write, which must be inside.
+    pub fn key(&self, write: usize) -> RetryKey {
+        RetryKey(self.write_key[write])
     }
 
     /// Number of profile types.
@@ -259,10 +275,10 @@ impl<'a> PartView<'a> {
 pub(super) fn length_of(counts: impl Fn(usize) -> u64) -> u64 {
     let n = counts;
     let optional_fits = |at: usize| n(at) == 0 || n(at) == n(12);
-    if !optional_fits(13) || !optional_fits(14) || n(15) != 0 || n(16) != 0 {
+    if !optional_fits(13) || !optional_fits(14) || n(16) != 0 {
         return u64::MAX;
     }
-    let wide16 = 1 + n(14);
+    let wide16 = n(15) + n(14);
     let wide8 = 3 * n(2) + n(3) + n(4) + n(5) + 3 * n(11) + n(12) + n(13);
     let wide4 = n(0)
         + 3 * n(2)
@@ -275,7 +291,8 @@ pub(super) fn length_of(counts: impl Fn(usize) -> u64) -> u64 {
         + 2 * n(9)
         + 5 * n(10)
         + 3 * n(11)
-        + n(12);
+        + n(12)
+        + n(15);
     16 * wide16 + 8 * wide8 + 4 * wide4 + n(1)
 }
 

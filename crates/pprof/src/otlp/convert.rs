@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use scoria_model::{ByteBudget, DiscardReason, Permit};
 
 use super::Export;
-use super::dictionary::NO_INDEX;
+use super::dictionary::{LineRow, NO_INDEX};
 use super::entries::Memo;
 use super::fields::{Malformed, Span};
 use super::kind::{Kind, TypeText};
@@ -76,7 +76,6 @@ pub(super) enum Problem {
 pub struct Converter<'e, 'a> {
     pub(super) export: &'e Export<'a>,
     pub(super) draft: u32,
-    pub(super) strings: Vec<Memo>,
     pub(super) functions: Vec<Memo>,
     pub(super) mappings: Vec<Memo>,
     pub(super) locations: Vec<Memo>,
@@ -88,6 +87,7 @@ pub struct Converter<'e, 'a> {
     pub(super) origin: Option<(Span, Span, Origin)>,
     pub(super) attributes: Vec<u32>,
     pub(super) frames: Vec<u64>,
+    pub(super) rows: Vec<LineRow>,
     pub(super) lines: Vec<RawLine>,
     pub(super) labels: Vec<(u32, u32)>,
     pub(super) n_unusable: u64,
@@ -100,7 +100,6 @@ impl<'a> Export<'a> {
         Converter {
             export: self,
             draft: 0,
-            strings: memos(tables.strings.len()),
             functions: memos(tables.functions.len()),
             mappings: memos(tables.mappings.len()),
             locations: memos(tables.locations.len()),
@@ -110,6 +109,7 @@ impl<'a> Export<'a> {
             origin: None,
             attributes: Vec::new(),
             frames: Vec::new(),
+            rows: Vec::new(),
             lines: Vec::new(),
             labels: Vec::new(),
             n_unusable: 0,
@@ -184,6 +184,9 @@ impl Converter<'_, '_> {
             let (labels, service) = self.labels_of(kind.name, run.service.as_deref());
             self.n_unusable = self.origin.as_ref().map_or(0, |(.., o)| o.n_unusable);
             let mut draft = Draft::new(terms)?;
+            if self.export.n_profiles() == 1 && run.samples.is_none() {
+                draft.reserve(self.export.room())?;
+            }
             // Drafts are counted from 1, so that no memo of none looks like one of this.
             self.draft += 1;
             draft.add_type(kind.sample.kind, kind.sample.unit)?;

@@ -1,7 +1,8 @@
 //! The dictionary of an export: the tables that all of its profiles share, read once.
 //!
-//! Strings, stacks and links stay where they are in the body; the rest is read into rows of fixed
-//! size. Indexes are kept as sent: whoever follows one checks it.
+//! Mappings and attributes are read into rows of fixed size. Everything else, of which there can be
+//! a lot, stays where it is in the body: a table holds the places, and an entry is read where it is
+//! used. Indexes are kept as sent: whoever follows one checks it.
 //!
 //! # Invariants
 //! - Memory is taken from the budget before a table is made, by the number of entries that are
@@ -42,8 +43,6 @@ pub(super) struct FunctionRow {
 pub(super) struct LocationRow {
     pub(super) address: u64,
     pub(super) mapping: u32,
-    /// One past its last entry in the table of lines.
-    pub(super) lines_end: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,9 +65,8 @@ pub(super) struct Dictionary {
     pub(super) links: Vec<Span>,
     pub(super) attributes: Vec<Attribute>,
     pub(super) mappings: Vec<MappingRow>,
-    pub(super) functions: Vec<FunctionRow>,
-    pub(super) locations: Vec<LocationRow>,
-    pub(super) lines: Vec<LineRow>,
+    pub(super) functions: Vec<Span>,
+    pub(super) locations: Vec<Span>,
     /// Whether an attribute's text is an index.
     pub(super) interned: bool,
     permit: Option<Permit>,
@@ -84,7 +82,6 @@ struct Counts {
     strings: usize,
     attributes: usize,
     stacks: usize,
-    lines: usize,
 }
 
 const DICTIONARY: &str = "the dictionary";
@@ -99,12 +96,7 @@ impl Counts {
             while let Some(tag) = fields.next()? {
                 let count = match tag.number {
                     1 => &mut counts.mappings,
-                    2 => {
-                        let location = fields.span(tag)?;
-                        counts.locations += 1;
-                        counts.lines += n_lines(body, location)?;
-                        continue;
-                    }
+                    2 => &mut counts.locations,
                     3 => &mut counts.functions,
                     4 => &mut counts.links,
                     5 => &mut counts.strings,
@@ -125,24 +117,13 @@ impl Counts {
     /// Memory for the rows and for the memos of a converter.
     const fn bytes(&self) -> usize {
         self.mappings * (size_of::<MappingRow>() + MEMO_BYTES)
-            + self.locations * (size_of::<LocationRow>() + MEMO_BYTES)
-            + self.functions * (size_of::<FunctionRow>() + MEMO_BYTES)
+            + self.locations * (size_of::<Span>() + MEMO_BYTES)
+            + self.functions * (size_of::<Span>() + MEMO_BYTES)
             + self.links * size_of::<Span>()
-            + self.strings * (size_of::<Span>() + MEMO_BYTES)
+            + self.strings * size_of::<Span>()
             + self.attributes * (size_of::<Attribute>() + 2 * MEMO_BYTES)
             + self.stacks * size_of::<Span>()
-            + self.lines * size_of::<LineRow>()
     }
-}
-
-fn n_lines(body: &[u8], location: Span) -> Result<usize, Malformed> {
-    let mut fields = Fields::of(body, location, "a location");
-    let mut n = 0;
-    while let Some(tag) = fields.next()? {
-        n += usize::from(tag.number == 3);
-        fields.skip(tag)?;
-    }
-    Ok(n)
 }
 
 impl Dictionary {
@@ -162,7 +143,6 @@ impl Dictionary {
             mappings: Vec::with_capacity(counts.mappings),
             functions: Vec::with_capacity(counts.functions),
             locations: Vec::with_capacity(counts.locations),
-            lines: Vec::with_capacity(counts.lines),
             interned: false,
             permit: Some(permit),
         };
@@ -173,7 +153,7 @@ impl Dictionary {
         for &place in places {
             dictionary.read_attributes(body, place)?;
         }
-        dictionary.flag_mappings();
+        dictionary.flag_mappings(body)?;
         Ok(dictionary)
     }
 
@@ -191,8 +171,13 @@ impl Dictionary {
         while let Some(tag) = fields.next()? {
             match tag.number {
                 1 => self.mappings.push(mapping(body, fields.span(tag)?)?),
-                2 => self.read_location(body, fields.span(tag)?)?,
-                3 => self.functions.push(function(body, fields.span(tag)?)?),
+                2 => self.locations.push(fields.span(tag)?),
+                3 => {
+                    let place = fields.span(tag)?;
+                    // An export with one that cannot be read is refused whole.
+                    function(body, place)?;
+                    self.functions.push(place);
+                }
                 4 => self.links.push(fields.span(tag)?),
                 5 => self.strings.push(fields.span(tag)?),
                 7 => self.stacks.push(fields.span(tag)?),
@@ -220,80 +205,54 @@ impl Dictionary {
         Ok(())
     }
 
-    fn read_location(&mut self, body: &[u8], place: Span) -> Result<(), Malformed> {
-        let mut fields = Fields::of(body, place, "a location");
-        let mut row = LocationRow::default();
-        while let Some(tag) = fields.next()? {
-            match tag.number {
-                1 => row.mapping = fields.index(tag)?,
-                2 => row.address = fields.int(tag)?,
-                3 => self.lines.push(line(body, fields.span(tag)?)?),
-                _ => fields.skip(tag)?,
-            }
-        }
-        row.lines_end = self.lines.len() as u32;
-        self.locations.push(row);
-        Ok(())
-    }
-
     /// A mapping has what each of its locations has.
-    fn flag_mappings(&mut self) {
+    fn flag_mappings(&mut self, body: &[u8]) -> Result<(), Malformed> {
         const ALL: u32 = mapping_flags::HAS_FUNCTIONS
             | mapping_flags::HAS_FILENAMES
             | mapping_flags::HAS_LINE_NUMBERS;
-        let mut used = 0;
         for at in 0..self.locations.len() {
-            let mapping = self.locations[at].mapping as usize;
-            let has = self.location_flags(at);
-            if let Some(row) = self.mappings.get_mut(mapping) {
+            let (mut has, mut problem) = (0, None);
+            let location = location(body, self.locations[at], |line| {
+                match self.line_flags(body, line) {
+                    Ok(flags) => has |= flags,
+                    Err(error) => problem = Some(error),
+                }
+            })?;
+            if let Some(problem) = problem {
+                return Err(problem);
+            }
+            if let Some(row) = self.mappings.get_mut(location.mapping as usize) {
                 // The bit of inline frames, which is not used, marks a first look.
                 let first = row.flags & mapping_flags::HAS_INLINE_FRAMES == 0;
-                row.flags =
-                    mapping_flags::HAS_INLINE_FRAMES | has & if first { ALL } else { row.flags };
-                used += 1;
+                let before = if first { ALL } else { row.flags };
+                row.flags = mapping_flags::HAS_INLINE_FRAMES | has & before;
             }
         }
-        if used > 0 {
-            for row in &mut self.mappings {
-                row.flags &= ALL;
-            }
+        for row in &mut self.mappings {
+            row.flags &= ALL;
         }
+        Ok(())
     }
 
-    fn location_flags(&self, at: usize) -> u32 {
-        let lines = self.lines_of(at);
+    fn line_flags(&self, body: &[u8], line: LineRow) -> Result<u32, Malformed> {
         let mut flags = 0;
         let named = |index: u32| {
-            self.strings
-                .get(index as usize)
-                .is_some_and(|s| !s.is_empty())
+            let text = self.strings.get(index as usize);
+            text.is_some_and(|text| !text.is_empty())
         };
-        let function = |line: &LineRow| self.functions.get(line.function as usize);
-        if lines
-            .iter()
-            .any(|line| function(line).is_some_and(|f| named(f.name)))
-        {
-            flags |= mapping_flags::HAS_FUNCTIONS;
+        if let Some(&place) = self.functions.get(line.function as usize) {
+            let function = function(body, place)?;
+            if named(function.name) {
+                flags |= mapping_flags::HAS_FUNCTIONS;
+            }
+            if named(function.filename) {
+                flags |= mapping_flags::HAS_FILENAMES;
+            }
         }
-        if lines
-            .iter()
-            .any(|line| function(line).is_some_and(|f| named(f.filename)))
-        {
-            flags |= mapping_flags::HAS_FILENAMES;
-        }
-        if lines.iter().any(|line| line.line != 0) {
+        if line.line != 0 {
             flags |= mapping_flags::HAS_LINE_NUMBERS;
         }
-        flags
-    }
-
-    /// The lines of location `at`, innermost first.
-    pub(super) fn lines_of(&self, at: usize) -> &[LineRow] {
-        let start = match at.checked_sub(1) {
-            Some(before) => self.locations[before].lines_end as usize,
-            None => 0,
-        };
-        &self.lines[start..self.locations[at].lines_end as usize]
+        Ok(flags)
     }
 
     /// The link at an index, `None` outside of the table.
@@ -320,7 +279,26 @@ fn mapping(body: &[u8], place: Span) -> Result<MappingRow, Malformed> {
     Ok(row)
 }
 
-fn function(body: &[u8], place: Span) -> Result<FunctionRow, Malformed> {
+/// A location, whose lines are handed to `each`, innermost first.
+pub(super) fn location(
+    body: &[u8],
+    place: Span,
+    mut each: impl FnMut(LineRow),
+) -> Result<LocationRow, Malformed> {
+    let mut fields = Fields::of(body, place, "a location");
+    let mut row = LocationRow::default();
+    while let Some(tag) = fields.next()? {
+        match tag.number {
+            1 => row.mapping = fields.index(tag)?,
+            2 => row.address = fields.int(tag)?,
+            3 => each(line(body, fields.span(tag)?)?),
+            _ => fields.skip(tag)?,
+        }
+    }
+    Ok(row)
+}
+
+pub(super) fn function(body: &[u8], place: Span) -> Result<FunctionRow, Malformed> {
     let mut fields = Fields::of(body, place, "a function");
     let mut row = FunctionRow::default();
     while let Some(tag) = fields.next()? {

@@ -76,9 +76,14 @@ impl Converter<'_, '_> {
         if memo.draft == self.draft {
             return Ok(u64::from(memo.id));
         }
-        let row = tables.locations[at];
+        self.rows.clear();
+        let rows = &mut self.rows;
+        let row = dictionary::location(self.export.body, tables.locations[at], |line| {
+            rows.push(line);
+        })?;
         self.lines.clear();
-        for line in tables.lines_of(at) {
+        for nth in 0..self.rows.len() {
+            let line = self.rows[nth];
             let function = self.function(draft, line.function)?;
             if function != 0 {
                 self.lines.push(RawLine {
@@ -114,14 +119,19 @@ impl Converter<'_, '_> {
         if memo.draft == self.draft {
             return Ok(u64::from(memo.id));
         }
-        let row = tables.functions[at];
+        let row = dictionary::function(self.export.body, tables.functions[at])?;
         let is_null = index == 0 && [row.name, row.system_name, row.filename] == [0; 3];
         let id = if is_null && tables.strings.first().is_none_or(|first| first.is_empty()) {
             0
         } else {
+            let name = self.string(draft, row.name)?;
             let function = DraftFunction {
-                name: self.string(draft, row.name)?,
-                system_name: self.string(draft, row.system_name)?,
+                name,
+                system_name: if row.system_name == row.name {
+                    name
+                } else {
+                    self.string(draft, row.system_name)?
+                },
                 filename: self.string(draft, row.filename)?,
                 start_line: row.start_line,
             };
@@ -265,26 +275,18 @@ impl Converter<'_, '_> {
         Ok(())
     }
 
-    fn string(&mut self, draft: &mut Draft, index: u32) -> Result<u32, Problem> {
+    fn string(&self, draft: &mut Draft, index: u32) -> Result<u32, Problem> {
         let strings = &self.export.dictionary.strings;
-        let at = index as usize;
-        let Some(memo) = self.strings.get(at) else {
-            if index == 0 {
-                return Ok(0);
-            }
-            return Err(Problem::Index {
+        match strings.get(index as usize) {
+            Some(place) => Ok(draft.bytes_string(place.of(self.export.body))?),
+            None if index == 0 => Ok(0),
+            None => Err(Problem::Index {
                 what: "a text",
                 table: "string_table",
                 index,
                 n: strings.len(),
-            });
-        };
-        if memo.draft == self.draft {
-            return Ok(memo.id);
+            }),
         }
-        let id = draft.bytes_string(strings[at].of(self.export.body))?;
-        self.strings[at] = self.memo(u64::from(id));
-        Ok(id)
     }
 
     const fn memo(&self, id: u64) -> Memo {

@@ -45,6 +45,7 @@ pub use fields::Malformed;
 pub use layout::{Layout, Unreadable};
 pub use origin::ServiceSource;
 
+use crate::Room;
 use attributes::Strings;
 use dictionary::Dictionary;
 use fields::{Fields, Span};
@@ -172,6 +173,20 @@ impl<'a> Export<'a> {
         place.map_or(0, |place| u64::from(place.profile.length))
     }
 
+    /// Of everything in its dictionary: what its profiles need of it together is not more.
+    pub fn room(&self) -> Room {
+        let tables = &self.dictionary;
+        let stacks = tables.stacks.iter();
+        Room {
+            text: tables.strings.iter().map(|s| s.length as usize).sum(),
+            strings: tables.strings.len(),
+            functions: tables.functions.len(),
+            locations: tables.locations.len(),
+            stacks: tables.stacks.len(),
+            frames: stacks.map(|s| n_frames(s.of(self.body))).sum(),
+        }
+    }
+
     /// Bytes taken from the budget.
     pub fn permitted_bytes(&self) -> u64 {
         self.permit.bytes() + self.dictionary.permitted_bytes()
@@ -226,6 +241,13 @@ impl<'a> Export<'a> {
             Err(error) => format!("a scope that cannot be read: {error}"),
         }
     }
+}
+
+/// At most: each location of a packed list ends with a byte without the upper bit, and so do the
+/// field's tag and length in front.
+fn n_frames(stack: &[u8]) -> usize {
+    let ends = stack.iter().filter(|&&byte| byte < 0x80).count();
+    ends.saturating_sub(2)
 }
 
 /// Where the dictionary stands.

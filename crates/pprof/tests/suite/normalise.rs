@@ -388,5 +388,5 @@ fn the_part_carries_time_duration_period_and_key() {
     assert_eq!(row.time, NOW);
     assert_eq!(row.duration_ns, 10_000_000_000);
     assert_eq!(row.period, 10_000_000);
-    assert_eq!(normalised.part.key.0, [3; 16]);
+    assert_eq!(normalised.part.writes[0].key.0, [3; 16]);
 }
