@@ -64,6 +64,8 @@ pub struct ExportRequest {
 /// An export, decoded and prepared.
 struct Taken {
     layout: &'static str,
+    /// Locations whose frame type is left out.
+    n_frame_types: u64,
     tally: Tally,
     profiles: Vec<IncomingProfile>,
     cargo: Cargo,
@@ -98,9 +100,13 @@ impl Distributor {
         for (refusal, bytes) in tally.refused() {
             self.refused(tenant, refusal, bytes, &[]);
         }
-        if tally.n_unusable() > 0 {
-            let reason = DiscardReason::UnusableAttribute;
-            metrics.dropped(tenant, reason, tally.n_unusable());
+        for (reason, n) in [
+            (DiscardReason::UnusableAttribute, tally.n_unusable()),
+            (DiscardReason::FrameType, taken.n_frame_types),
+        ] {
+            if n > 0 {
+                metrics.dropped(tenant, reason, n);
+            }
         }
         metrics.batch(tenant, taken.profiles.len());
         if !taken.profiles.is_empty() {
@@ -156,6 +162,7 @@ fn prepare<B: AsRef<[u8]>>(
 ) -> Result<Taken, Refusal> {
     let export = read(body.as_ref())?;
     let layout = export.layout().as_str();
+    let n_frame_types = export.n_frame_types();
     joining.expect(export.room());
     let mut feed = Feed::of(&export, terms, sent);
     let mut last = None;
@@ -177,6 +184,7 @@ fn prepare<B: AsRef<[u8]>>(
     let (profiles, cargo) = joining.finish()?;
     Ok(Taken {
         layout,
+        n_frame_types,
         tally,
         profiles,
         cargo,

@@ -286,6 +286,7 @@ const fn remedy(reason: DiscardReason) -> &'static str {
             "mend or update the sender: its samples use locations, functions or mappings that it does not send"
         }
         R::NumericLabel => "send the label as text if it is needed",
+        R::FrameType => "nothing: frames are stored without it, their function and mapping tell",
         R::UnusableAttribute => "send the attribute as text or as a whole number if it is needed",
         R::MalformedSpanId => "send 16 hexadecimal digits for a span and 32 for a trace",
         R::LabelDemoted => {

@@ -37,6 +37,8 @@ pub enum DiscardReason {
     /// An attribute of an OTLP export whose value cannot be a label: a bool, a double, bytes, a
     /// list or a map.
     UnusableAttribute,
+    /// The frame type of an OTLP location (`profile.frame.type`), for which there is no place yet.
+    FrameType,
     /// A span or trace id that is not hexadecimal of the right length.
     MalformedSpanId,
     /// A sample label that its policy or a limit keeps from becoming a label of the series.
@@ -56,7 +58,7 @@ pub enum DiscardReason {
 }
 
 impl DiscardReason {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Unknown,
         Self::InvalidLabels,
         Self::MissingLabels,
@@ -82,6 +84,7 @@ impl DiscardReason {
         Self::BrokenReference,
         Self::NumericLabel,
         Self::UnusableAttribute,
+        Self::FrameType,
         Self::MalformedSpanId,
         Self::LabelDemoted,
         Self::DepthTruncated,
@@ -119,6 +122,7 @@ impl DiscardReason {
             Self::BrokenReference => "broken_reference",
             Self::NumericLabel => "numeric_label",
             Self::UnusableAttribute => "unusable_attribute",
+            Self::FrameType => "frame_type",
             Self::MalformedSpanId => "malformed_span_id",
             Self::LabelDemoted => "label_demoted",
             Self::DepthTruncated => "depth_truncated",

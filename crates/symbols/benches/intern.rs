@@ -2,7 +2,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use scoria_model::part::{Function, Line, Part, PartView, ProfileRow};
-use scoria_model::{Labels, Timestamp};
+use scoria_model::{Labels, RetryKey, Timestamp};
 use scoria_symbols::{Dictionary, InternScratch, NONE};
 
 const STACKS: u32 = 200;
@@ -53,6 +53,7 @@ fn profile() -> Part {
         period: 0,
         samples_end: STACKS,
     });
+    part.end_write(RetryKey([0; 16]));
     part
 }
 

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use scoria_model::part::{Part, PartView, ProfileRow};
-use scoria_model::{Labels, Timestamp};
+use scoria_model::{Labels, RetryKey, Timestamp};
 
 use crate::*;
 
@@ -97,6 +97,7 @@ fn build(
         period: 0,
         samples_end: part.sample_stack.len() as u32,
     });
+    part.end_write(RetryKey([0; 16]));
     part
 }
 

@@ -21,7 +21,7 @@ use scoria_pprof::{Draft, DraftError, DraftTerms, Dropped, folded, tree, trie};
 
 use super::content::{self, ContentError};
 use super::conversion::{App, UnknownType};
-use super::format::{BodyFormat, UnsupportedFormat, WronglyDeclared};
+use super::format::{self, BodyFormat, UnsupportedFormat, WronglyDeclared};
 use super::jfr::{self, RecordingLimits};
 use super::multipart::{self, MultipartError};
 use super::query::IngestQuery;
@@ -164,7 +164,13 @@ pub(super) fn decode(mut job: Job) -> Result<Decoded, BodyError> {
     let encoding = Some("gzip");
     let content = content::decode(encoding, job.body, job.body_limit, &job.terms.memory)?;
     job.body = content.body;
-    let decoded = profiles_of(&job);
+    let decoded = profiles_of(&job).map_err(|error| match error {
+        BodyError::Stacks { .. } => match format::pprof_in_place_of(job.format, &job.body) {
+            Some(wrongly_declared) => wrongly_declared.into(),
+            None => error,
+        },
+        error => error,
+    });
     drop(content.permit);
     decoded
 }

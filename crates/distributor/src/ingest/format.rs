@@ -111,6 +111,7 @@ pub(super) fn check(declared: BodyFormat, body: &[u8]) -> Result<(), WronglyDecl
     const JFR: &str = "begins like a JFR recording; send it with format=jfr";
     const SPEEDSCOPE: &str = "begins like a speedscope file; send it with format=speedscope";
     const TEXT: &str = "is text; send folded stacks with format=groups";
+    const PPROF: &str = "begins like a pprof; send it with format=pprof";
     const BINARY: &str = "is no text; send a pprof with format=pprof, a recording with format=jfr";
     let head = head(body);
     let is_gzip = body.starts_with(&GZIP_MAGIC);
@@ -133,9 +134,18 @@ pub(super) fn check(declared: BodyFormat, body: &[u8]) -> Result<(), WronglyDecl
             TEXT
         }
         BodyFormat::Jfr if !head.is_empty() && !is_binary(&head) => TEXT,
+        BodyFormat::Jfr if is_pprof(body, &head) => PPROF,
         _ => return Ok(()),
     };
     Err(WronglyDeclared { declared, found })
+}
+
+/// What to say of a trie or tree that could not be read, if it is a pprof. Before it is read nobody
+/// knows: names of any length may stand at its beginning.
+pub(super) fn pprof_in_place_of(declared: BodyFormat, body: &[u8]) -> Option<WronglyDeclared> {
+    let found = "has the shape of a pprof; send it with format=pprof";
+    let is_nodes = matches!(declared, BodyFormat::Trie | BodyFormat::Tree);
+    (is_nodes && scoria_pprof::raw::has_shape(body)).then_some(WronglyDeclared { declared, found })
 }
 
 /// How a body begins, its gzip taken off; empty if that fails at once.
@@ -169,16 +179,19 @@ fn undeclared(body: &[u8]) -> BodyFormat {
     if is_speedscope(&head) {
         return BodyFormat::Speedscope;
     }
-    let is_gzip = body.starts_with(&GZIP_MAGIC);
-    let is_pprof = if is_gzip {
-        head.is_empty() || is_binary(&head)
-    } else {
-        scoria_pprof::raw::has_shape(body)
-    };
-    if is_pprof {
+    if body.starts_with(&GZIP_MAGIC) && head.is_empty() || is_pprof(body, &head) {
         BodyFormat::Pprof
     } else {
         BodyFormat::Groups
+    }
+}
+
+/// Of a compressed body only the beginning is known, which no text has.
+fn is_pprof(body: &[u8], head: &[u8]) -> bool {
+    if body.starts_with(&GZIP_MAGIC) {
+        is_binary(head)
+    } else {
+        scoria_pprof::raw::has_shape(body)
     }
 }
 
@@ -273,7 +286,7 @@ mod tests {
         // Under the formats, in order: what is said of each body.
         let declared = [Pprof, Jfr, Speedscope, Groups, Lines, Tree];
         let table = [
-            (PPROF, ["", "", "=pprof", "=pprof", "=pprof", ""]),
+            (PPROF, ["", "=pprof", "=pprof", "=pprof", "=pprof", ""]),
             (JFR, ["=jfr", "", "=jfr", "=jfr", "=jfr", "=jfr"]),
             (SPEEDSCOPE, ["=speedscope", "=speedscope", "", "", "", ""]),
             (TEXT, ["=groups", "=groups", "", "", "", ""]),
@@ -291,6 +304,13 @@ mod tests {
             }
         }
         assert!(check(Pprof, &gzip(JFR)).is_err());
+        assert!(check(Jfr, &gzip(PPROF)).is_err());
+        let told = pprof_in_place_of(Tree, PPROF).unwrap().to_string();
+        assert!(
+            told.contains("taken for tree") && told.contains("=pprof"),
+            "{told}"
+        );
+        assert_eq!(pprof_in_place_of(Tree, &[0, 0, 1, 1, b'a', 0]), None);
         for nothing in [&b""[..], &GZIP_MAGIC, &gzip(b"")] {
             for declared in declared {
                 assert_eq!(check(declared, nothing), Ok(()));

@@ -6,6 +6,7 @@ mod decoded;
 mod formats;
 mod ingest;
 mod jfr;
+mod otlp;
 mod policy;
 mod push;
 mod support;

@@ -100,6 +100,12 @@ impl FakeIngester {
         self.calls.lock().iter().map(|c| c.parts.len()).collect()
     }
 
+    /// Every part so far.
+    pub(crate) fn parts(&self) -> Vec<Bytes> {
+        let calls = self.calls.lock();
+        calls.iter().flat_map(|call| call.parts.clone()).collect()
+    }
+
     /// Every stored profile as `{labels} type = sum of its values`, sorted.
     pub(crate) fn stored(&self) -> Vec<String> {
         let mut stored: Vec<String> = self

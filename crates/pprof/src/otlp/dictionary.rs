@@ -69,6 +69,8 @@ pub(super) struct Dictionary {
     pub(super) locations: Vec<Span>,
     /// Whether an attribute's text is an index.
     pub(super) interned: bool,
+    /// Locations that say what kind of frame they are (native, kernel, an interpreter's).
+    pub(super) n_frame_types: u64,
     permit: Option<Permit>,
 }
 
@@ -85,6 +87,8 @@ struct Counts {
 }
 
 const DICTIONARY: &str = "the dictionary";
+const LOCATION: &str = "a location";
+const FRAME_TYPE: &[u8] = b"profile.frame.type";
 /// What following an index costs beside its row: a memo of where it went.
 const MEMO_BYTES: usize = 8;
 
@@ -144,6 +148,7 @@ impl Dictionary {
             functions: Vec::with_capacity(counts.functions),
             locations: Vec::with_capacity(counts.locations),
             interned: false,
+            n_frame_types: 0,
             permit: Some(permit),
         };
         for &place in places {
@@ -154,6 +159,7 @@ impl Dictionary {
             dictionary.read_attributes(body, place)?;
         }
         dictionary.flag_mappings(body)?;
+        dictionary.count_frame_types(body)?;
         Ok(dictionary)
     }
 
@@ -234,6 +240,32 @@ impl Dictionary {
         Ok(())
     }
 
+    fn count_frame_types(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        let attributes = (0..).zip(&self.attributes);
+        let is_type = |(at, attribute): (u64, &Attribute)| {
+            (attribute.key.text(body) == Some(FRAME_TYPE)).then_some(at)
+        };
+        let types: Vec<u64> = attributes.filter_map(is_type).collect();
+        if types.is_empty() {
+            return Ok(());
+        }
+        for &place in &self.locations {
+            let mut fields = Fields::of(body, place, LOCATION);
+            let mut has_type = false;
+            while let Some(tag) = fields.next()? {
+                if tag.number == 4 {
+                    fields.ints(tag, |index| {
+                        has_type |= types.binary_search(&index).is_ok();
+                    })?;
+                } else {
+                    fields.skip(tag)?;
+                }
+            }
+            self.n_frame_types += u64::from(has_type);
+        }
+        Ok(())
+    }
+
     fn line_flags(&self, body: &[u8], line: LineRow) -> Result<u32, Malformed> {
         let mut flags = 0;
         let named = |index: u32| {
@@ -285,7 +317,7 @@ pub(super) fn location(
     place: Span,
     mut each: impl FnMut(LineRow),
 ) -> Result<LocationRow, Malformed> {
-    let mut fields = Fields::of(body, place, "a location");
+    let mut fields = Fields::of(body, place, LOCATION);
     let mut row = LocationRow::default();
     while let Some(tag) = fields.next()? {
         match tag.number {

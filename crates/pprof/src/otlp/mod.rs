@@ -173,6 +173,11 @@ impl<'a> Export<'a> {
         place.map_or(0, |place| u64::from(place.profile.length))
     }
 
+    /// Locations of its dictionary whose frame type (`profile.frame.type`) is left out.
+    pub const fn n_frame_types(&self) -> u64 {
+        self.dictionary.n_frame_types
+    }
+
     /// Of everything in its dictionary: what its profiles need of it together is not more.
     pub fn room(&self) -> Room {
         let tables = &self.dictionary;

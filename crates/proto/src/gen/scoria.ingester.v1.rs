@@ -3,13 +3,13 @@
 pub struct PushRequest {
     #[prost(string, tag = "1")]
     pub tenant: ::prost::alloc::string::String,
-    /// Each a profile in the columnar form of `scoria_model::part`.
+    /// Each one or several profiles in the columnar form of `scoria_model::part`.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub parts: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PushResponse {
-    /// One for each part, in the order of the request.
+    /// One for each write of each part, in the order of the request.
     #[prost(enumeration = "Outcome", repeated, tag = "1")]
     pub outcomes: ::prost::alloc::vec::Vec<i32>,
 }
@@ -103,9 +103,9 @@ pub struct SpanStats {
 #[repr(i32)]
 pub enum Outcome {
     Unspecified = 0,
-    /// The part is durable.
+    /// The write is durable.
     Stored = 1,
-    /// A part with the same key was stored within the last ten minutes; nothing was added.
+    /// A write with the same key was stored within the last ten minutes; nothing was added.
     Duplicate = 2,
 }
 impl Outcome {
