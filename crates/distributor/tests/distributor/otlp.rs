@@ -47,7 +47,8 @@ async fn sent(house: &House, body: Vec<u8>, encoding: Encoding) -> Exported {
         encoding,
         user_agent: String::new(),
     };
-    house.distributor.export(&tenant(), request).await.unwrap()
+    let exported = house.distributor.export(&tenant(), request).await;
+    exported.expect("something of it is taken")
 }
 
 #[tokio::test]
