@@ -91,7 +91,11 @@ fn read(table: Table, sources: &Sources) -> Result<String, BlockError> {
         }
         _ => {
             let symbols = decode_symbols(sources, dataset)?;
-            Ok(format!("{:?} {:?}", symbols.symbols.to_tables(), symbols.nodes))
+            Ok(format!(
+                "{:?} {:?}",
+                symbols.symbols.to_tables(),
+                symbols.nodes
+            ))
         }
     }
 }
@@ -101,7 +105,11 @@ fn read_samples(table: Table, sources: &Sources) -> Result<String, BlockError> {
     let kind_table = |at: usize| Table::of_kind(&dataset.kinds[PROFILES.kind[at] as usize]);
     let of_table = (0..PROFILES.len()).filter(|&at| kind_table(at) == table);
     let runs: Vec<_> = of_table.map(|at| PROFILES.run(at)).collect();
-    let read = SampleRead { runs: &runs, columns: Columns::WithSpans, n_stacks: dataset.n_stacks };
+    let read = SampleRead {
+        runs: &runs,
+        columns: Columns::WithSpans,
+        n_stacks: dataset.n_stacks,
+    };
     let mut out = String::new();
     if let Some((open, fetched)) = sources.get(table) {
         open.ranges(&read.rows(), read.columns)?;

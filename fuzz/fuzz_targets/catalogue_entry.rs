@@ -20,11 +20,17 @@ fuzz_target!(|data: &[u8]| {
     bytes[end..].copy_from_slice(&crc.to_le_bytes());
     if let Ok(entry) = Entry::decode(VERSION, &bytes) {
         let again = entry.encode().expect("what was read fits an entry");
-        assert_eq!(Entry::decode(VERSION, &again).expect("it was just written"), entry);
+        assert_eq!(
+            Entry::decode(VERSION, &again).expect("it was just written"),
+            entry
+        );
         let mut state = CatalogueState::default();
         if state.apply(&entry).is_ok() {
             let snapshot = snapshot::encode(&state).expect("one entry fits a snapshot");
-            assert_eq!(snapshot::decode(VERSION, &snapshot).expect("just written"), state);
+            assert_eq!(
+                snapshot::decode(VERSION, &snapshot).expect("just written"),
+                state
+            );
         }
     }
     let _ = snapshot::decode(VERSION, &bytes);

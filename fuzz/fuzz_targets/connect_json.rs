@@ -9,7 +9,9 @@ use std::sync::Arc;
 use buffa::Message;
 use buffa::json::{JsonParseOptions, with_json_parse_options};
 use bytes::Bytes;
-use connectrpc::{ConnectRpcService, Limits, RequestContext, Response, Router, ServiceRequest, ServiceResult};
+use connectrpc::{
+    ConnectRpcService, Limits, RequestContext, Response, Router, ServiceRequest, ServiceResult,
+};
 use http_body_util::{BodyExt, Full};
 use scoria_proto::public::push::v1::{PushRequest, PushResponse, PusherService, PusherServiceExt};
 use scoria_proto::public::querier::v1 as querier;

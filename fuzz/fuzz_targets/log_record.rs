@@ -31,10 +31,15 @@ fuzz_target!(|data: &[u8]| {
         let mut batch = SampleBatch::default();
         for row in snapshot.rows().iter().flat_map(|chunk| chunk.iter()) {
             batch.clear();
-            snapshot.samples(&row, &mut batch).expect("what was read decodes");
+            snapshot
+                .samples(&row, &mut batch)
+                .expect("what was read decodes");
             assert!(batch.is_even() && batch.len() == row.n_samples as usize);
             assert!(batch.stack.iter().all(|&node| (node as usize) < nodes));
-            let sum = batch.value.iter().fold(0i64, |sum, value| sum.wrapping_add(*value));
+            let sum = batch
+                .value
+                .iter()
+                .fold(0i64, |sum, value| sum.wrapping_add(*value));
             assert_eq!(sum, row.total);
         }
     }

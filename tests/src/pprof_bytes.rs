@@ -118,7 +118,8 @@ pub(crate) fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {
     put_varint(out, value);
 }
 
-pub(crate) fn put_message(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+/// A field that has a length.
+pub fn put_message(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_varint(out, field << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

@@ -7,6 +7,8 @@ mod support;
 
 use serde_json::{Map, Value, json};
 use support::{Running, now_ns};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
 const SELECTOR: &str = "{service_name=\"shop\"}";
@@ -78,6 +80,27 @@ async fn check(server: &Running, method: &str, body: &str, status: u16) {
         json!("invalid_argument")
     };
     assert_eq!(answer["code"], code, "{method} {body}: {answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let server = Running::start(&["server.read_timeout=50ms"]).await;
+    let address = server.url.strip_prefix("http://").unwrap();
+    for path in [
+        "/ingest?name=shop",
+        "/v1development/profiles",
+        "/push.v1.PusherService/Push",
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/proto\r\ncontent-length: 1000\r\n\r\nhalf"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 408", "{path}");
+    }
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
-//! Every real profile by every way in: under which types it is stored, with which totals, and that
-//! sending it again stores nothing.
+//! Every real profile by every way in: under which types it is stored, with which totals and flame
+//! graphs, and that sending it again stores nothing.
 //!
-//! What is expected of a total is added up from the columns of the file itself. Where it is not
+//! What is expected is added up from the columns of the file itself. Where it is not
 //! what is stored, [`DEVIATIONS`] says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use scoria_distributor::{Outcome, RefusalKind};
 use scoria_model::DiscardReason;
@@ -60,6 +60,127 @@ fn stored_totals(house: &House) -> BTreeMap<String, i64> {
     totals
 }
 
+/// By type and unit: functions from root to leaf, with the sum of the samples.
+type Flames = BTreeMap<String, BTreeMap<String, i64>>;
+
+/// The flame graphs that stand in a file. `named` says what a function is called.
+fn flames_of(raw: &[u8], named: impl Fn(&str, &str) -> String) -> Flames {
+    let mut decompressor = Decompressor::new();
+    let plain = decompressor
+        .decompress(raw, 1 << 26)
+        .expect("it decompresses");
+    let raw = RawProfile::decode(plain).expect("it is a pprof");
+    let text = |at| String::from_utf8_lossy(raw.text(at)).into_owned();
+    let columns = &raw.columns;
+    let functions: HashMap<u64, String> = columns
+        .functions
+        .iter()
+        .map(|f| (f.id, named(&text(f.name), &text(f.filename))))
+        .collect();
+    let names = (0..columns.locations.len()).map(|at| {
+        let location = columns.locations[at];
+        let lines = raw.lines_of(at).iter();
+        let mut names: Vec<&str> = lines.map(|line| &*functions[&line.function]).collect();
+        let address = format!("{:#x}", location.address);
+        if names.is_empty() {
+            names.push(&address);
+        }
+        names.reverse();
+        (location.id, names.join(";"))
+    });
+    let names: HashMap<u64, String> = names.collect();
+    let mut flames = Flames::new();
+    for at in 0..columns.samples.len() {
+        let sample = raw.sample(at);
+        let values = &columns.values[sample.values()];
+        if values.iter().any(|&value| value < 0) {
+            continue;
+        }
+        let frames = columns.frames[sample.frames()].iter().rev();
+        let stack: Vec<&str> = frames
+            .map(|&frame| &*names[&raw.location_id(frame)])
+            .collect();
+        for (kind, &value) in columns.sample_types.iter().zip(values) {
+            if value != 0 {
+                let kind = format!("{}:{}", text(kind.kind).replace('-', "_"), text(kind.unit));
+                let flame = flames.entry(kind).or_default();
+                *flame.entry(stack.join(";")).or_default() += value;
+            }
+        }
+    }
+    flames
+}
+
+fn stored_flames(house: &House) -> Flames {
+    let mut flames = Flames::new();
+    for (kind, stacks) in house.ingester.flames() {
+        let parts: Vec<&str> = kind.split(':').collect();
+        let flame = flames.entry(parts[1..3].join(":")).or_default();
+        for (stack, value) in stacks {
+            *flame.entry(stack).or_default() += value;
+        }
+    }
+    flames.retain(|_, flame| !flame.is_empty());
+    flames
+}
+
+/// As the functions of a file are called when it came from this profiler at `/ingest`.
+fn renamed(spy: &str, name: &str, filename: &str) -> String {
+    match spy {
+        "pyspy" if filename.starts_with('/') => name.to_owned(),
+        "pyspy" | "rbspy" | "scripting" => format!("{filename} {name}"),
+        _ => without_shapes(name),
+    }
+}
+
+/// Without the compiler's type parameters, which go whatever the way in.
+fn without_shapes(name: &str) -> String {
+    let Some((before, rest)) = name.split_once("[go.shape.") else {
+        return name.to_owned();
+    };
+    let mut depth = 1;
+    let end = rest.find(|character| {
+        depth += match character {
+            '[' => 1,
+            ']' => -1,
+            _ => 0,
+        };
+        depth == 0
+    });
+    let after = end.map_or("", |end| &rest[end + 1..]);
+    format!("{before}[...]{}", without_shapes(after))
+}
+
+/// Of each stack the `depth` functions nearest to its leaf.
+fn from_leaves(flames: Flames, depth: usize) -> Flames {
+    let shortened = |flame: BTreeMap<String, i64>| {
+        let mut short = BTreeMap::new();
+        for (stack, value) in flame {
+            let names: Vec<&str> = stack.split(';').collect();
+            let start = names.len().saturating_sub(depth);
+            *short.entry(names[start..].join(";")).or_default() += value;
+        }
+        short
+    };
+    let flames = flames.into_iter();
+    flames
+        .map(|(kind, flame)| (kind, shortened(flame)))
+        .collect()
+}
+
+/// The first difference, in words.
+fn difference(found: &Flames, expected: &Flames) -> Option<String> {
+    for (kind, stacks) in expected {
+        let of_kind = found.get(kind)?;
+        let here = stacks.iter().find(|(s, v)| of_kind.get(*s) != Some(*v));
+        let there = of_kind.iter().find(|(s, v)| stacks.get(*s) != Some(*v));
+        if here.is_some() || there.is_some() {
+            return Some(format!("{kind}: expected {here:?}, found {there:?}"));
+        }
+    }
+    (found.len() != expected.len()).then(|| format!("types {:?}", found.keys()))
+}
+
 /// The requests of the old HTTP API by which a file can come: query, Content-Type, body.
 fn requests(
     file: &File,
@@ -107,11 +228,25 @@ async fn each_file_by_each_route() {
             .iter()
             .find(|(name, _)| file.path.ends_with(name));
         let totals = totals_of(&raw);
+        // Go's profilers cut deep stacks, and what is cut is attached again (`cut_stacktraces_are_…`
+        // of the decoder's tests): these are compared from the leaves on.
+        let depth = if file.spy == "gospy" { 20 } else { usize::MAX };
+        let flames = [
+            flames_of(&raw, |name, filename| renamed(file.spy, name, filename)),
+            flames_of(&raw, |name, _| without_shapes(name)),
+        ];
+        let flames = flames.map(|flames| from_leaves(flames, depth));
         let check = |house: &House, name: &str, route: &str| {
             let at = format!("{} by {route}", file.path);
             assert_eq!(kinds(house), expected(name, file.types), "{at}");
             match deviation {
-                None => assert_eq!(stored_totals(house), totals, "{at}"),
+                None => {
+                    assert_eq!(stored_totals(house), totals, "{at}");
+                    let expected = &flames[usize::from(route == "push")];
+                    let stored = from_leaves(stored_flames(house), depth);
+                    let different = difference(&stored, expected);
+                    assert_eq!(different, None, "{at}");
+                }
                 Some((_, reason)) => assert!(house.dropped(reason) > 0, "{at}"),
             }
             assert_eq!(house.bodies.used(), 0, "{at}");

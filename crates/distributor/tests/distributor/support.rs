@@ -1,6 +1,6 @@
 //! A distributor with everything around it held by the test: ingester, clock, memory, limits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -106,6 +106,23 @@ impl FakeIngester {
         calls.iter().flat_map(|call| call.parts.clone()).collect()
     }
 
+    /// The flame graph of each profile type: functions from root to leaf, with their sums.
+    pub(crate) fn flames(&self) -> BTreeMap<String, BTreeMap<String, i64>> {
+        let mut flames: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+        for part in self.parts() {
+            let view = PartView::parse(&part).expect("a distributor sends whole parts");
+            for row in 0..view.profile_kind.len() {
+                let kind = view.profile_type(view.profile_kind.get(row));
+                let flame = flames.entry(kind.to_string()).or_default();
+                for sample in view.profile_samples_end.span(row) {
+                    let stack = stack_of(&view, view.sample_stack.get(sample) as usize);
+                    *flame.entry(stack).or_default() += view.sample_value.get_i64(sample);
+                }
+            }
+        }
+        flames
+    }
+
     /// Every stored profile as `{labels} type = sum of its values`, sorted.
     pub(crate) fn stored(&self) -> Vec<String> {
         let mut stored: Vec<String> = self
@@ -135,6 +152,24 @@ pub(crate) struct Row {
     pub(crate) total: i64,
     /// Distinct functions of its samples.
     pub(crate) functions: Vec<String>,
+}
+
+/// The functions of a stack from root to leaf; the address of a frame without any.
+fn stack_of(view: &PartView<'_>, stack: usize) -> String {
+    let mut names = Vec::new();
+    for frame in view.stack_end.span(stack) {
+        let location = view.frame.get(frame) as usize;
+        let lines = view.location_lines_end.span(location);
+        if lines.is_empty() {
+            names.push(format!("{:#x}", view.location_address.get(location)));
+        }
+        for line in lines {
+            let function = view.line_function.get(line) as usize;
+            names.push(view.string(view.function_name.get(function)).to_owned());
+        }
+    }
+    names.reverse();
+    names.join(";")
 }
 
 fn rows(part: &Bytes) -> Vec<Row> {

@@ -20,6 +20,9 @@ pub struct ServerConfig {
     pub drain_timeout: Span,
     /// How long a client may take to send the head of a request.
     pub header_timeout: Span,
+    /// How long a client may take to send the body of a request. Executables take as long as a
+    /// request may.
+    pub read_timeout: Span,
     /// How long a request may take before it is answered with a deadline error.
     pub request_timeout: Span,
 }
@@ -31,6 +34,7 @@ impl Default for ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 4040)),
             drain_timeout: Span(Duration::from_secs(30)),
             header_timeout: Span(Duration::from_secs(30)),
+            read_timeout: Span(Duration::from_secs(30)),
             request_timeout: Span(Duration::from_secs(120)),
         }
     }

@@ -184,6 +184,16 @@ pub(super) fn too_large(actual: u64, limit: u64) -> Fault {
     .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
+/// A body that does not come keeps the memory that its length was promised.
+pub(super) fn too_slow(within: Duration) -> Fault {
+    let seconds = within.as_secs_f64();
+    Fault::new(
+        ErrorCode::Unknown,
+        format!("the request body did not arrive within {seconds} s (server.read_timeout); send less at a time"),
+    )
+    .with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
 pub(super) fn no_memory(error: BudgetExceeded) -> Fault {
     Fault::unavailable(
         format!("no memory for the request now ({error}); send it again later"),

@@ -168,7 +168,10 @@ async fn admit(
     if route.streams() {
         return Ok((Request::from_parts(parts, body), None));
     }
-    let mut paid = body::read(&parts.headers, body, limit, &app.memory.bodies).await?;
+    let within = app.config.server.read_timeout.0;
+    let read = body::read(&parts.headers, body, limit, &app.memory.bodies);
+    let read = tokio::time::timeout(within, read).await;
+    let mut paid = read.map_err(|_| body::too_slow(within))??;
     // gRPC compresses each message inside its own framing.
     let enveloped = matches!(
         protocol(&parts.headers),
