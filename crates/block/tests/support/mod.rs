@@ -205,6 +205,7 @@ fn part_of(raw: &RawProfile<'_>) -> (Part, Vec<Vec<i64>>) {
         period: 0,
         samples_end: part.sample_stack.len() as u32,
     });
+    part.end_write(scoria_model::RetryKey([0; 16]));
     (part, values)
 }
 
