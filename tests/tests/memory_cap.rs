@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use scoria_tests::pprof_bytes::TestProfile;
-use scoria_tests::process::{Answer, ServerProcess, now_ns};
+use scoria_tests::process::{Answer, ServerProcess, everything, now_ns};
 
 const CAP_BYTES: u64 = 192 * 1024 * 1024;
 /// Of each greedy profile.
@@ -93,27 +93,6 @@ impl StoreGone {
     }
 }
 
-fn everything(service: &str) -> serde_json::Value {
-    let end = now_ns() / 1_000_000 + 60_000;
-    serde_json::json!({
-        "profileTypeID": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
-        "labelSelector": format!("{{service_name=\"{service}\"}}"),
-        "start": end - 7_200_000,
-        "end": end,
-        "maxNodes": 1_000_000,
-        "step": 3600.0,
-    })
-}
-
-/// The sum of all samples, by a question that needs no stacktraces.
-fn total(server: &ServerProcess, service: &str) -> f64 {
-    let (status, reply) = server.call("SelectSeries", &everything(service));
-    assert_eq!(status, 200, "{reply}");
-    let series = reply["series"].as_array().into_iter().flatten();
-    let points = series.flat_map(|series| series["points"].as_array().into_iter().flatten());
-    points.filter_map(|point| point["value"].as_f64()).sum()
-}
-
 /// Pushes until it is refused, more than the cap could ever hold; the refusal and how many
 /// profiles were taken before it.
 fn push_until_refused(server: &ServerProcess) -> (Option<Answer>, u64) {
@@ -184,7 +163,7 @@ fn over_the_cap_writes_are_shed_and_the_process_lives() {
     let later = server.self_by_function("modest").get("later").copied();
     assert!(later.is_some_and(|value| value >= 5), "{later:?}");
     assert_eq!(
-        total(&server, "greedy"),
+        server.total("greedy"),
         (taken * STACKS) as f64,
         "counted once"
     );
