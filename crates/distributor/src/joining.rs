@@ -82,7 +82,7 @@ impl<'b> Joining<'b> {
                 let place = match known {
                     Some(place) => place,
                     None => {
-                        open.push(Open::new(target, terms)?);
+                        open.push(Open::new(target, terms));
                         open.len() - 1
                     }
                 };
@@ -119,15 +119,15 @@ struct Open {
 }
 
 impl Open {
-    fn new(target: Option<NodeId>, terms: &Terms) -> Result<Self, Refusal> {
+    fn new(target: Option<NodeId>, terms: &Terms) -> Self {
         let parcel = Parcel {
             target,
             ..Parcel::default()
         };
-        Ok(Self {
+        Self {
             parcel,
-            shared: Shared::new(terms)?,
-        })
+            shared: Shared::new(terms),
+        }
     }
 
     fn add(
@@ -137,7 +137,7 @@ impl Open {
         terms: &Terms,
     ) -> Result<Accepted, Refusal> {
         if self.shared.joined.encoded_bytes() + ready.part.encoded_bytes() > PART_BYTES_MAX {
-            let full = std::mem::replace(&mut self.shared, Shared::new(terms)?);
+            let full = std::mem::replace(&mut self.shared, Shared::new(terms));
             full.encode_into(&mut self.parcel)?;
         }
         let accepted = self.shared.add(ready, normaliser)?;
@@ -159,11 +159,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(terms: &Terms) -> Result<Self, Refusal> {
-        Ok(Self {
+    fn new(terms: &Terms) -> Self {
+        Self {
             joined: Joined::new(terms.seed, terms.room),
-            permit: terms.bodies.try_acquire(0).map_err(overloaded)?,
-        })
+            permit: terms.bodies.nothing(),
+        }
     }
 
     fn add(&mut self, ready: Ready, normaliser: &mut Normaliser) -> Result<Accepted, Refusal> {

@@ -78,7 +78,7 @@ pub(crate) fn decode(
     if is_plain || !is_gzip(&body) {
         return Ok(Content { body, permit: None });
     }
-    let mut permit = budget.try_acquire(0).map_err(ContentError::Memory)?;
+    let mut permit = budget.nothing();
     let mut reader = MultiGzDecoder::new(&body[..]);
     let mut plain = Vec::new();
     loop {

@@ -51,19 +51,16 @@ impl KeptTree {
         }
         memory.metrics.function_nodes_kept(known);
         memory.metrics.function_nodes_built(wanted - known);
-        let (tree, permit) = match slot.take() {
-            Some(Kept { tree, permit }) => (tree, Ok(permit)),
-            None => (Arc::default(), memory.budget.try_acquire(0)),
+        let (tree, mut permit) = match slot.take() {
+            Some(Kept { tree, permit }) => (tree, permit),
+            None => (Arc::default(), memory.budget.nothing()),
         };
         // Copied only if a query still reads it.
         let mut tree = Arc::unwrap_or_clone(tree);
         tree.extend(symbols);
         let tree = Arc::new(tree);
-        let paid = permit.and_then(|mut permit| {
-            let more = tree.bytes().saturating_sub(permit.bytes());
-            permit.grow(more).map(|()| permit)
-        });
-        if let Ok(permit) = paid {
+        let more = tree.bytes().saturating_sub(permit.bytes());
+        if permit.grow(more).is_ok() {
             let tree = Arc::clone(&tree);
             *slot = Some(Kept { tree, permit });
         }

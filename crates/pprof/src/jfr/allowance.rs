@@ -10,7 +10,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use scoria_model::budget::BudgetExceeded;
 use scoria_model::{ByteBudget, Permit};
 
 use super::error::JfrError;
@@ -34,14 +33,14 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    pub(crate) fn of_recording(bytes: usize, memory: &ByteBudget) -> Result<Self, BudgetExceeded> {
+    pub(crate) fn of_recording(bytes: usize, memory: &ByteBudget) -> Self {
         let steps_max = STEPS_BASE + STEPS_PER_BYTE * bytes as u64;
-        Ok(Self {
+        Self {
             steps_max,
             steps_left: Cell::new(steps_max),
             held: Cell::new(0),
-            permit: RefCell::new(memory.try_acquire(0)?),
-        })
+            permit: RefCell::new(memory.nothing()),
+        }
     }
 
     /// Takes `steps` at the place `at`.
@@ -114,7 +113,7 @@ impl Allowance {
 
     #[cfg(test)]
     pub(crate) fn of_test(bytes: usize) -> Self {
-        Self::of_recording(bytes, &ByteBudget::new("test", 1 << 40)).unwrap()
+        Self::of_recording(bytes, &ByteBudget::new("test", 1 << 40))
     }
 }
 
@@ -133,7 +132,7 @@ mod tests {
     #[test]
     fn memory_is_paid_for_and_given_back() {
         let budget = ByteBudget::new("test", 1 << 20);
-        let allowance = Allowance::of_recording(0, &budget).unwrap();
+        let allowance = Allowance::of_recording(0, &budget);
         let mut numbers = Vec::new();
         let full = (0..).find_map(|at: u64| allowance.push(&mut numbers, at).err());
         assert!(matches!(full, Some(JfrError::Memory(_))));

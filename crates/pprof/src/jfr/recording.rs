@@ -71,7 +71,7 @@ impl Recording {
                 limit: BYTES_MAX,
             });
         }
-        let allowance = Allowance::of_recording(bytes.len(), memory)?;
+        let allowance = Allowance::of_recording(bytes.len(), memory);
         let mut totals = Totals {
             frames: Frames::new(seed),
             tags: Vec::new(),

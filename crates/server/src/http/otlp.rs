@@ -93,11 +93,9 @@ async fn take(app: &App, parts: &Parts, body: Body, form: Form) -> Result<Export
             (body, coding)
         }
     };
-    let permit = app.memory.bodies.try_acquire(0);
-    let permit = permit.map_err(super::body::no_memory)?;
     let paid = PaidBody {
         bytes: message,
-        permit,
+        permit: app.memory.bodies.nothing(),
     };
     let plain = content::decode(coding, paid, app.body_bytes_max).await?;
     let request = ExportRequest {
