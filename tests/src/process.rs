@@ -339,6 +339,25 @@ fn answer(response: reqwest::blocking::Response) -> Answer {
     }
 }
 
+/// Runs a verb on a data directory: exit code, standard output, standard error.
+///
+/// # Panics
+/// When the binary cannot be run.
+pub fn tool(data: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(binary())
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data)
+        .output()
+        .expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
 /// A question for all CPU profiles of a service over the last two hours, uncut.
 pub fn everything(service: &str) -> serde_json::Value {
     let end = now_ns() / 1_000_000 + 60_000;

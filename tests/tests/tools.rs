@@ -3,32 +3,15 @@
 //! given up.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use scoria_tests::ledger::Ledger;
 use scoria_tests::pprof_bytes::TestProfile;
-use scoria_tests::process::{ServerProcess, binary, now_ns};
+use scoria_tests::process::{ServerProcess, now_ns, tool};
 use serde_json::Value;
 
 /// Patience with a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Exit code, standard output and standard error of a verb on a data directory.
-fn tool(data: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(binary())
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data)
-        .output()
-        .expect("the binary runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
 
 fn tool_json(data: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
     let (code, out, errors) = tool(data, arguments);

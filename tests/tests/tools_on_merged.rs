@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use scoria_tests::pprof_bytes::TestProfile;
-use scoria_tests::process::{ServerProcess, binary, now_ns, self_values};
+use scoria_tests::process::{ServerProcess, binary, now_ns, self_values, tool};
 use serde_json::{Value, json};
 
 /// Patience with a busy machine.
@@ -17,26 +17,14 @@ const MINUTE_NS: i64 = 60 * 1_000_000_000;
 const RECENT_MINUTES: i64 = 90;
 const SERVICES: [&str; 3] = ["kept", "other", "gone"];
 
-/// Exit code and standard output of a verb on a data directory.
-fn tool(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(binary())
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data)
-        .output()
-        .expect("the binary runs");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    (
-        output.status.code(),
-        if out.is_empty() { error } else { out },
-    )
-}
-
+/// What a verb printed as JSON, if it was asked to.
 fn done(data: &Path, arguments: &[&str]) -> Value {
-    let (code, out) = tool(data, arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {out}");
-    serde_json::from_str(&out).unwrap_or_default()
+    let (code, out, errors) = tool(data, arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {out} {errors}");
+    match arguments.contains(&"--json") {
+        true => serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out} {errors}")),
+        false => Value::Null,
+    }
 }
 
 /// Self values of a service's functions over four days.
@@ -150,7 +138,7 @@ fn every_verb_works_on_what_merges_leave() {
         assert_eq!(shown["block"], block.as_str(), "{shown}");
         let to = dir.path().join("export").join(block);
         let to = to.to_string_lossy();
-        let (code, said) = tool(&data, &["block", "export", block, "--to", &to]);
+        let (code, _, said) = tool(&data, &["block", "export", block, "--to", &to]);
         assert_eq!(code, Some(0), "{said}");
         assert!(Path::new(to.as_ref()).join("manifest.json").is_file());
     }
