@@ -59,7 +59,11 @@ pub struct Memory {
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     #[error(
-        "the shares of section memory add up to {sum} %; together they may take at most 100 % of memory.limit"
+        "memory.{name} is {percent}, and no part of memory.limit is more than 100 %; set it to 100 or less"
+    )]
+    Percent { name: &'static str, percent: u8 },
+    #[error(
+        "the shares of section memory add up to {sum} %; together they may take at most 100 % of memory.limit; lower heads_percent, flush_percent, queries_percent or bodies_percent"
     )]
     Shares { sum: u32 },
     #[error("memory.limit is {limit} bytes; at least {SMALLEST_LIMIT} are needed")]
@@ -76,6 +80,9 @@ impl Memory {
         if limit < SMALLEST_LIMIT {
             return Err(MemoryError::TooSmall { limit });
         }
+        if let Some((name, percent)) = config.above_all_of_it() {
+            return Err(MemoryError::Percent { name, percent });
+        }
         let shares = [
             config.heads_percent,
             config.flush_percent,
@@ -87,11 +94,11 @@ impl Memory {
             return Err(MemoryError::Shares { sum });
         }
         let part = |percent: u8| limit / 100 * u64::from(percent);
-        let shed_above = part(config.shed_percent.min(100));
+        let shed_above = part(config.shed_percent);
         let granted: Arc<AtomicU64> = Arc::default();
         let process = Process {
             page: page_bytes(),
-            full_above: part(config.full_percent.min(100)),
+            full_above: part(config.full_percent),
             granted: Arc::clone(&granted),
         };
         Ok(Self {
@@ -100,7 +107,7 @@ impl Memory {
             flush: ByteBudget::new("flush", part(config.flush_percent)),
             queries: ByteBudget::in_room("queries", part(config.queries_percent), process),
             bodies: ByteBudget::new("bodies and queues", part(config.bodies_percent)),
-            give_back_above: part(config.give_back_percent.min(100)),
+            give_back_above: part(config.give_back_percent),
             shed_above,
             resume_below: shed_above.saturating_sub(limit / 100 * RESUME_BELOW_PERCENT),
             resident: Arc::default(),
@@ -348,6 +355,12 @@ mod tests {
                 .to_string()
                 .contains("122 %")
         );
+        let odd = MemoryConfig {
+            full_percent: 101,
+            ..config(1 << 30)
+        };
+        let error = Memory::new(&odd).unwrap_err().to_string();
+        assert!(error.contains("memory.full_percent is 101"), "{error}");
     }
 
     #[test]

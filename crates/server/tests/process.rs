@@ -148,6 +148,10 @@ fn exit_codes() {
     assert_eq!(code(&["server", "--target", "querier"]), Some(2));
     assert_eq!(code(&["server", "--config", "/does/not/exist"]), Some(2));
     assert_eq!(code(&["fly"]), Some(2));
+    assert_eq!(
+        code(&["server", "--set", "memory.queries_percent=101"]),
+        Some(2)
+    );
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     assert_eq!(code(&["server", "--listen", &address]), Some(3));

@@ -47,6 +47,22 @@ impl Default for MemoryConfig {
     }
 }
 
+impl MemoryConfig {
+    /// A percentage above 100 by its name, if there is one.
+    pub fn above_all_of_it(&self) -> Option<(&'static str, u8)> {
+        let percentages = [
+            ("heads_percent", self.heads_percent),
+            ("flush_percent", self.flush_percent),
+            ("queries_percent", self.queries_percent),
+            ("bodies_percent", self.bodies_percent),
+            ("give_back_percent", self.give_back_percent),
+            ("shed_percent", self.shed_percent),
+            ("full_percent", self.full_percent),
+        ];
+        percentages.into_iter().find(|&(_, percent)| percent > 100)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryLimit {
     Auto,
