@@ -201,19 +201,15 @@ impl ServerProcess {
         body: Vec<u8>,
     ) -> Reply {
         let request = client.post(format!("{}{path}", self.url)).body(body);
-        let request = headers.iter().fold(request, |request, (name, value)| {
-            request.header(*name, *value)
-        });
-        let reply = request.send().expect("the server answers");
-        let headers = reply
-            .headers()
-            .iter()
-            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-        Reply {
-            status: reply.status().as_u16(),
-            headers: headers.collect(),
-            body: reply.bytes().expect("the answer is whole").to_vec(),
-        }
+        reply(request, headers)
+    }
+
+    /// A GET of any path with any headers.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        reply(self.client.get(format!("{}{path}", self.url)), headers)
     }
 
     /// A GET of any path; `None` when the connection fails.
@@ -322,6 +318,22 @@ impl Drop for ServerProcess {
             drop(self.child.kill());
             drop(self.child.wait());
         }
+    }
+}
+
+fn reply(request: reqwest::blocking::RequestBuilder, headers: &[(&str, &str)]) -> Reply {
+    let request = headers.iter().fold(request, |request, (name, value)| {
+        request.header(*name, *value)
+    });
+    let reply = request.send().expect("the server answers");
+    let headers = reply
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    Reply {
+        status: reply.status().as_u16(),
+        headers: headers.collect(),
+        body: reply.bytes().expect("the answer is whole").to_vec(),
     }
 }
 

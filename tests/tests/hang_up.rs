@@ -1,19 +1,25 @@
 //! Q4 at the built binary: a client that goes away, or whose time is up, leaves nothing behind.
 //!
 //! The samples of a block are made a pipe that nobody writes to, so that a query which reads them
-//! never ends by itself: what is given back was given back because the client left. Nothing here
-//! depends on how fast the machine is.
+//! never ends by itself: what is given back was given back because the client left. That all comes
+//! back does not depend on how fast the machine is; that it comes back within a second, it must
+//! show once in a few rounds.
 
 #![allow(clippy::print_stdout, reason = "the test says how soon all was free")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use scoria_tests::stuck::Stuck;
 use serde_json::{Value, json};
 
 const PATH: &str = "/querier.v1.QuerierService/SelectMergeStacktraces";
+
+/// Within this all is free, so that a page that was closed costs nobody anything.
+const SOON: Duration = Duration::from_secs(1);
+/// Rounds in which a machine that is busy with other things may miss it.
+const ROUNDS: usize = 5;
 
 /// A way of going away.
 #[derive(Debug, Clone, Copy)]
@@ -93,27 +99,51 @@ fn http2_request(authority: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Fills the server with five questions, goes away, and returns how soon nothing was held.
+fn free_after(stuck: &Stuck, how: Leaves) -> Duration {
+    let mut connections: Vec<TcpStream> = (0..5).map(|_| ask(stuck, how)).collect();
+    stuck.wait_until("two run and three wait", |(running, waiting, memory)| {
+        running == 2.0 && waiting == 3.0 && memory > 0.0
+    });
+    let left = Instant::now();
+    match how {
+        Leaves::Http1 | Leaves::Http2 => connections.clear(),
+        Leaves::Http2Stream => {
+            const CANCEL: [u8; 4] = [0, 0, 0, 8];
+            for connection in &mut connections {
+                let sent = connection.write_all(&frame(3, 0, 1, &CANCEL));
+                sent.expect("the stream is given up");
+            }
+        }
+    }
+    free_since(stuck, left)
+}
+
+fn free_since(stuck: &Stuck, left: Instant) -> Duration {
+    stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
+    left.elapsed()
+}
+
+/// In every round all is free at last; in one of them it must be soon.
+fn soon(what: &str, round: impl FnMut() -> Duration) {
+    let mut rounds = std::iter::repeat_with(round).take(ROUNDS);
+    let mut best = Duration::MAX;
+    let reached = rounds.any(|took| {
+        best = best.min(took);
+        took <= SOON
+    });
+    println!("{what}: free after {best:?}");
+    assert!(
+        reached,
+        "{what}: free after {best:?} at best, {SOON:?} are allowed"
+    );
+}
+
 #[test]
 fn q4_who_hangs_up_frees_slots_and_memory() {
     let stuck = stuck();
     for how in [Leaves::Http1, Leaves::Http2, Leaves::Http2Stream] {
-        let mut connections: Vec<TcpStream> = (0..5).map(|_| ask(&stuck, how)).collect();
-        stuck.wait_until("two run and three wait", |(running, waiting, memory)| {
-            running == 2.0 && waiting == 3.0 && memory > 0.0
-        });
-        let left = Instant::now();
-        match how {
-            Leaves::Http1 | Leaves::Http2 => connections.clear(),
-            Leaves::Http2Stream => {
-                const CANCEL: [u8; 4] = [0, 0, 0, 8];
-                for connection in &mut connections {
-                    let sent = connection.write_all(&frame(3, 0, 1, &CANCEL));
-                    sent.expect("the stream is given up");
-                }
-            }
-        }
-        stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
-        println!("{how:?}: free after {:?}", left.elapsed());
+        soon(&format!("{how:?}"), || free_after(&stuck, how));
         still_answers(&stuck);
     }
 }
@@ -126,14 +156,17 @@ fn q4_a_deadline_frees_slots_and_memory_and_says_so() {
         ("connect-protocol-version", "1"),
         ("connect-timeout-ms", "300"),
     ];
-    let reply = stuck
-        .server
-        .post(PATH, &headers, stuck.question.to_string().into_bytes());
-    let text = String::from_utf8_lossy(&reply.body).into_owned();
-    assert_eq!(reply.status, 504, "{text}");
-    let body: Value = serde_json::from_slice(&reply.body).expect("JSON");
-    assert_eq!(body["code"], "deadline_exceeded", "{text}");
-    stuck.wait_until("all is free", |held| held == (0.0, 0.0, 0.0));
+    soon("a deadline of Connect", || {
+        let reply = stuck
+            .server
+            .post(PATH, &headers, stuck.question.to_string().into_bytes());
+        let answered = Instant::now();
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        assert_eq!(reply.status, 504, "{text}");
+        let body: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert_eq!(body["code"], "deadline_exceeded", "{text}");
+        free_since(&stuck, answered)
+    });
 
     // As gRPC says it, in the trailers: 4 is deadline exceeded.
     let mut connection = TcpStream::connect(stuck.server.url.trim_start_matches("http://"))
