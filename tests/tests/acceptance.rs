@@ -32,7 +32,7 @@ fn missing((file, test): (&str, &str)) -> Option<String> {
     // The attribute stands right above, others between at most.
     let is_test = before.is_some_and(|before| {
         let above = before.rsplit("\n\n").next().unwrap_or(before);
-        above.contains("#[test]") || above.contains("#[tokio::test]")
+        above.contains("#[test]") || above.contains("#[tokio::test")
     });
     (!is_test).then(|| format!("{file} has no test {test}"))
 }

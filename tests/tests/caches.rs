@@ -102,6 +102,9 @@ fn a_repeated_question_over_closed_time_reads_and_scans_nothing() {
     assert!(told("samples") > 0 && told("cache-hits") >= 2, "decoded");
     for cache in ["tables", "indexes", "symbols"] {
         assert!(hits(&server, cache) > 0.0, "{cache}");
+        // With the hits they are its rate.
+        let misses = format!("scoria_query_cache_misses_total{{cache=\"{cache}\"}}");
+        assert!(figure(&server, &misses) > 0.0, "{cache}");
     }
     let caches = ["tables", "indexes", "symbols", "results"];
     let held = caches.map(|cache| {

@@ -382,16 +382,76 @@ fn questions_of_newer_apps() {
         "PROFILE_FORMAT_SANDWICH",
         "WHATEVER",
     ] {
+        // The app falls back where the answer is a flame graph.
+        let answers = match format {
+            "PROFILE_FORMAT_FUNCTIONS" => "functions",
+            _ => "flamegraph",
+        };
         let body = shop.about_shop(&json!({
             "format": format,
             "someNewField": {"a": [1, 2]},
             "stackTraceSelector": {"frameFilter": {"name": "x"}},
         }));
-        shop.query("SelectMergeStacktraces", &body);
+        let answer = shop.query("SelectMergeStacktraces", &body);
+        assert!(answer[answers].is_object(), "{format}: {answer}");
         let side = shop.about_shop(&json!({"format": format}));
         let body = json!({"left": side, "right": side, "format": format, "maxNodes": "100"});
-        shop.query("Diff", &body);
+        let answer = shop.query("Diff", &body);
+        assert!(answer[answers].is_object(), "{format}: {answer}");
     }
+}
+
+/// The tables beside flame graph and comparison: whole sums, however few rows are asked for.
+#[test]
+fn tables_of_functions() {
+    let shop = Shop::open();
+    let format = "PROFILE_FORMAT_FUNCTIONS";
+    let asked = shop.about_shop(&json!({"format": format, "maxNodes": 1}));
+    let answer = shop.query("SelectMergeStacktraces", &asked);
+    let one = &answer["functions"];
+    let asked = shop.about_shop(&json!({"format": format}));
+    let answer = shop.query("SelectMergeStacktraces", &asked);
+    let all = &answer["functions"];
+    let rows = |table: &Value| table["functions"].as_array().cloned().unwrap_or_default();
+    let number = |value: &Value| value.as_str().map_or(0, |text| text.parse().unwrap_or(0));
+    assert_eq!(
+        (rows(one).len(), &one["total"]),
+        (1, &json!(TOTAL.to_string()))
+    );
+    assert_eq!(one["total"], all["total"]);
+    assert_eq!(one["totalFunctions"], rows(all).len().to_string());
+    assert_eq!(rows(one)[0], rows(all)[0]);
+    let own: i64 = rows(all).iter().map(|row| number(&row["self"])).sum();
+    assert_eq!(own, TOTAL, "each stacktrace ends in one function");
+    let total = |table: &Value, name: &str| {
+        let rows = rows(table);
+        let row = rows.iter().find(|row| row["name"] == name).cloned();
+        row.unwrap_or_else(|| panic!("{name}: {table}"))
+    };
+    let side = shop.about_shop(&json!({}));
+    let body = json!({"left": side, "right": side, "format": format, "maxNodes": "100"});
+    let answer = shop.query("Diff", &body);
+    let both = &answer["functions"];
+    assert_eq!(both["leftTotal"], both["rightTotal"]);
+    assert_eq!(both["leftTotal"], all["total"]);
+    for row in rows(both) {
+        let name = row["name"].as_str().expect("a name");
+        let alone = total(all, name);
+        for (of_both, of_one) in [
+            ("leftSelf", "self"),
+            ("rightSelf", "self"),
+            ("leftTotal", "total"),
+            ("rightTotal", "total"),
+        ] {
+            assert_eq!(row[of_both], alone[of_one], "{name} {of_both}");
+        }
+    }
+    assert_eq!(rows(both).len(), rows(all).len());
+    // A name that no profile has: an empty table, and not a flame graph.
+    let mut none = shop.about_shop(&json!({"format": format}));
+    none["labelSelector"] = json!("{service_name=\"nobody\"}");
+    let answer = shop.query("SelectMergeStacktraces", &none);
+    assert_eq!(answer["functions"], json!({}));
 }
 
 /// The comparison, as older apps ask it and as newer ones do.

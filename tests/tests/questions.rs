@@ -141,6 +141,11 @@ fn an_empty_answer_about_a_span_says_why() {
             Some("has a span id: this service's profiler"),
         ),
         ("shop", "00000000000000aa", Some("a sample is taken every")),
+        (
+            "shop",
+            "00000000000000aa",
+            Some("that keeps a core busy is expected to have"),
+        ),
         ("shop", SPAN, None),
     ] {
         let body = question(service, &json!({ "spanSelector": [span] }));

@@ -22,6 +22,8 @@
 mod connection;
 pub mod ingester;
 pub mod memory;
+#[macro_use]
+mod object;
 mod prefix;
 pub mod public;
 

@@ -26,6 +26,9 @@ const PUBLIC: [&str; 12] = [
     "version/v1/version.proto",
 ];
 
+/// On each message: what is derived for JSON is called by what [`read_as_objects`] appends.
+const DERIVED_IS_OWN: &str = "#[serde(remote = \"Self\")]";
+
 fn crate_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -58,6 +61,8 @@ fn generate_public(out: &Path) {
     messages.file_per_package = true;
     messages.emit_register_fn = false;
     messages.generate_with_setters = false;
+    let own = (".".to_owned(), DERIVED_IS_OWN.to_owned());
+    messages.message_attributes.push(own);
     connectrpc_build::Config::new()
         .buffa_config(messages)
         .emit_rerun_directives(false)
@@ -67,6 +72,28 @@ fn generate_public(out: &Path) {
         .include_file("public.rs")
         .compile()
         .unwrap();
+    for file in fs::read_dir(out).unwrap() {
+        read_as_objects(&file.unwrap().path());
+    }
+}
+
+/// Appends the JSON forms of all messages of a file: objects and nothing else.
+fn read_as_objects(file: &Path) {
+    let mut text = fs::read_to_string(file).unwrap();
+    let messages: Vec<String> = text
+        .split(DERIVED_IS_OWN)
+        .skip(1)
+        .map(|message| {
+            let declared = message.split_once("\npub struct ");
+            let (_, declared) = declared.expect("a message is a struct of the file itself");
+            let name = declared.split_once(|c: char| !c.is_alphanumeric() && c != '_');
+            name.unwrap().0.to_owned()
+        })
+        .collect();
+    for message in messages {
+        text.push_str(&format!("object_in_json!({message});\n"));
+    }
+    fs::write(file, text).unwrap();
 }
 
 /// Every file below `dir` by its relative path.

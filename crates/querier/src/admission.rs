@@ -6,7 +6,8 @@
 //!      └► waits in its tenant's line, up to a time and a number ─► runs, or is refused
 //! ```
 //! # Invariants
-//! - A query holds its slot while it scans, and its bytes until its answer has been made.
+//! - A query holds its slot while it scans, and its bytes until its answer has been written.
+//! - What a query takes beyond its plan counts for its tenant as what was planned does.
 //! - What a query gives back is offered to those who wait at once; what others give back to the
 //!   same share of memory is noticed a moment later.
 //! - A query whose client went away waits for nothing.
@@ -85,10 +86,18 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Held {
     permit: Permit,
-    /// Who pays for how much.
-    charged: Option<(TenantId, u64)>,
+    charged: Option<Charge>,
     slot: Slot,
     admission: Admission,
+}
+
+/// Who pays for how much.
+#[derive(Debug)]
+struct Charge {
+    tenant: TenantId,
+    bytes: u64,
+    /// Bytes that the tenant's queries may hold together; 0 for any.
+    most: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +114,44 @@ impl Held {
 
     /// Takes more memory than was planned; nobody waits for that.
     pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), QueryError> {
-        self.permit.grow(bytes)?;
+        self.charge(bytes)?;
+        if let Err(full) = self.permit.grow(bytes) {
+            self.take_off(bytes);
+            self.admission.0.metrics.refused(Refusal::Memory);
+            return Err(full.into());
+        }
         Ok(())
+    }
+
+    /// Puts more on the tenant's account, as far as its limit allows.
+    fn charge(&mut self, bytes: u64) -> Result<(), QueryError> {
+        let Some(Charge {
+            tenant,
+            bytes: own,
+            most,
+        }) = &mut self.charged
+        else {
+            return Ok(());
+        };
+        let mut lines = self.admission.0.lines.lock();
+        let held = lines.held.entry(tenant.clone()).or_default();
+        if Limits::exceeded(held.saturating_add(bytes), *most) {
+            let others = *held - *own;
+            self.admission.0.metrics.refused(Refusal::TenantMemory);
+            return Err(grown_too_large(*own + bytes, others, *most));
+        }
+        *held += bytes;
+        *own += bytes;
+        Ok(())
+    }
+
+    fn take_off(&mut self, bytes: u64) {
+        let left = self.charged.as_ref().map_or(0, |charge| charge.bytes);
+        self.admission
+            .0
+            .lines
+            .lock()
+            .pay_back(&mut self.charged, left.saturating_sub(bytes));
     }
 
     /// The scan is over: the slot is free, and all memory but `bytes`.
@@ -122,17 +167,64 @@ impl Held {
             self.slot = Slot::Free;
             lines.running -= 1;
         }
-        let Some((tenant, charged)) = &mut self.charged else {
+        lines.pay_back(&mut self.charged, left);
+    }
+}
+
+impl Lines {
+    /// Takes off a tenant's account what is more than `left`.
+    fn pay_back(&mut self, charged: &mut Option<Charge>, left: u64) {
+        let Some(Charge { tenant, bytes, .. }) = charged else {
             return;
         };
-        let back = charged.saturating_sub(left);
-        *charged -= back;
-        if let Some(held) = lines.held.get_mut(tenant) {
+        let back = bytes.saturating_sub(left);
+        *bytes -= back;
+        if let Some(held) = self.held.get_mut(tenant) {
             *held = held.saturating_sub(back);
             if *held == 0 {
-                lines.held.remove(tenant);
+                self.held.remove(tenant);
             }
         }
+    }
+}
+
+/// A query that would have more than its tenant may: on its own it will never fit, beside others
+/// it may later.
+fn grown_too_large(own: u64, others: u64, most: u64) -> QueryError {
+    let kind = if own > most {
+        ErrorKind::Invalid
+    } else {
+        ErrorKind::LimitExceeded
+    };
+    QueryError::new(
+        kind,
+        format!(
+            "the query needs {own} bytes of memory by now beside {others} of the tenant's other queries, the limit max_query_memory_bytes allows {most}; ask for a shorter range, fewer series or fewer nodes"
+        ),
+    )
+}
+
+/// The memory that an answer is accounted with, given back when this is dropped: keep it until the
+/// answer has been written.
+#[derive(Debug, Default)]
+pub struct Holding(Vec<Held>);
+
+impl From<Held> for Holding {
+    fn from(held: Held) -> Self {
+        Self(vec![held])
+    }
+}
+
+impl Holding {
+    /// Of several questions that have one answer.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Takes more.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), QueryError> {
+        // Without a question nothing is held, and nothing is drawn.
+        self.0.first_mut().map_or(Ok(()), |held| held.grow(bytes))
     }
 }
 
@@ -264,11 +356,19 @@ impl Admission {
         self.0.metrics.lines(*running, waiting.len());
         let (next, permit) = next.zip(permit)?;
         *running += 1;
-        let Wanted { tenant, price, .. } = next.wanted;
+        let Wanted {
+            tenant,
+            price,
+            tenant_bytes_max,
+        } = next.wanted;
         *held.entry(tenant.clone()).or_default() += price.bytes;
         let taken = Held {
             permit,
-            charged: Some((tenant, price.bytes)),
+            charged: Some(Charge {
+                tenant,
+                bytes: price.bytes,
+                most: tenant_bytes_max,
+            }),
             slot: Slot::Taken,
             admission: self.clone(),
         };
@@ -330,7 +430,11 @@ mod tests {
     #[tokio::test]
     async fn a_slot_and_memory_are_taken_and_come_back() {
         let admission = admission(1, 10, 60_000);
-        let mut first = admission.wait(wanted("a", 50)).await.unwrap();
+        let unlimited = Wanted {
+            tenant_bytes_max: 0,
+            ..wanted("a", 50)
+        };
+        let mut first = admission.wait(unlimited).await.unwrap();
         let second = tokio::spawn({
             let admission = admission.clone();
             async move { admission.wait(wanted("b", 50)).await }
@@ -348,6 +452,32 @@ mod tests {
         assert!(admission.0.lines.lock().held.is_empty());
         assert_eq!(admission.0.memory.used(), 0);
         assert_eq!(admission.0.lines.lock().running, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_beyond_the_plan_counts_for_the_tenant() {
+        let admission = admission(4, 10, 60_000);
+        let of_tenant = || {
+            let lines = admission.0.lines.lock();
+            lines.held.values().copied().collect::<Vec<_>>()
+        };
+        let mut first = admission.wait(wanted("a", 10)).await.unwrap();
+        first.grow(20).unwrap();
+        let mut second = admission.wait(wanted("a", 10)).await.unwrap();
+        assert_eq!(of_tenant(), [40]);
+        let beside = second.grow(20).unwrap_err();
+        assert_eq!(beside.kind(), ErrorKind::LimitExceeded);
+        let alone = second.grow(50).unwrap_err();
+        assert_eq!(alone.kind(), ErrorKind::Invalid);
+        assert!(alone.to_string().contains("max_query_memory_bytes"));
+        // Refused for the memory of all, it is taken off the account again.
+        let rest = admission.0.memory.try_acquire(60).unwrap();
+        let full = second.grow(5).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::LimitExceeded);
+        assert!(!full.to_string().contains("max_query_memory_bytes"));
+        assert_eq!(of_tenant(), [40]);
+        drop((first, second, rest));
+        assert!(of_tenant().is_empty());
     }
 
     #[tokio::test]

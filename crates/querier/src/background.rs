@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use scoria_model::{Clock, Limits, TenantId};
 use uuid::Uuid;
 
+use crate::admission::Holding;
 use crate::error::{ErrorKind, QueryError};
 use crate::merged::Merged;
 use crate::querier::Answer;
@@ -111,7 +112,9 @@ impl Background {
         };
         entry.since = since;
         entry.progress = match result {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                // What is kept has a bound of its own.
+                answer.holding = Holding::default();
                 entry.bytes = answer.value.bytes();
                 Progress::Answered(Arc::new(answer))
             }
@@ -183,6 +186,7 @@ mod tests {
         Ok(Answer {
             value: Merged::Tree(vec![0; bytes]),
             stats: QueryStats::default(),
+            holding: Holding::default(),
         })
     }
 

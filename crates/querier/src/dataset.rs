@@ -46,7 +46,7 @@ impl Going {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn check(&self) -> Result<(), QueryError> {
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
         if self.0.load(Ordering::Relaxed) {
             return Err(QueryError::new(
                 ErrorKind::Unavailable,
@@ -54,6 +54,15 @@ impl Going {
             ));
         }
         Ok(())
+    }
+}
+
+/// Stops what works for a query when the query is given up.
+pub(crate) struct StopOnDrop(pub(crate) Going);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

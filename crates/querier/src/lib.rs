@@ -14,8 +14,8 @@
 //! - An answer is whole (Q2): an ingester that cannot be reached, a stream that nobody serves, a
 //!   block that cannot be read is an error that names it, unless the caller takes what there is
 //!   ([`Mode::Partial`]); the answer names it then.
-//! - Memory is taken from the share for queries before bytes are fetched, and an answer that grows
-//!   beyond it is given up.
+//! - Memory is taken from the share for queries before bytes are fetched, again before an answer is
+//!   drawn, and given back when it has been written; an answer that grows beyond it is given up.
 //!
 //! # What it must not know
 //! How ingesters log, how answers travel to clients, and who may see which tenant.
@@ -41,7 +41,7 @@ mod stats;
 mod tails;
 mod why_empty;
 
-pub use admission::AdmissionSettings;
+pub use admission::{AdmissionSettings, Holding};
 pub use background::{BackgroundSettings, Progress};
 pub use error::{ErrorKind, QueryError};
 pub use merged::Merged;

@@ -1,7 +1,7 @@
 //! Merged stacktraces in the forms that clients ask for.
 
 use scoria_query::merge::{Partial, ProfilePartial, TreePartial};
-use scoria_query::render::{self, Flamegraph, PprofOptions};
+use scoria_query::render::{self, Flamegraph, FunctionTable, PprofOptions, cost};
 use scoria_query::request::{NameForm, ProfileFormat, Stacktraces};
 use scoria_query::selector::is_plain_name;
 
@@ -17,6 +17,7 @@ pub enum Merged {
     Dot(String),
     /// Bytes of a google.v1.Profile, not compressed; none if there is no data.
     Pprof(Vec<u8>),
+    Functions(FunctionTable),
 }
 
 impl Merged {
@@ -30,6 +31,7 @@ impl Merged {
             }
             Self::Tree(bytes) | Self::Pprof(bytes) => bytes.len(),
             Self::Dot(text) => text.len(),
+            Self::Functions(table) => table.rows.iter().map(|row| row.name.len() + 40).sum(),
         };
         bytes as u64
     }
@@ -53,30 +55,19 @@ pub(crate) fn nothing(format: ProfileFormat) -> Merged {
         ProfileFormat::Tree => Merged::Tree(Vec::new()),
         ProfileFormat::Dot => Merged::Dot(String::new()),
         ProfileFormat::Pprof => Merged::Pprof(Vec::new()),
+        ProfileFormat::Functions => {
+            Merged::Functions(render::functions(&TreePartial::default(), 0))
+        }
     }
 }
 
-/// Memory that [`merged`] and the encoding of its answer take beside the partial, at most, roughly.
-pub(crate) fn merged_bytes(partial: &Partial, plan: &Stacktraces) -> u64 {
-    /// The answer as values, as a message and as text, one after the other but not without overlap.
-    const FORMS: u64 = 4;
-    let (bytes, nodes) = match partial {
-        Partial::Tree(tree) => (tree.bytes(), tree.len() as u64),
-        Partial::Profile(profile) => (profile.bytes(), profile.own().len() as u64),
-        _ => (0, 0),
-    };
-    let shown = match plan.max_nodes {
-        0 => nodes,
-        most => nodes.min(most as u64),
-    };
-    // Names are copied, and each node has a total and a mark to choose by, whatever is shown.
-    bytes
-        + 9 * nodes
-        + FORMS * (u128::from(bytes) * u128::from(shown) / u128::from(nodes.max(1))) as u64
-}
-
-/// The answer in the form that was asked for.
-pub(crate) fn merged(partial: &Partial, plan: &Stacktraces) -> Result<Merged, QueryError> {
+/// The answer in the form that was asked for. `take` is asked for the memory that this takes
+/// before it is.
+pub(crate) fn merged(
+    partial: &Partial,
+    plan: &Stacktraces,
+    take: &mut dyn FnMut(u64) -> Result<(), QueryError>,
+) -> Result<Merged, QueryError> {
     let (tree, profile): (Option<&TreePartial>, Option<&ProfilePartial>) = match partial {
         Partial::Tree(tree) => (Some(tree), None),
         Partial::Profile(profile) => (None, Some(profile)),
@@ -84,24 +75,35 @@ pub(crate) fn merged(partial: &Partial, plan: &Stacktraces) -> Result<Merged, Qu
     };
     let merged = match (plan.format, tree, profile) {
         (ProfileFormat::Flamegraph, Some(tree), _) => {
+            take(cost::cutting(tree, plan.max_nodes))?;
             let cut = render::truncate(tree, plan.max_nodes);
+            take(cost::cutting(&cut, plan.max_nodes_asked) + cost::flamegraph(&cut))?;
             Merged::Flamegraph(render::flamegraph(&cut, plan.max_nodes_asked))
         }
         (ProfileFormat::Tree, Some(tree), _) => {
-            Merged::Tree(render::tree_bytes(tree, plan.max_nodes))
+            take(cost::cutting(tree, plan.max_nodes))?;
+            let cut = render::truncate(tree, plan.max_nodes);
+            take(cost::tree_bytes(&cut))?;
+            Merged::Tree(render::tree_bytes(&cut, 0))
         }
         (ProfileFormat::Dot, Some(tree), _) => {
+            take(cost::dot(tree, plan.max_nodes_asked))?;
             Merged::Dot(render::dot(tree, &plan.profile_type, plan.max_nodes_asked))
         }
-        (ProfileFormat::Pprof, _, Some(profile)) => Merged::Pprof(render::pprof(
-            profile,
-            &PprofOptions {
+        (ProfileFormat::Functions, Some(tree), _) => {
+            take(cost::top(tree))?;
+            Merged::Functions(render::functions(tree, plan.max_nodes))
+        }
+        (ProfileFormat::Pprof, _, Some(profile)) => {
+            take(cost::pprof(profile, plan.max_nodes))?;
+            let options = PprofOptions {
                 kind: &plan.profile_type,
                 end_ms: plan.end_ms,
                 max_nodes: plan.max_nodes,
                 go_pgo: plan.go_pgo,
-            },
-        )),
+            };
+            Merged::Pprof(render::pprof(profile, &options))
+        }
         _ => return Err(unexpected(partial)),
     };
     Ok(merged)

@@ -11,20 +11,23 @@ use scoria_model::{ByteBudget, Clock, Labels, Limits, NodeId, ProfileType, Tenan
 use scoria_proto::Connection;
 use scoria_proto::ingester::{self, IngesterClient};
 use scoria_query::merge::{LabelsPartial, Partial, TreePartial};
-use scoria_query::render::{self, FlamegraphDiff, HeatmapSeries, SeriesPoints, TopRow};
+use scoria_query::render::{
+    self, FlamegraphDiff, FunctionTableDiff, HeatmapSeries, SeriesPoints, TopRow, cost,
+};
 use scoria_query::request::{
-    AnalyzeQuery, Diff, GetProfileStats, LabelNames, LabelValues, ProfileFormat, ProfileTypes,
-    SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series, strictest,
+    AnalyzeQuery, Diff, FunctionsDiff, GetProfileStats, LabelNames, LabelValues, NameForm,
+    ProfileFormat, ProfileTypes, SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series,
+    Sides, strictest,
 };
 use scoria_query::scan::Scan;
 use scoria_storage::Catalogue;
 
-use crate::admission::{Admission, Held};
+use crate::admission::{Admission, Holding};
 use crate::background::{Background, Progress};
 use crate::cache::Caches;
-use crate::dataset::Reader;
+use crate::dataset::{Going, Reader, StopOnDrop};
 use crate::error::{ErrorKind, QueryError};
-use crate::merged::{Merged, is_shown, merged, merged_bytes, nothing, unexpected};
+use crate::merged::{Merged, is_shown, merged, nothing, unexpected};
 use crate::metrics::Metrics;
 use crate::plan::PlanCost;
 use crate::pool::Pool;
@@ -64,10 +67,12 @@ pub(crate) struct Shared {
 }
 
 /// An answer and what it took.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Answer<T> {
     pub value: T,
     pub stats: QueryStats,
+    /// Of the answer, up to its last encoding.
+    pub holding: Holding,
 }
 
 impl<T> Answer<T> {
@@ -76,6 +81,16 @@ impl<T> Answer<T> {
         Self {
             value,
             stats: QueryStats::default(),
+            holding: Holding::default(),
+        }
+    }
+
+    /// The same, shown in another way.
+    pub fn map<U>(self, show: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer {
+            value: show(self.value),
+            stats: self.stats,
+            holding: self.holding,
         }
     }
 }
@@ -144,14 +159,7 @@ impl Querier {
     ) -> Result<Answer<Vec<ProfileType>>, QueryError> {
         let scan = request.check(&self.limits(tenants), now);
         let texts = self.texts("profile_types", tenants, scan?).await?;
-        Ok(Answer {
-            value: texts
-                .value
-                .iter()
-                .filter_map(|id| id.parse().ok())
-                .collect(),
-            stats: texts.stats,
-        })
+        Ok(texts.map(|ids| ids.iter().filter_map(|id| id.parse().ok()).collect()))
     }
 
     /// Sorted label names.
@@ -197,23 +205,8 @@ impl Querier {
         let Some(scan) = request.check(&self.limits(tenants), now)? else {
             return Ok(Answer::unasked(Vec::new()));
         };
-        let form = request.names;
-        let (labels, stats) = self.labels("series", tenants, &scan).await?;
-        let all_shown = labels
-            .sets
-            .iter()
-            .flatten()
-            .all(|label| is_shown(&label.name, form));
-        let value = if all_shown {
-            labels.sets.into_iter().collect()
-        } else {
-            let shown = labels.sets.iter().map(|set| {
-                let pairs = set.iter().filter(|label| is_shown(&label.name, form));
-                Labels::from_pairs(pairs.map(|label| (&label.name, &label.value)))
-            });
-            shown.collect::<BTreeSet<_>>().into_iter().collect()
-        };
-        Ok(Answer { value, stats })
+        let labels = self.labels("series", tenants, &scan).await?;
+        Ok(labels.map(|labels| shown_sets(labels.sets, request.names)))
     }
 
     /// Merged stacktraces; SelectMergeProfile and SelectMergeSpanProfile as well, by the format
@@ -236,8 +229,7 @@ impl Querier {
             let found = (&outcome.partial, outcome.stats.spans);
             outcome.stats.why_empty = why_empty(request, &plan, found);
         }
-        outcome.held.grow(merged_bytes(&outcome.partial, &plan))?;
-        self.render(outcome, move |partial| merged(&partial, &plan))
+        self.render(outcome, move |partial, take| merged(&partial, &plan, take))
             .await
     }
 
@@ -290,8 +282,11 @@ impl Querier {
             return Ok(Answer::unasked(Vec::new()));
         };
         let outcome = self.ask("select_series", tenants, &plan.scan).await?;
-        let render = move |partial| match partial {
-            Partial::Series(series) => Ok(render::series(series, plan.aggregation, plan.limit)),
+        let render = move |partial, take: Take<'_>| match partial {
+            Partial::Series(series) => {
+                take(cost::series(&series))?;
+                Ok(render::series(series, plan.aggregation, plan.limit))
+            }
             other => Err(unexpected(&other)),
         };
         self.render(outcome, render).await
@@ -311,8 +306,11 @@ impl Querier {
             return Ok(Answer::unasked(Vec::new()));
         };
         let outcome = self.ask("select_heatmap", tenants, &cells.scan).await?;
-        let render = move |partial| match partial {
-            Partial::Values(values) => Ok(render::heatmap(values, &cells)),
+        let render = move |partial, take: Take<'_>| match partial {
+            Partial::Values(values) => {
+                take(cost::heatmap(&values, &cells))?;
+                Ok(render::heatmap(values, &cells))
+            }
             other => Err(unexpected(&other)),
         };
         self.render(outcome, render).await
@@ -328,12 +326,16 @@ impl Querier {
         tenants: &[TenantId],
         request: &AnalyzeQuery,
         now: Timestamp,
-    ) -> Result<PlanCost, QueryError> {
+    ) -> Result<Answer<PlanCost>, QueryError> {
         let Some(scan) = request.check(&self.limits(tenants), now)? else {
-            return Ok(PlanCost::default());
+            return Ok(Answer::unasked(PlanCost::default()));
         };
-        let outcome = self.0.plan(tenants, &scan)?;
-        Ok(outcome.stats.plan.unwrap_or_default())
+        let Outcome { stats, held, .. } = self.0.plan(tenants, &scan)?;
+        Ok(Answer {
+            value: stats.plan.unwrap_or_default(),
+            stats,
+            holding: held.into(),
+        })
     }
 
     /// Two flame graphs in one.
@@ -347,18 +349,25 @@ impl Querier {
         now: Timestamp,
     ) -> Result<Answer<FlamegraphDiff>, QueryError> {
         let plan = request.check(&self.limits(tenants), now)?;
-        // The memory of both is held until they are one.
-        let (left, held_left) = self.side(tenants, plan.left.as_ref()).await?;
-        let (right, held_right) = self.side(tenants, plan.right.as_ref()).await?;
-        let mut stats = left.stats;
-        stats.merge(&right.stats);
-        let work = move || {
-            let _held = (held_left, held_right);
-            render::diff(&left.value, &right.value, plan.max_nodes)
-                .map_err(|e| QueryError::new(ErrorKind::Invalid, e.to_string()))
-        };
-        let value = self.0.reader.pool.run(work).await??;
-        Ok(Answer { value, stats })
+        self.draw_sides(tenants, plan, drawn_diff).await
+    }
+
+    /// The functions of two profiles in one table, exact whatever `max_nodes` is.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn functions_diff(
+        &self,
+        tenants: &[TenantId],
+        request: &FunctionsDiff,
+        now: Timestamp,
+    ) -> Result<Answer<FunctionTableDiff>, QueryError> {
+        let plan = request.check(&self.limits(tenants), now)?;
+        self.draw_sides(tenants, plan, |(left, right), max_rows, take| {
+            take(cost::top(left) + cost::top(right))?;
+            Ok(render::functions_diff(left, right, max_rows))
+        })
+        .await
     }
 
     /// The uncut tree of a question, for those who draw it themselves.
@@ -377,7 +386,7 @@ impl Querier {
         };
         let plan = request.check(&self.limits(tenants), now)?;
         let scan = plan.as_ref().map(|plan| &plan.scan);
-        Ok(self.side(tenants, scan).await?.0)
+        self.side(tenants, scan).await
     }
 
     /// Functions by what they take, exact whatever `max_nodes` is.
@@ -396,13 +405,12 @@ impl Querier {
         };
         let plan = request.check(&self.limits(tenants), now)?;
         let scan = plan.as_ref().map(|plan| &plan.scan);
-        let (Answer { value, stats }, held) = self.side(tenants, scan).await?;
-        let work = move || {
-            let _held = held;
-            render::top(&value)
-        };
-        let value = self.0.reader.pool.run(work).await?;
-        Ok(Answer { value, stats })
+        let tree = self.side(tenants, scan).await?;
+        self.draw((tree.stats, tree.holding), move |take| {
+            take(cost::top(&tree.value))?;
+            Ok(render::top(&tree.value))
+        })
+        .await
     }
 
     /// Whether there is data, and from when to when. Takes exactly one tenant.
@@ -438,6 +446,7 @@ impl Querier {
         Ok(Answer {
             value,
             stats: outcome.stats,
+            holding: outcome.held.into(),
         })
     }
 
@@ -473,10 +482,23 @@ impl Querier {
         kind: &'static str,
         tenants: &[TenantId],
         scan: &Scan,
-    ) -> Result<(LabelsPartial, QueryStats), QueryError> {
+    ) -> Result<Answer<LabelsPartial>, QueryError> {
         let outcome = self.ask(kind, tenants, scan).await?;
-        match outcome.partial {
-            Partial::Labels(labels) => Ok((labels, outcome.stats)),
+        let Outcome {
+            partial,
+            stats,
+            mut held,
+        } = outcome;
+        match partial {
+            Partial::Labels(value) => {
+                held.grow(cost::labels(&value))?;
+                let holding = held.into();
+                Ok(Answer {
+                    value,
+                    stats,
+                    holding,
+                })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -490,9 +512,8 @@ impl Querier {
         let Some(scan) = scan else {
             return Ok(Answer::unasked(Vec::new()));
         };
-        let (labels, stats) = self.labels(kind, tenants, &scan).await?;
-        let value = labels.texts.iter().map(str::to_owned).collect();
-        Ok(Answer { value, stats })
+        let labels = self.labels(kind, tenants, &scan).await?;
+        Ok(labels.map(|labels| labels.texts.iter().map(str::to_owned).collect()))
     }
 
     /// The tree of one side, with its memory; empty if its range is beyond the lookback.
@@ -500,37 +521,111 @@ impl Querier {
         &self,
         tenants: &[TenantId],
         scan: Option<&Scan>,
-    ) -> Result<(Answer<TreePartial>, Option<Held>), QueryError> {
+    ) -> Result<Answer<TreePartial>, QueryError> {
         let Some(scan) = scan else {
-            return Ok((Answer::unasked(TreePartial::default()), None));
+            return Ok(Answer::unasked(TreePartial::default()));
         };
-        let Outcome {
-            partial,
-            stats,
-            held,
-        } = self.ask("tree", tenants, scan).await?;
-        match partial {
-            Partial::Tree(value) => Ok((Answer { value, stats }, Some(held))),
+        let outcome = self.ask("tree", tenants, scan).await?;
+        match outcome.partial {
+            Partial::Tree(value) => Ok(Answer {
+                value,
+                stats: outcome.stats,
+                holding: outcome.held.into(),
+            }),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Makes the answer of a partial on the pool, with the query's memory still taken.
+    /// Makes one answer of two sides; the memory of both is held until it is made.
+    async fn draw_sides<T: Send + 'static>(
+        &self,
+        tenants: &[TenantId],
+        sides: Sides,
+        draw: impl FnOnce((&TreePartial, &TreePartial), usize, Take<'_>) -> Result<T, QueryError>
+        + Send
+        + 'static,
+    ) -> Result<Answer<T>, QueryError> {
+        let left = self.side(tenants, sides.left.as_ref()).await?;
+        let right = self.side(tenants, sides.right.as_ref()).await?;
+        let (mut stats, mut holding) = (left.stats, left.holding);
+        stats.merge(&right.stats);
+        holding.join(right.holding);
+        self.draw((stats, holding), move |take| {
+            draw((&left.value, &right.value), sides.max_nodes, take)
+        })
+        .await
+    }
+
+    /// Makes the answer of a partial on the pool.
     async fn render<T: Send + 'static>(
         &self,
         outcome: Outcome,
-        render: impl FnOnce(Partial) -> Result<T, QueryError> + Send + 'static,
+        render: impl FnOnce(Partial, Take<'_>) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<Answer<T>, QueryError> {
         let Outcome {
             partial,
             stats,
             held,
         } = outcome;
-        let work = move || {
-            let _held = held;
-            render(partial)
-        };
-        let value = self.0.reader.pool.run(work).await??;
-        Ok(Answer { value, stats })
+        self.draw((stats, held.into()), move |take| render(partial, take))
+            .await
     }
+
+    /// Makes an answer on the pool, with the query's memory still taken, and more as it needs it.
+    async fn draw<T: Send + 'static>(
+        &self,
+        (stats, mut holding): (QueryStats, Holding),
+        draw: impl FnOnce(Take<'_>) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<Answer<T>, QueryError> {
+        let is_plan = stats.plan.is_some();
+        let going = Going::default();
+        let _stop = StopOnDrop(going.clone());
+        let work = move || {
+            let take = &mut |bytes: u64| {
+                going.check()?;
+                // What shows no data needs no leave.
+                match is_plan {
+                    true => Ok(()),
+                    false => holding.grow(bytes),
+                }
+            };
+            let value = draw(take);
+            (value, holding)
+        };
+        let (value, holding) = self.0.reader.pool.run(work).await?;
+        Ok(Answer {
+            value: value?,
+            stats,
+            holding,
+        })
+    }
+}
+
+/// Asks for memory that drawing takes, before it does.
+type Take<'a> = &'a mut dyn FnMut(u64) -> Result<(), QueryError>;
+
+fn drawn_diff(
+    (left, right): (&TreePartial, &TreePartial),
+    max_nodes: usize,
+    take: Take<'_>,
+) -> Result<FlamegraphDiff, QueryError> {
+    let negative = |e: render::NegativeValue| QueryError::new(ErrorKind::Invalid, e.to_string());
+    take(cost::cutting(left, max_nodes) + cost::cutting(right, max_nodes))?;
+    let left = render::side(left, max_nodes).map_err(negative)?;
+    let right = render::side(right, max_nodes).map_err(negative)?;
+    take(cost::diff(&left, &right))?;
+    Ok(render::diff_of_sides(&left, &right, max_nodes))
+}
+
+/// Label sets without the names that the client does not understand, each once.
+fn shown_sets(sets: BTreeSet<Labels>, form: NameForm) -> Vec<Labels> {
+    let hidden = |set: &Labels| set.iter().any(|label| !is_shown(&label.name, form));
+    if !sets.iter().any(hidden) {
+        return sets.into_iter().collect();
+    }
+    let shown = sets.iter().map(|set| {
+        let pairs = set.iter().filter(|label| is_shown(&label.name, form));
+        Labels::from_pairs(pairs.map(|label| (&label.name, &label.value)))
+    });
+    shown.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -14,7 +14,7 @@ use scoria_storage::CatalogueState;
 
 use crate::admission::{Held, Wanted};
 use crate::cache::Kept;
-use crate::dataset::Going;
+use crate::dataset::{Going, StopOnDrop};
 use crate::error::{ErrorKind, QueryError};
 use crate::fair::Price;
 use crate::known::{self, take_known};
@@ -99,15 +99,6 @@ pub(crate) struct Question<'a> {
     pub(crate) scan: &'a Scan,
     pub(crate) limits: &'a Limits,
     pub(crate) lack: Lack,
-}
-
-/// Stops what works for a query when the query is given up.
-struct StopOnDrop(Going);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 impl Shared {

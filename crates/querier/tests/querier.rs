@@ -10,7 +10,7 @@ mod support;
 
 use object_store::ObjectStoreExt;
 use scoria_block::Table;
-use scoria_querier::{ErrorKind, Merged, Mode};
+use scoria_querier::{ErrorKind, Merged, Mode, QueryError};
 use scoria_query::request::{
     AnalyzeQuery, Diff, GetProfileStats, LabelNames, LabelValues, ProfileFormat, ProfileTypes,
     SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series,
@@ -110,6 +110,7 @@ async fn every_format_and_what_it_took() {
         ProfileFormat::Flamegraph,
         ProfileFormat::Tree,
         ProfileFormat::Dot,
+        ProfileFormat::Functions,
         ProfileFormat::Pprof,
     ] {
         request.format = format;
@@ -127,11 +128,12 @@ async fn every_format_and_what_it_took() {
                 );
             }
             Merged::Dot(text) => assert!(text.contains("main"), "{text}"),
+            Merged::Functions(table) => assert_eq!((table.total, table.n), (123, 4)),
             Merged::Pprof(bytes) => assert!(bytes.len() > 50),
         }
         assert_eq!((answer.stats.blocks, answer.stats.datasets), (1, 1));
         // A flame graph leaves the dataset's answer behind for what else is made of the same.
-        let kept = matches!(format, ProfileFormat::Tree | ProfileFormat::Dot);
+        let kept = !matches!(format, ProfileFormat::Flamegraph | ProfileFormat::Pprof);
         let took = if kept { (1, 2, 1) } else { (3, 5, 0) };
         let stats = &answer.stats;
         assert_eq!((stats.profiles, stats.samples, stats.result_hits), took);
@@ -153,6 +155,7 @@ async fn every_format_and_what_it_took() {
         .unwrap();
     assert_eq!((cut.value.total(), cut.stats.result_hits), (11, 0));
     assert_eq!((cut.stats.decoded_hits, cut.stats.requests), (2, 0));
+    drop((again, cut));
     world.all_memory_came_back().await;
 }
 
@@ -437,7 +440,7 @@ async fn a_plan_costs_nothing_and_says_what_the_answer_would() {
         start_ms: request.start_ms,
         end_ms: request.end_ms,
     };
-    let analysis = world.querier.analyze(&one, &analysis, now()).unwrap();
+    let analysis = world.querier.analyze(&one, &analysis, now()).unwrap().value;
     assert_eq!((analysis.blocks, analysis.datasets), (1, 2));
 }
 
@@ -514,4 +517,83 @@ async fn a_query_whose_client_goes_away_gives_everything_back() {
         folded(&world, "one", &ask(HEAP, "{}")).await,
         "main 8, main;alloc 5120"
     );
+}
+
+/// A service with so many distinct stacktraces that drawing them takes more than finding them.
+async fn wide() -> World {
+    const STACKS: usize = 20_000;
+    let leaked = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let stacks = (0..STACKS).map(|at| (leaked(format!("main;f{};g{at}", at % 100)), 1 + at as i64));
+    let data = dataset("one", "api", &[("a", CPU, 1000, stacks.collect())]);
+    let world = World::new().await;
+    world.open_stream(1).await;
+    world.flush(1, (0, 1), &[data]).await;
+    world.serve(&[], &[(stream(1), 2, 1)]);
+    world
+}
+
+/// A question by its name: what its answer holds while it is there.
+async fn held_by(world: &World, question: &str) -> Result<u64, QueryError> {
+    let one = tenant("one");
+    let mut request = ask(CPU, "{}");
+    let querier = &world.querier;
+    let held = || world.memory.used();
+    let format = match question {
+        "tree" => {
+            return querier
+                .tree(&one, &request, now())
+                .await
+                .map(|_answer| held());
+        }
+        "top" => {
+            return querier
+                .top(&one, &request, now())
+                .await
+                .map(|_answer| held());
+        }
+        "diff" => {
+            let sides = Diff {
+                left: Some(request.clone()),
+                right: Some(request),
+            };
+            return querier
+                .diff(&one, &sides, now())
+                .await
+                .map(|_answer| held());
+        }
+        "flame graph" => ProfileFormat::Flamegraph,
+        "tree bytes" => ProfileFormat::Tree,
+        "dot" => ProfileFormat::Dot,
+        _ => ProfileFormat::Pprof,
+    };
+    request.format = format;
+    let answer = querier
+        .select_merge_stacktraces(&one, &request, now())
+        .await;
+    answer.map(|_answer| held())
+}
+
+#[tokio::test]
+async fn what_an_answer_is_drawn_with_is_accounted_for_and_can_be_refused() {
+    let world = wide().await;
+    let of_tree = held_by(&world, "tree").await.unwrap();
+    assert!(of_tree > 0);
+    let plan = world.querier.in_mode(Mode::Plan);
+    let plan = plan.tree(&tenant("one"), &ask(CPU, "{}"), now()).await;
+    let scanned = plan.unwrap().stats.plan.unwrap().memory_bytes;
+    for question in ["top", "diff", "flame graph", "tree bytes", "dot", "pprof"] {
+        let held = held_by(&world, question).await.unwrap();
+        assert!(held > of_tree * 3 / 2, "{question}: {held} of {of_tree}");
+        assert_eq!(world.memory.used(), 0, "{question} gives all of it back");
+        // All that scanning takes is there, and less than the answer would hold.
+        let sides = if question == "diff" { 2 } else { 1 };
+        let enough = sides * scanned.max(of_tree) + 4096;
+        assert!(enough < held, "{question}: {enough} for {held}");
+        let rest = world.memory.try_acquire((1 << 30) - enough).unwrap();
+        let refused = held_by(&world, question).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::LimitExceeded, "{question}");
+        assert!(refused.to_string().contains("queries"), "{refused}");
+        drop(rest);
+        assert_eq!(world.memory.used(), 0, "{question}, refused");
+    }
 }

@@ -12,10 +12,12 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use scoria_querier::QueryStats;
 use scoria_query::request::SelectMergeStacktraces;
+use scoria_storage::testing::{FaultPlan, FaultRates, FaultyStore};
 
 use support::{CPU, HEAP, Profile, START_MS, World, dataset, stream, tenant};
 
@@ -133,4 +135,61 @@ async fn a_day_is_read_in_two_rounds_and_its_edge_in_three() {
         exact.bytes_fetched
     );
     assert!(exact.bytes_fetched > of_day);
+}
+
+/// Q4: a question that is given up begins nothing more: no read of the store, wherever it stood,
+/// and what it held is free at once, as long as no thread is adding up.
+#[tokio::test(start_paused = true)]
+async fn q4_a_question_that_is_given_up_asks_for_nothing_more() {
+    const BLOCKS: u64 = 60;
+    const IN_FLIGHT: usize = 2;
+    let config = ThrottleConfig {
+        wait_get_per_call: REQUEST,
+        ..ThrottleConfig::default()
+    };
+    let slow = Arc::new(ThrottledStore::new(InMemory::new(), config));
+    let store = FaultyStore::new(slow, FaultPlan::new(0, FaultRates::default()));
+    let world = World::over(Arc::new(store.clone()), (1 << 30, 0), IN_FLIGHT).await;
+    world.open_stream(1).await;
+    for at in 0..BLOCKS {
+        let profile = ("a", CPU, at as i64, vec![("main;work", 1)]);
+        let data = dataset("acme", "api", &[profile]);
+        world.flush(1, (at, at + 1), &[data]).await;
+    }
+    world.serve(&[], &[(stream(1), BLOCKS + 1, BLOCKS)]);
+    let request = SelectMergeStacktraces {
+        profile_type: CPU.to_owned(),
+        label_selector: "{}".to_owned(),
+        start_ms: START_MS,
+        end_ms: START_MS + MINUTE_MS,
+        ..SelectMergeStacktraces::default()
+    };
+    let now = scoria_model::Timestamp::from_millis(START_MS + MINUTE_MS);
+    let acme = tenant("acme");
+    // The version is known from here on.
+    let earlier = SelectMergeStacktraces {
+        start_ms: START_MS - DAY_MS,
+        end_ms: START_MS - DAY_MS + 1,
+        ..request.clone()
+    };
+    world.querier.tree(&acme, &earlier, now).await.unwrap();
+    let idle = store.requests().len();
+    for rounds in 1..7 {
+        let mut question = Box::pin(world.querier.tree(&acme, &request, now));
+        // Between two answers of the store, somewhere in the middle.
+        let while_it_reads = tokio::time::sleep(REQUEST * rounds + REQUEST / 2);
+        tokio::select! {
+            _ = &mut question => panic!("it has ended after {rounds} rounds"),
+            () = while_it_reads => {}
+        }
+        assert!(world.memory.used() > 0);
+        drop(question);
+        assert_eq!(world.memory.used(), 0, "after {rounds} rounds");
+        let asked = store.requests();
+        assert!(asked.len() > idle, "it has been reading");
+        tokio::time::sleep(REQUEST * 100).await;
+        assert_eq!(store.requests(), asked, "after {rounds} rounds");
+    }
+    let whole = world.querier.tree(&acme, &request, now).now_or_never();
+    assert!(whole.is_none(), "there was more to read");
 }

@@ -281,6 +281,7 @@ async fn merged(world: &World, into: &mut Answers) {
             ProfileFormat::Tree,
             ProfileFormat::Dot,
             ProfileFormat::Pprof,
+            ProfileFormat::Functions,
         ] {
             let request = SelectMergeStacktraces {
                 format,
@@ -315,6 +316,7 @@ async fn truncation_keeps_totals(world: &World, request: &SelectMergeStacktraces
             assert_eq!(graph.levels[0][1], total);
         }
         Merged::Tree(bytes) => assert_eq!(decode_tree(bytes).unwrap().total(), total),
+        Merged::Functions(table) => assert_eq!(table.total, total),
         Merged::Dot(_) | Merged::Pprof(_) => {}
     }
 }

@@ -9,10 +9,12 @@
 //! Where the data came from, and transports.
 
 mod children;
+pub mod cost;
 mod diff;
 mod dot;
 pub mod flamebearer;
 mod flamegraph;
+mod functions;
 mod heatmap;
 mod pprof;
 mod series;
@@ -22,9 +24,10 @@ mod tree_bytes;
 mod truncate;
 mod units;
 
-pub use diff::{FlamegraphDiff, NegativeValue, diff};
+pub use diff::{FlamegraphDiff, NegativeValue, diff, diff_of_sides, side};
 pub use dot::dot;
 pub use flamegraph::{Flamegraph, flamegraph};
+pub use functions::{FunctionDiffRow, FunctionTable, FunctionTableDiff, functions, functions_diff};
 pub use heatmap::{HeatmapSeries, HeatmapSlot, heatmap};
 pub use pprof::{PprofOptions, pprof};
 pub use series::{SeriesPoints, ValuePoint, series};

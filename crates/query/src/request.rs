@@ -88,6 +88,8 @@ pub enum ProfileFormat {
     Tree,
     Dot,
     Pprof,
+    /// A table of functions, of which `max_nodes` are shown.
+    Functions,
 }
 
 /// What is left of a pprof for profile-guided optimisation of Go programs.
@@ -160,6 +162,14 @@ pub struct Diff {
     pub right: Option<SelectMergeStacktraces>,
 }
 
+/// The functions of two sets of stacktraces of one profile type.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FunctionsDiff {
+    pub sides: Diff,
+    /// Functions to show; none, zero or less means all.
+    pub max_rows: Option<i64>,
+}
+
 /// Whether there is data at all, and from when to when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GetProfileStats;
@@ -204,6 +214,7 @@ pub struct Sides {
     /// `None` when the side's range is beyond the lookback.
     pub left: Option<Scan>,
     pub right: Option<Scan>,
+    /// Nodes, or rows, that the answer is cut to; 0 for all.
     pub max_nodes: usize,
 }
 
@@ -327,9 +338,12 @@ impl SelectMergeStacktraces {
 
     /// The nodes to cut to (0 = no cut) and those that the request names.
     fn nodes(&self, limits: &Limits) -> Result<(usize, usize), RequestError> {
-        if self.format == ProfileFormat::Pprof
-            && !limits.max_flamegraph_nodes_on_select_merge_profile
-        {
+        let limited = match self.format {
+            ProfileFormat::Pprof => limits.max_flamegraph_nodes_on_select_merge_profile,
+            ProfileFormat::Functions => false,
+            ProfileFormat::Flamegraph | ProfileFormat::Tree | ProfileFormat::Dot => true,
+        };
+        if !limited {
             // Not a limit here, but a wish all the same.
             let asked = self.max_nodes.and_then(|n| usize::try_from(n).ok());
             return Ok((asked.unwrap_or_default(), asked.unwrap_or_default()));
@@ -427,6 +441,31 @@ impl Diff {
             left,
             right,
             max_nodes: max_nodes(asked, limits)?,
+        })
+    }
+}
+
+impl FunctionsDiff {
+    /// As [`Diff::check`]; both sides are of one profile type.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn check(&self, limits: &Limits, now: Timestamp) -> Result<Sides, RequestError> {
+        let sides = self.sides.check(limits, now)?;
+        let kind = |side: &Option<SelectMergeStacktraces>| {
+            side.as_ref().map(|side| side.profile_type.clone())
+        };
+        let (left, right) = (kind(&self.sides.left), kind(&self.sides.right));
+        if left != right {
+            return Err(RequestError::TwoTypes {
+                left: left.unwrap_or_default(),
+                right: right.unwrap_or_default(),
+            });
+        }
+        let max_rows = self.max_rows.and_then(|n| usize::try_from(n).ok());
+        Ok(Sides {
+            max_nodes: max_rows.unwrap_or_default(),
+            ..sides
         })
     }
 }

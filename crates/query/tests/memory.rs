@@ -12,8 +12,12 @@
 use peak_alloc::PeakAlloc;
 use scoria_block::SampleBatch;
 use scoria_query::functions::FunctionTree;
-use scoria_query::merge::{SampleFilter, StackTotals, TreePartial};
-use scoria_query::render::{flamegraph, truncate};
+use scoria_query::merge::{Period, ProfilePartial, SampleFilter, StackTotals, TreePartial};
+use scoria_query::render::flamebearer::{self, Graph};
+use scoria_query::render::{
+    PprofOptions, cost, diff_of_sides, dot, flamegraph, pprof, side, top, tree_bytes, truncate,
+};
+use scoria_query::request::{Callees, GoPgo};
 use scoria_symbols::{Function, Line, SymbolTables, Symbols};
 
 #[global_allocator]
@@ -106,5 +110,73 @@ fn a_million_distinct_stacks() {
     assert!(
         drawing <= 9 * nodes,
         "{drawing} bytes to draw {NODES} of {STACKS} bars"
+    );
+    drawing_takes_no_more_than_it_asks_for(&symbols, &tree);
+}
+
+/// Every form of the answer, whole and cut, also where all nodes are equal, so that cutting cuts
+/// none.
+fn drawing_takes_no_more_than_it_asks_for(symbols: &Symbols, tree: &TreePartial) {
+    let kind = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
+        .parse()
+        .unwrap();
+    let names: Vec<String> = (0..200_000).map(|at| format!("function{at}")).collect();
+    let equal = TreePartial::from_folded(names.iter().map(|name| (name.as_str(), 1)));
+    for (what, tree) in [("deep", tree), ("equal", &equal)] {
+        for nodes in [0, NODES] {
+            let cutting = cost::cutting(tree, nodes);
+            let (cut, took) = peak_of(|| truncate(tree, nodes));
+            let asked = cutting + cost::flamegraph(&cut);
+            let ((), drawn) = peak_of(|| {
+                let graph = flamegraph(&cut, 0);
+                flamebearer::json(Graph::Single(&graph), &kind, None);
+            });
+            told((what, "flame graph", nodes), asked, took + drawn);
+            let asked = cutting + cost::tree_bytes(&cut);
+            let (_, drawn) = peak_of(|| tree_bytes(&cut, 0));
+            told((what, "tree", nodes), asked, took + drawn);
+            let asked = 2 * cutting + cost::diff(&cut, &cut);
+            let ((), drawn) = peak_of(|| {
+                let (left, right) = (side(tree, nodes).unwrap(), side(tree, nodes).unwrap());
+                let graph = diff_of_sides(&left, &right, nodes);
+                flamebearer::json(Graph::Double(&graph), &kind, None);
+            });
+            told((what, "diff", nodes), asked, drawn);
+            let (_, drawn) = peak_of(|| dot(tree, &kind, nodes));
+            told((what, "dot", nodes), cost::dot(tree, nodes), drawn);
+        }
+        let (_, drawn) = peak_of(|| top(tree));
+        told((what, "top", 0), cost::top(tree), drawn);
+    }
+    let totals = vec![1; symbols.nodes_len()];
+    let profile = ProfilePartial::of_totals(symbols, &totals, None, |_| true, Period::Unknown);
+    for go_pgo in [None, Some(for_a_compiler())] {
+        let options = PprofOptions {
+            kind: &kind,
+            end_ms: 0,
+            max_nodes: 0,
+            go_pgo,
+        };
+        let (_, drawn) = peak_of(|| pprof(&profile, &options));
+        told(("deep", "pprof", 0), cost::pprof(&profile, 0), drawn);
+    }
+}
+
+fn for_a_compiler() -> GoPgo {
+    GoPgo {
+        keep_locations: 5,
+        callees: Callees::Aggregated,
+    }
+}
+
+/// What is asked for covers what is taken, and is not many times as much: encodings that are not
+/// made here are part of it.
+fn told((what, form, nodes): (&str, &str, usize), asked: u64, took: usize) {
+    let times = asked as f64 / took as f64;
+    println!("{what}, {form}, {nodes} nodes: {took} bytes, {times:.1} times as many asked for");
+    assert!(times >= 1.0, "{what}, {form}: {took} of {asked} bytes");
+    assert!(
+        times <= 12.0,
+        "{what}, {form}: only {took} of {asked} bytes"
     );
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use tokio_util::sync::CancellationToken;
+
 /// Says in words what is wrong with a role, if anything is.
 pub type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -11,7 +13,7 @@ pub type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 #[derive(Default)]
 pub struct Readiness {
     started: AtomicBool,
-    draining: AtomicBool,
+    draining: CancellationToken,
     checks: Mutex<Vec<(&'static str, Check)>>,
     notes: Mutex<Vec<(&'static str, Check)>>,
 }
@@ -53,12 +55,22 @@ impl Readiness {
 
     /// The process is stopping.
     pub fn draining(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.cancel();
+    }
+
+    /// Whether the process is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Waits until the process is stopping.
+    pub async fn drained(&self) {
+        self.draining.cancelled().await;
     }
 
     /// Everything that can be red by name, and what it says if it is.
     pub fn states(&self) -> Vec<(&'static str, Option<String>)> {
-        let server = if self.draining.load(Ordering::Acquire) {
+        let server = if self.is_draining() {
             Some("stopping".to_owned())
         } else if self.started.load(Ordering::Acquire) {
             None
@@ -73,7 +85,7 @@ impl Readiness {
     /// A line for everything that is not as it should be; empty means ready.
     pub fn red(&self) -> Vec<String> {
         let mut red = Vec::new();
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             red.push("server: stopping".to_owned());
         }
         if !self.started.load(Ordering::Acquire) {

@@ -367,6 +367,11 @@ async fn bodies_that_are_no_message_and_answers_that_hold_nothing() {
         ("GetProfileStats", "[]"),
         ("GetProfileStats", "null"),
         ("GetProfileStats", " \n"),
+        ("Diff", r#"{"left": ["cpu"]}"#),
+        (
+            "SelectMergeProfile",
+            r#"{"stackTraceSelector": {"callSite": [["main"]]}}"#,
+        ),
     ] {
         assert_eq!(server.query(method, body).await.0, 400, "{method} {body:?}");
     }

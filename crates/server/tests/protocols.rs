@@ -293,6 +293,39 @@ async fn grpc_health() {
     server.stop().await;
 }
 
+/// Who watches is told how things stand, and that the server stops, which waits for nobody.
+#[tokio::test]
+async fn grpc_health_is_watched() {
+    let server = Running::start(&["server.drain_timeout=1h"]).await;
+    let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let watch = async |service: &str| {
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let request = tonic::Request::new(HealthCheckRequest {
+            service: service.to_owned(),
+        });
+        let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+        let path = "/grpc.health.v1.Health/Watch".parse().unwrap();
+        let answer = client.server_streaming(request, path, codec).await;
+        answer.unwrap().into_inner()
+    };
+    let mut all = watch("").await;
+    let mut one = watch("querier.v1.QuerierService").await;
+    let mut nobody = watch("nobody").await;
+    for (stream, status) in [(&mut all, 1), (&mut one, 1), (&mut nobody, 3)] {
+        assert_eq!(stream.message().await.unwrap().unwrap().status, status);
+    }
+    let stopped = tokio::spawn(server.stop());
+    for stream in [&mut all, &mut one] {
+        assert_eq!(stream.message().await.unwrap().unwrap().status, 2);
+    }
+    for mut stream in [all, one, nobody] {
+        assert_eq!(stream.message().await.unwrap(), None);
+    }
+    stopped.await.unwrap();
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct HealthCheckRequest {
     #[prost(string, tag = "1")]

@@ -259,7 +259,7 @@ async fn json_of_newer_and_older_clients_is_read() {
     let now = now_ns() / 1_000_000;
     let text = |ms: i64| ms.to_string();
     let newer = question(json!({
-        "format": "PROFILE_FORMAT_FUNCTIONS",
+        "format": "PROFILE_FORMAT_SANDWICH",
         "frameFilter": { "unknown": [1, { "deep": null }] },
         "stackTraceSelector": { "callSite": [{ "name": "main" }], "frames": ["x"] },
         "maxNodes": null,

@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesUploadRequest {
     /// Field 1: `name`
     #[serde(
@@ -162,6 +163,7 @@ pub const __AD_HOC_PROFILES_UPLOAD_REQUEST_JSON_ANY: ::buffa::type_registry::Jso
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesGetRequest {
     /// Field 1: `id`
     #[serde(
@@ -326,6 +328,7 @@ pub const __AD_HOC_PROFILES_GET_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAn
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesGetResponse {
     /// Field 1: `id`
     #[serde(
@@ -559,6 +562,7 @@ pub const __AD_HOC_PROFILES_GET_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonA
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesListRequest {}
 impl ::core::fmt::Debug for AdHocProfilesListRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -644,6 +648,7 @@ pub const __AD_HOC_PROFILES_LIST_REQUEST_JSON_ANY: ::buffa::type_registry::JsonA
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesListResponse {
     /// Newest first.
     ///
@@ -771,6 +776,7 @@ pub const __AD_HOC_PROFILES_LIST_RESPONSE_JSON_ANY: ::buffa::type_registry::Json
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesProfileMetadata {
     /// Field 1: `id`
     #[serde(
@@ -926,6 +932,7 @@ pub const __AD_HOC_PROFILES_PROFILE_METADATA_JSON_ANY: ::buffa::type_registry::J
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesDiffRequest {
     /// Field 1: `left_id`
     #[serde(
@@ -1112,6 +1119,7 @@ pub const __AD_HOC_PROFILES_DIFF_REQUEST_JSON_ANY: ::buffa::type_registry::JsonA
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AdHocProfilesDiffResponse {
     /// Those that both files hold.
     ///
@@ -4749,3 +4757,11 @@ where
             .await
     }
 }
+object_in_json!(AdHocProfilesUploadRequest);
+object_in_json!(AdHocProfilesGetRequest);
+object_in_json!(AdHocProfilesGetResponse);
+object_in_json!(AdHocProfilesListRequest);
+object_in_json!(AdHocProfilesListResponse);
+object_in_json!(AdHocProfilesProfileMetadata);
+object_in_json!(AdHocProfilesDiffRequest);
+object_in_json!(AdHocProfilesDiffResponse);

@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetFeatureFlagsRequest {}
 impl ::core::fmt::Debug for GetFeatureFlagsRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -88,6 +89,7 @@ pub const __GET_FEATURE_FLAGS_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyE
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetFeatureFlagsResponse {
     /// Sorted by name.
     ///
@@ -216,6 +218,7 @@ pub const __GET_FEATURE_FLAGS_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAny
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct FeatureFlag {
     /// Field 1: `name`
     #[serde(
@@ -1737,3 +1740,6 @@ where
             .await
     }
 }
+object_in_json!(GetFeatureFlagsRequest);
+object_in_json!(GetFeatureFlagsResponse);
+object_in_json!(FeatureFlag);

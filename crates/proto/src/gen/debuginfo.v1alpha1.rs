@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct FileMetadata {
     /// 2 to 40 hexadecimal digits; names the upload.
     ///
@@ -369,6 +370,7 @@ pub mod file_metadata {
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ShouldInitiateUploadRequest {
     /// Field 1: `file`
     #[serde(
@@ -490,6 +492,7 @@ pub const __SHOULD_INITIATE_UPLOAD_REQUEST_JSON_ANY: ::buffa::type_registry::Jso
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ShouldInitiateUploadResponse {
     /// Field 1: `should_initiate_upload`
     #[serde(
@@ -623,6 +626,7 @@ pub const __SHOULD_INITIATE_UPLOAD_RESPONSE_JSON_ANY: ::buffa::type_registry::Js
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct UploadFinishedRequest {
     /// Field 1: `gnu_build_id`
     #[serde(
@@ -734,6 +738,7 @@ pub const __UPLOAD_FINISHED_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEnt
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct UploadFinishedResponse {}
 impl ::core::fmt::Debug for UploadFinishedResponse {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -819,6 +824,7 @@ pub const __UPLOAD_FINISHED_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEn
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ListDebuginfoRequest {}
 impl ::core::fmt::Debug for ListDebuginfoRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -904,6 +910,7 @@ pub const __LIST_DEBUGINFO_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntr
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ListDebuginfoResponse {
     /// Field 1: `object`
     #[serde(
@@ -1027,6 +1034,7 @@ pub const __LIST_DEBUGINFO_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEnt
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DeleteDebuginfoRequest {
     /// Field 1: `gnu_build_id`
     #[serde(
@@ -1138,6 +1146,7 @@ pub const __DELETE_DEBUGINFO_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEn
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DeleteDebuginfoResponse {}
 impl ::core::fmt::Debug for DeleteDebuginfoResponse {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -1223,6 +1232,7 @@ pub const __DELETE_DEBUGINFO_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyE
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ObjectMetadata {
     /// Field 1: `file`
     #[serde(
@@ -5590,3 +5600,13 @@ where
             .await
     }
 }
+object_in_json!(FileMetadata);
+object_in_json!(ShouldInitiateUploadRequest);
+object_in_json!(ShouldInitiateUploadResponse);
+object_in_json!(UploadFinishedRequest);
+object_in_json!(UploadFinishedResponse);
+object_in_json!(ListDebuginfoRequest);
+object_in_json!(ListDebuginfoResponse);
+object_in_json!(DeleteDebuginfoRequest);
+object_in_json!(DeleteDebuginfoResponse);
+object_in_json!(ObjectMetadata);

@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Profile {
     /// Field 1: `sample_type`
     #[serde(
@@ -547,6 +548,7 @@ pub const __PROFILE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::ty
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ValueType {
     /// Field 1: `type`
     #[serde(
@@ -679,6 +681,7 @@ pub const __VALUE_TYPE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa:
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Sample {
     /// Leaf first.
     ///
@@ -943,6 +946,7 @@ pub const __SAMPLE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::typ
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Label {
     /// Field 1: `key`
     #[serde(
@@ -1120,6 +1124,7 @@ pub const __LABEL_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Mapping {
     /// Field 1: `id`
     #[serde(
@@ -1436,6 +1441,7 @@ pub const __MAPPING_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::ty
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Location {
     /// Field 1: `id`
     #[serde(
@@ -1653,6 +1659,7 @@ pub const __LOCATION_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::t
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Line {
     /// Field 1: `function_id`
     #[serde(
@@ -1786,6 +1793,7 @@ pub const __LINE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type_
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Function {
     /// Field 1: `id`
     #[serde(
@@ -5469,3 +5477,11 @@ pub use self::__buffa::view::LineOwnedView;
 pub use self::__buffa::view::FunctionView;
 #[doc(inline)]
 pub use self::__buffa::view::FunctionOwnedView;
+object_in_json!(Profile);
+object_in_json!(ValueType);
+object_in_json!(Sample);
+object_in_json!(Label);
+object_in_json!(Mapping);
+object_in_json!(Location);
+object_in_json!(Line);
+object_in_json!(Function);

@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct HealthCheckRequest {
     /// Empty for the server as a whole.
     ///
@@ -113,6 +114,7 @@ pub const __HEALTH_CHECK_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct HealthCheckResponse {
     /// Field 1: `status`
     #[serde(
@@ -988,6 +990,12 @@ pub const HEALTH_CHECK_SPEC: ::connectrpc::Spec = ::connectrpc::Spec::server(
         ::connectrpc::StreamType::Unary,
     )
     .with_idempotency_level(::connectrpc::IdempotencyLevel::Unknown);
+/// Static [`Spec`](::connectrpc::Spec) for the `Watch` RPC, as seen by the server; the generated client passes it with [`origin`](::connectrpc::Spec::origin) `Client` (compare across sides with [`Spec::same_method`](::connectrpc::Spec::same_method)).
+pub const HEALTH_WATCH_SPEC: ::connectrpc::Spec = ::connectrpc::Spec::server(
+        "/grpc.health.v1.Health/Watch",
+        ::connectrpc::StreamType::ServerStream,
+    )
+    .with_idempotency_level(::connectrpc::IdempotencyLevel::Unknown);
 /// Server trait for Health.
 ///
 /// # Implementing handlers
@@ -1057,6 +1065,24 @@ pub trait Health: Send + Sync + 'static {
             impl ::connectrpc::Encodable<HealthCheckResponse> + Send + use<'a, Self>,
         >,
     > + Send;
+    /// What Check would say now, and again whenever that has changed.
+    ///
+    /// `request` is borrowed from the request body and is valid for the
+    /// duration of the call (until the response stream is returned);
+    /// message fields are read directly on it (zero-copy). Data the
+    /// returned stream needs must be copied out or converted via
+    /// `.to_owned_message()`.
+    fn watch(
+        &self,
+        ctx: ::connectrpc::RequestContext,
+        request: ::connectrpc::ServiceRequest<'_, HealthCheckRequest>,
+    ) -> impl ::std::future::Future<
+        Output = ::connectrpc::ServiceResult<
+            ::connectrpc::ServiceStream<
+                impl ::connectrpc::Encodable<HealthCheckResponse> + Send + use<Self>,
+            >,
+        >,
+    > + Send;
 }
 /// Extension trait for registering a service implementation with a Router.
 ///
@@ -1114,6 +1140,32 @@ impl<S: Health> HealthExt for S {
                 },
             )
             .with_spec(HEALTH_CHECK_SPEC)
+            .route_view_server_stream::<
+                _,
+                _,
+                HealthCheckResponse,
+            >(
+                HEALTH_SERVICE_NAME,
+                "Watch",
+                ::connectrpc::view_streaming_handler_fn({
+                    let svc = ::std::sync::Arc::clone(&self);
+                    move |
+                        ctx,
+                        req: ::buffa::view::OwnedView<
+                            __buffa::view::HealthCheckRequestView<'static>,
+                        >|
+                    {
+                        let svc = ::std::sync::Arc::clone(&svc);
+                        async move {
+                            let sreq = ::connectrpc::ServiceRequest::<
+                                HealthCheckRequest,
+                            >::from_parts(req.reborrow(), req.bytes());
+                            svc.watch(ctx, sreq).await
+                        }
+                    }
+                }),
+            )
+            .with_spec(HEALTH_WATCH_SPEC)
     }
 }
 /// Type-inference marker used by [`Router::add_service`](::connectrpc::Router::add_service).
@@ -1174,6 +1226,12 @@ impl<T: Health> ::connectrpc::Dispatcher for HealthServer<T> {
                         .with_spec(HEALTH_CHECK_SPEC),
                 )
             }
+            "Watch" => {
+                Some(
+                    ::connectrpc::dispatcher::codegen::MethodDescriptor::server_streaming()
+                        .with_spec(HEALTH_WATCH_SPEC),
+                )
+            }
             _ => None,
         }
     }
@@ -1220,6 +1278,30 @@ impl<T: Health> ::connectrpc::Dispatcher for HealthServer<T> {
         };
         let _ = (&ctx, &request, &format);
         match method {
+            "Watch" => {
+                let svc = ::std::sync::Arc::clone(&self.inner);
+                Box::pin(async move {
+                    let body = ::connectrpc::dispatcher::codegen::request_proto_bytes::<
+                        HealthCheckRequest,
+                    >(request, format)?;
+                    let req: __buffa::view::HealthCheckRequestView<'_> = ::connectrpc::dispatcher::codegen::decode_borrowed_request_view(
+                        &body,
+                        ctx.decode_options(),
+                    )?;
+                    let req = ::connectrpc::ServiceRequest::<
+                        HealthCheckRequest,
+                    >::from_parts(&req, &body);
+                    let resp = svc.watch(ctx, req).await?;
+                    Ok(
+                        resp
+                            .map_body(|s| ::connectrpc::dispatcher::codegen::encode_response_stream::<
+                                HealthCheckResponse,
+                                _,
+                                _,
+                            >(s, format)),
+                    )
+                })
+            }
             _ => ::connectrpc::dispatcher::codegen::unimplemented_streaming(path),
         }
     }
@@ -1366,4 +1448,41 @@ where
             )
             .await
     }
+    /// Call the Watch RPC. Sends a request to /grpc.health.v1.Health/Watch.
+    pub async fn watch(
+        &self,
+        request: HealthCheckRequest,
+    ) -> Result<
+        ::connectrpc::client::ServerStream<
+            T::ResponseBody,
+            __buffa::view::HealthCheckResponseView<'static>,
+        >,
+        ::connectrpc::ConnectError,
+    > {
+        self.watch_with_options(request, ::connectrpc::client::CallOptions::default())
+            .await
+    }
+    /// Call the Watch RPC with explicit per-call options. Options override [`ClientConfig`](::connectrpc::client::ClientConfig) defaults.
+    pub async fn watch_with_options(
+        &self,
+        request: HealthCheckRequest,
+        options: ::connectrpc::client::CallOptions,
+    ) -> Result<
+        ::connectrpc::client::ServerStream<
+            T::ResponseBody,
+            __buffa::view::HealthCheckResponseView<'static>,
+        >,
+        ::connectrpc::ConnectError,
+    > {
+        ::connectrpc::client::call_server_stream(
+                &self.transport,
+                &self.config,
+                HEALTH_WATCH_SPEC.with_origin(::connectrpc::SpecOrigin::Client),
+                request,
+                options,
+            )
+            .await
+    }
 }
+object_in_json!(HealthCheckRequest);
+object_in_json!(HealthCheckResponse);

@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct PushRequest {
     /// Field 1: `series`
     #[serde(
@@ -126,6 +127,7 @@ pub const __PUSH_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buff
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct PushResponse {}
 impl ::core::fmt::Debug for PushResponse {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -211,6 +213,7 @@ pub const __PUSH_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buf
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct RawProfileSeries {
     /// Field 1: `labels`
     #[serde(
@@ -414,6 +417,7 @@ pub const __RAW_PROFILE_SERIES_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct RawSample {
     /// A pprof, plain or gzip.
@@ -2232,3 +2236,7 @@ where
             .await
     }
 }
+object_in_json!(PushRequest);
+object_in_json!(PushResponse);
+object_in_json!(RawProfileSeries);
+object_in_json!(RawSample);

@@ -9,6 +9,9 @@ pub enum ProfileFormat {
     PROFILE_FORMAT_TREE = 2i32,
     PROFILE_FORMAT_DOT = 3i32,
     PROFILE_FORMAT_PPROF = 4i32,
+    /// Of this format only the names in JSON are known: its numbers, here and below, are our own, and
+    /// lie where nobody else's do.
+    PROFILE_FORMAT_FUNCTIONS = 1001i32,
 }
 impl ProfileFormat {
     ///Idiomatic alias for [`Self::PROFILE_FORMAT_UNSPECIFIED`]; `Debug` prints the variant name.
@@ -26,6 +29,9 @@ impl ProfileFormat {
     ///Idiomatic alias for [`Self::PROFILE_FORMAT_PPROF`]; `Debug` prints the variant name.
     #[allow(non_upper_case_globals)]
     pub const Pprof: Self = Self::PROFILE_FORMAT_PPROF;
+    ///Idiomatic alias for [`Self::PROFILE_FORMAT_FUNCTIONS`]; `Debug` prints the variant name.
+    #[allow(non_upper_case_globals)]
+    pub const Functions: Self = Self::PROFILE_FORMAT_FUNCTIONS;
 }
 impl ::core::default::Default for ProfileFormat {
     fn default() -> Self {
@@ -126,6 +132,7 @@ impl ::buffa::Enumeration for ProfileFormat {
             2i32 => ::core::option::Option::Some(Self::PROFILE_FORMAT_TREE),
             3i32 => ::core::option::Option::Some(Self::PROFILE_FORMAT_DOT),
             4i32 => ::core::option::Option::Some(Self::PROFILE_FORMAT_PPROF),
+            1001i32 => ::core::option::Option::Some(Self::PROFILE_FORMAT_FUNCTIONS),
             _ => ::core::option::Option::None,
         }
     }
@@ -139,6 +146,7 @@ impl ::buffa::Enumeration for ProfileFormat {
             Self::PROFILE_FORMAT_TREE => "PROFILE_FORMAT_TREE",
             Self::PROFILE_FORMAT_DOT => "PROFILE_FORMAT_DOT",
             Self::PROFILE_FORMAT_PPROF => "PROFILE_FORMAT_PPROF",
+            Self::PROFILE_FORMAT_FUNCTIONS => "PROFILE_FORMAT_FUNCTIONS",
         }
     }
     fn from_proto_name(name: &str) -> ::core::option::Option<Self> {
@@ -158,6 +166,9 @@ impl ::buffa::Enumeration for ProfileFormat {
             "PROFILE_FORMAT_PPROF" => {
                 ::core::option::Option::Some(Self::PROFILE_FORMAT_PPROF)
             }
+            "PROFILE_FORMAT_FUNCTIONS" => {
+                ::core::option::Option::Some(Self::PROFILE_FORMAT_FUNCTIONS)
+            }
             _ => ::core::option::Option::None,
         }
     }
@@ -168,6 +179,7 @@ impl ::buffa::Enumeration for ProfileFormat {
             Self::PROFILE_FORMAT_TREE,
             Self::PROFILE_FORMAT_DOT,
             Self::PROFILE_FORMAT_PPROF,
+            Self::PROFILE_FORMAT_FUNCTIONS,
         ]
     }
 }
@@ -630,6 +642,7 @@ impl ::buffa::Enumeration for HeatmapQueryType {
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ProfileTypesRequest {
     /// Field 1: `start`
     #[serde(
@@ -762,6 +775,7 @@ pub const __PROFILE_TYPES_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ProfileTypesResponse {
     /// Field 1: `profile_types`
     #[serde(
@@ -888,6 +902,7 @@ pub const __PROFILE_TYPES_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntr
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SeriesRequest {
     /// Field 1: `matchers`
     #[serde(
@@ -1073,6 +1088,7 @@ pub const __SERIES_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::bu
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SeriesResponse {
     /// Field 2: `labels_set`
     #[serde(
@@ -1197,6 +1213,7 @@ pub const __SERIES_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::b
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AsyncQueryRequest {
     /// Field 1: `request_id`
     #[serde(
@@ -1338,6 +1355,7 @@ pub const __ASYNC_QUERY_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry =
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AsyncQueryResponse {
     /// Field 1: `request_id`
     #[serde(
@@ -1503,6 +1521,7 @@ pub const __ASYNC_QUERY_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct SelectMergeStacktracesRequest {
     /// Field 1: `profile_typeID`
@@ -1905,6 +1924,7 @@ pub const __SELECT_MERGE_STACKTRACES_REQUEST_JSON_ANY: ::buffa::type_registry::J
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SelectMergeStacktracesResponse {
     /// Field 1: `flamegraph`
     #[serde(
@@ -1941,6 +1961,12 @@ pub struct SelectMergeStacktracesResponse {
         skip_serializing_if = "::buffa::json_helpers::skip_if::is_unset_message_field"
     )]
     pub pprof: ::buffa::MessageField<PprofProfile, ::buffa::Inline<PprofProfile>>,
+    /// Field 1001: `functions`
+    #[serde(
+        rename = "functions",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_unset_message_field"
+    )]
+    pub functions: ::buffa::MessageField<FunctionTable, ::buffa::Inline<FunctionTable>>,
 }
 impl ::core::fmt::Debug for SelectMergeStacktracesResponse {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -1950,6 +1976,7 @@ impl ::core::fmt::Debug for SelectMergeStacktracesResponse {
             .field("dot", &self.dot)
             .field("async", &self.r#async)
             .field("pprof", &self.pprof)
+            .field("functions", &self.functions)
             .finish()
     }
 }
@@ -2010,6 +2037,14 @@ impl ::buffa::Message for SelectMergeStacktracesResponse {
                 += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                     + inner_size as u64;
         }
+        if self.functions.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.functions.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 2u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -2048,6 +2083,14 @@ impl ::buffa::Message for SelectMergeStacktracesResponse {
                 buf,
             );
             self.pprof.write_to(__cache, buf);
+        }
+        if self.functions.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1001u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.functions.write_to(__cache, buf);
         }
     }
     fn merge_field(
@@ -2108,6 +2151,17 @@ impl ::buffa::Message for SelectMergeStacktracesResponse {
                     ctx,
                 )?;
             }
+            1001u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.functions.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -2120,6 +2174,7 @@ impl ::buffa::Message for SelectMergeStacktracesResponse {
         self.dot.clear();
         self.r#async = ::buffa::MessageField::none();
         self.pprof = ::buffa::MessageField::none();
+        self.functions = ::buffa::MessageField::none();
     }
 }
 impl ::buffa::json_helpers::ProtoElemJson for SelectMergeStacktracesResponse {
@@ -2145,6 +2200,338 @@ pub const __SELECT_MERGE_STACKTRACES_RESPONSE_JSON_ANY: ::buffa::type_registry::
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
+pub struct FunctionTable {
+    /// Field 1: `functions`
+    #[serde(
+        rename = "functions",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_empty_vec",
+        deserialize_with = "::buffa::json_helpers::null_as_default"
+    )]
+    pub functions: ::buffa::alloc::vec::Vec<FunctionRow>,
+    /// Of the whole profile.
+    ///
+    /// Field 2: `total`
+    #[serde(
+        rename = "total",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub total: i64,
+    /// How many there are, shown or not.
+    ///
+    /// Field 3: `total_functions`
+    #[serde(
+        rename = "totalFunctions",
+        alias = "total_functions",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub total_functions: i64,
+}
+impl ::core::fmt::Debug for FunctionTable {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("FunctionTable")
+            .field("functions", &self.functions)
+            .field("total", &self.total)
+            .field("total_functions", &self.total_functions)
+            .finish()
+    }
+}
+impl FunctionTable {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionTable";
+}
+::buffa::impl_default_instance!(FunctionTable);
+impl ::buffa::MessageName for FunctionTable {
+    const PACKAGE: &'static str = "querier.v1";
+    const NAME: &'static str = "FunctionTable";
+    const FULL_NAME: &'static str = "querier.v1.FunctionTable";
+    const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionTable";
+}
+impl ::buffa::Message for FunctionTable {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        for v in &self.functions {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.total != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.total) as u64;
+        }
+        if self.total_functions != 0i64 {
+            size
+                += 1u64 + ::buffa::types::int64_encoded_len(self.total_functions) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        for v in &self.functions {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+        if self.total != 0i64 {
+            ::buffa::types::put_int64_field(2u32, self.total, buf);
+        }
+        if self.total_functions != 0i64 {
+            ::buffa::types::put_int64_field(3u32, self.total_functions, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.functions.push(elem);
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.total = ::buffa::types::decode_int64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.total_functions = ::buffa::types::decode_int64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.functions.clear();
+        self.total = 0i64;
+        self.total_functions = 0i64;
+    }
+}
+impl ::buffa::json_helpers::ProtoElemJson for FunctionTable {
+    fn serialize_proto_json<S: ::serde::Serializer>(
+        v: &Self,
+        s: S,
+    ) -> ::core::result::Result<S::Ok, S::Error> {
+        ::serde::Serialize::serialize(v, s)
+    }
+    fn deserialize_proto_json<'de, D: ::serde::Deserializer<'de>>(
+        d: D,
+    ) -> ::core::result::Result<Self, D::Error> {
+        <Self as ::serde::Deserialize>::deserialize(d)
+    }
+}
+#[doc(hidden)]
+pub const __FUNCTION_TABLE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type_registry::JsonAnyEntry {
+    type_url: "type.googleapis.com/querier.v1.FunctionTable",
+    to_json: ::buffa::type_registry::any_to_json::<FunctionTable>,
+    from_json: ::buffa::type_registry::any_from_json::<FunctionTable>,
+    is_wkt: false,
+};
+#[derive(Clone, PartialEq, Default)]
+#[derive(::serde::Serialize, ::serde::Deserialize)]
+#[serde(default)]
+#[serde(remote = "Self")]
+pub struct FunctionRow {
+    /// Field 1: `name`
+    #[serde(
+        rename = "name",
+        with = "::buffa::json_helpers::proto_string",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_empty_str"
+    )]
+    pub name: ::buffa::alloc::string::String,
+    /// Field 2: `total`
+    #[serde(
+        rename = "total",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub total: i64,
+    /// Field 3: `self`
+    #[serde(
+        rename = "self",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub self_: i64,
+}
+impl ::core::fmt::Debug for FunctionRow {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("FunctionRow")
+            .field("name", &self.name)
+            .field("total", &self.total)
+            .field("self_", &self.self_)
+            .finish()
+    }
+}
+impl FunctionRow {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionRow";
+}
+::buffa::impl_default_instance!(FunctionRow);
+impl ::buffa::MessageName for FunctionRow {
+    const PACKAGE: &'static str = "querier.v1";
+    const NAME: &'static str = "FunctionRow";
+    const FULL_NAME: &'static str = "querier.v1.FunctionRow";
+    const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionRow";
+}
+impl ::buffa::Message for FunctionRow {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if !self.name.is_empty() {
+            size += 1u64 + ::buffa::types::string_encoded_len(&self.name) as u64;
+        }
+        if self.total != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.total) as u64;
+        }
+        if self.self_ != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.self_) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if !self.name.is_empty() {
+            ::buffa::types::put_string_field(1u32, &self.name, buf);
+        }
+        if self.total != 0i64 {
+            ::buffa::types::put_int64_field(2u32, self.total, buf);
+        }
+        if self.self_ != 0i64 {
+            ::buffa::types::put_int64_field(3u32, self.self_, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::types::merge_string(&mut self.name, buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.total = ::buffa::types::decode_int64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.self_ = ::buffa::types::decode_int64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.name.clear();
+        self.total = 0i64;
+        self.self_ = 0i64;
+    }
+}
+impl ::buffa::json_helpers::ProtoElemJson for FunctionRow {
+    fn serialize_proto_json<S: ::serde::Serializer>(
+        v: &Self,
+        s: S,
+    ) -> ::core::result::Result<S::Ok, S::Error> {
+        ::serde::Serialize::serialize(v, s)
+    }
+    fn deserialize_proto_json<'de, D: ::serde::Deserializer<'de>>(
+        d: D,
+    ) -> ::core::result::Result<Self, D::Error> {
+        <Self as ::serde::Deserialize>::deserialize(d)
+    }
+}
+#[doc(hidden)]
+pub const __FUNCTION_ROW_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type_registry::JsonAnyEntry {
+    type_url: "type.googleapis.com/querier.v1.FunctionRow",
+    to_json: ::buffa::type_registry::any_to_json::<FunctionRow>,
+    from_json: ::buffa::type_registry::any_from_json::<FunctionRow>,
+    is_wkt: false,
+};
+#[derive(Clone, PartialEq, Default)]
+#[derive(::serde::Serialize, ::serde::Deserialize)]
+#[serde(default)]
+#[serde(remote = "Self")]
 pub struct PprofProfile {
     /// Field 1: `profile`
     #[serde(
@@ -2269,6 +2656,7 @@ pub const __PPROF_PROFILE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buf
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct SelectMergeSpanProfileRequest {
     /// Field 1: `profile_typeID`
@@ -2534,6 +2922,7 @@ pub const __SELECT_MERGE_SPAN_PROFILE_REQUEST_JSON_ANY: ::buffa::type_registry::
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SelectMergeSpanProfileResponse {
     /// Field 1: `flamegraph`
     #[serde(
@@ -2679,6 +3068,7 @@ pub const __SELECT_MERGE_SPAN_PROFILE_RESPONSE_JSON_ANY: ::buffa::type_registry:
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DiffRequest {
     /// Field 1: `left`
     #[serde(
@@ -2698,12 +3088,33 @@ pub struct DiffRequest {
         SelectMergeStacktracesRequest,
         ::buffa::Inline<SelectMergeStacktracesRequest>,
     >,
+    /// Of the sides only PROFILE_FORMAT_FUNCTIONS is asked for here.
+    ///
+    /// Field 1001: `format`
+    #[serde(
+        rename = "format",
+        with = "::buffa::json_helpers::proto_enum",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_default_enum_value"
+    )]
+    pub format: ::buffa::EnumValue<ProfileFormat>,
+    /// Rows of the table.
+    ///
+    /// Field 1002: `max_nodes`
+    #[serde(
+        rename = "maxNodes",
+        alias = "max_nodes",
+        with = "::buffa::json_helpers::opt_int64",
+        skip_serializing_if = "::core::option::Option::is_none"
+    )]
+    pub max_nodes: ::core::option::Option<i64>,
 }
 impl ::core::fmt::Debug for DiffRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         f.debug_struct("DiffRequest")
             .field("left", &self.left)
             .field("right", &self.right)
+            .field("format", &self.format)
+            .field("max_nodes", &self.max_nodes)
             .finish()
     }
 }
@@ -2750,6 +3161,15 @@ impl ::buffa::Message for DiffRequest {
                 += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                     + inner_size as u64;
         }
+        {
+            let val = self.format.to_i32();
+            if val != 0 {
+                size += 2u64 + ::buffa::types::int32_encoded_len(val) as u64;
+            }
+        }
+        if let Some(v) = self.max_nodes {
+            size += 2u64 + ::buffa::types::int64_encoded_len(v) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -2774,6 +3194,15 @@ impl ::buffa::Message for DiffRequest {
                 buf,
             );
             self.right.write_to(__cache, buf);
+        }
+        {
+            let val = self.format.to_i32();
+            if val != 0 {
+                ::buffa::types::put_int32_field(1001u32, val, buf);
+            }
+        }
+        if let Some(v) = self.max_nodes {
+            ::buffa::types::put_int64_field(1002u32, v, buf);
         }
     }
     fn merge_field(
@@ -2809,6 +3238,24 @@ impl ::buffa::Message for DiffRequest {
                     ctx,
                 )?;
             }
+            1001u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.format = ::buffa::EnumValue::from(
+                    ::buffa::types::decode_int32(buf)?,
+                );
+            }
+            1002u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.max_nodes = ::core::option::Option::Some(
+                    ::buffa::types::decode_int64(buf)?,
+                );
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -2818,6 +3265,8 @@ impl ::buffa::Message for DiffRequest {
     fn clear(&mut self) {
         self.left = ::buffa::MessageField::none();
         self.right = ::buffa::MessageField::none();
+        self.format = ::buffa::EnumValue::from(0);
+        self.max_nodes = ::core::option::Option::None;
     }
 }
 impl ::buffa::json_helpers::ProtoElemJson for DiffRequest {
@@ -2843,6 +3292,7 @@ pub const __DIFF_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buff
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DiffResponse {
     /// Field 1: `flamegraph`
     #[serde(
@@ -2853,10 +3303,22 @@ pub struct DiffResponse {
         FlameGraphDiff,
         ::buffa::Inline<FlameGraphDiff>,
     >,
+    /// Field 1001: `functions`
+    #[serde(
+        rename = "functions",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_unset_message_field"
+    )]
+    pub functions: ::buffa::MessageField<
+        FunctionTableDiff,
+        ::buffa::Inline<FunctionTableDiff>,
+    >,
 }
 impl ::core::fmt::Debug for DiffResponse {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        f.debug_struct("DiffResponse").field("flamegraph", &self.flamegraph).finish()
+        f.debug_struct("DiffResponse")
+            .field("flamegraph", &self.flamegraph)
+            .field("functions", &self.functions)
+            .finish()
     }
 }
 impl DiffResponse {
@@ -2894,6 +3356,14 @@ impl ::buffa::Message for DiffResponse {
                 += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                     + inner_size as u64;
         }
+        if self.functions.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.functions.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 2u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -2910,6 +3380,14 @@ impl ::buffa::Message for DiffResponse {
                 buf,
             );
             self.flamegraph.write_to(__cache, buf);
+        }
+        if self.functions.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1001u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.functions.write_to(__cache, buf);
         }
     }
     fn merge_field(
@@ -2934,6 +3412,17 @@ impl ::buffa::Message for DiffResponse {
                     ctx,
                 )?;
             }
+            1001u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.functions.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -2942,6 +3431,7 @@ impl ::buffa::Message for DiffResponse {
     }
     fn clear(&mut self) {
         self.flamegraph = ::buffa::MessageField::none();
+        self.functions = ::buffa::MessageField::none();
     }
 }
 impl ::buffa::json_helpers::ProtoElemJson for DiffResponse {
@@ -2967,6 +3457,382 @@ pub const __DIFF_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buf
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
+pub struct FunctionTableDiff {
+    /// Field 1: `functions`
+    #[serde(
+        rename = "functions",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_empty_vec",
+        deserialize_with = "::buffa::json_helpers::null_as_default"
+    )]
+    pub functions: ::buffa::alloc::vec::Vec<FunctionDiffRow>,
+    /// Field 2: `left_total`
+    #[serde(
+        rename = "leftTotal",
+        alias = "left_total",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub left_total: i64,
+    /// Field 3: `right_total`
+    #[serde(
+        rename = "rightTotal",
+        alias = "right_total",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub right_total: i64,
+}
+impl ::core::fmt::Debug for FunctionTableDiff {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("FunctionTableDiff")
+            .field("functions", &self.functions)
+            .field("left_total", &self.left_total)
+            .field("right_total", &self.right_total)
+            .finish()
+    }
+}
+impl FunctionTableDiff {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionTableDiff";
+}
+::buffa::impl_default_instance!(FunctionTableDiff);
+impl ::buffa::MessageName for FunctionTableDiff {
+    const PACKAGE: &'static str = "querier.v1";
+    const NAME: &'static str = "FunctionTableDiff";
+    const FULL_NAME: &'static str = "querier.v1.FunctionTableDiff";
+    const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionTableDiff";
+}
+impl ::buffa::Message for FunctionTableDiff {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        for v in &self.functions {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.left_total != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.left_total) as u64;
+        }
+        if self.right_total != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.right_total) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        for v in &self.functions {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+        if self.left_total != 0i64 {
+            ::buffa::types::put_int64_field(2u32, self.left_total, buf);
+        }
+        if self.right_total != 0i64 {
+            ::buffa::types::put_int64_field(3u32, self.right_total, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.functions.push(elem);
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.left_total = ::buffa::types::decode_int64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.right_total = ::buffa::types::decode_int64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.functions.clear();
+        self.left_total = 0i64;
+        self.right_total = 0i64;
+    }
+}
+impl ::buffa::json_helpers::ProtoElemJson for FunctionTableDiff {
+    fn serialize_proto_json<S: ::serde::Serializer>(
+        v: &Self,
+        s: S,
+    ) -> ::core::result::Result<S::Ok, S::Error> {
+        ::serde::Serialize::serialize(v, s)
+    }
+    fn deserialize_proto_json<'de, D: ::serde::Deserializer<'de>>(
+        d: D,
+    ) -> ::core::result::Result<Self, D::Error> {
+        <Self as ::serde::Deserialize>::deserialize(d)
+    }
+}
+#[doc(hidden)]
+pub const __FUNCTION_TABLE_DIFF_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type_registry::JsonAnyEntry {
+    type_url: "type.googleapis.com/querier.v1.FunctionTableDiff",
+    to_json: ::buffa::type_registry::any_to_json::<FunctionTableDiff>,
+    from_json: ::buffa::type_registry::any_from_json::<FunctionTableDiff>,
+    is_wkt: false,
+};
+#[derive(Clone, PartialEq, Default)]
+#[derive(::serde::Serialize, ::serde::Deserialize)]
+#[serde(default)]
+#[serde(remote = "Self")]
+pub struct FunctionDiffRow {
+    /// Field 1: `name`
+    #[serde(
+        rename = "name",
+        with = "::buffa::json_helpers::proto_string",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_empty_str"
+    )]
+    pub name: ::buffa::alloc::string::String,
+    /// Field 2: `left_self`
+    #[serde(
+        rename = "leftSelf",
+        alias = "left_self",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub left_self: i64,
+    /// Field 3: `left_total`
+    #[serde(
+        rename = "leftTotal",
+        alias = "left_total",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub left_total: i64,
+    /// Field 4: `right_self`
+    #[serde(
+        rename = "rightSelf",
+        alias = "right_self",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub right_self: i64,
+    /// Field 5: `right_total`
+    #[serde(
+        rename = "rightTotal",
+        alias = "right_total",
+        with = "::buffa::json_helpers::int64",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_zero_i64"
+    )]
+    pub right_total: i64,
+}
+impl ::core::fmt::Debug for FunctionDiffRow {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("FunctionDiffRow")
+            .field("name", &self.name)
+            .field("left_self", &self.left_self)
+            .field("left_total", &self.left_total)
+            .field("right_self", &self.right_self)
+            .field("right_total", &self.right_total)
+            .finish()
+    }
+}
+impl FunctionDiffRow {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionDiffRow";
+}
+::buffa::impl_default_instance!(FunctionDiffRow);
+impl ::buffa::MessageName for FunctionDiffRow {
+    const PACKAGE: &'static str = "querier.v1";
+    const NAME: &'static str = "FunctionDiffRow";
+    const FULL_NAME: &'static str = "querier.v1.FunctionDiffRow";
+    const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionDiffRow";
+}
+impl ::buffa::Message for FunctionDiffRow {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if !self.name.is_empty() {
+            size += 1u64 + ::buffa::types::string_encoded_len(&self.name) as u64;
+        }
+        if self.left_self != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.left_self) as u64;
+        }
+        if self.left_total != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.left_total) as u64;
+        }
+        if self.right_self != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.right_self) as u64;
+        }
+        if self.right_total != 0i64 {
+            size += 1u64 + ::buffa::types::int64_encoded_len(self.right_total) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if !self.name.is_empty() {
+            ::buffa::types::put_string_field(1u32, &self.name, buf);
+        }
+        if self.left_self != 0i64 {
+            ::buffa::types::put_int64_field(2u32, self.left_self, buf);
+        }
+        if self.left_total != 0i64 {
+            ::buffa::types::put_int64_field(3u32, self.left_total, buf);
+        }
+        if self.right_self != 0i64 {
+            ::buffa::types::put_int64_field(4u32, self.right_self, buf);
+        }
+        if self.right_total != 0i64 {
+            ::buffa::types::put_int64_field(5u32, self.right_total, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::types::merge_string(&mut self.name, buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.left_self = ::buffa::types::decode_int64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.left_total = ::buffa::types::decode_int64(buf)?;
+            }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.right_self = ::buffa::types::decode_int64(buf)?;
+            }
+            5u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.right_total = ::buffa::types::decode_int64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.name.clear();
+        self.left_self = 0i64;
+        self.left_total = 0i64;
+        self.right_self = 0i64;
+        self.right_total = 0i64;
+    }
+}
+impl ::buffa::json_helpers::ProtoElemJson for FunctionDiffRow {
+    fn serialize_proto_json<S: ::serde::Serializer>(
+        v: &Self,
+        s: S,
+    ) -> ::core::result::Result<S::Ok, S::Error> {
+        ::serde::Serialize::serialize(v, s)
+    }
+    fn deserialize_proto_json<'de, D: ::serde::Deserializer<'de>>(
+        d: D,
+    ) -> ::core::result::Result<Self, D::Error> {
+        <Self as ::serde::Deserialize>::deserialize(d)
+    }
+}
+#[doc(hidden)]
+pub const __FUNCTION_DIFF_ROW_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type_registry::JsonAnyEntry {
+    type_url: "type.googleapis.com/querier.v1.FunctionDiffRow",
+    to_json: ::buffa::type_registry::any_to_json::<FunctionDiffRow>,
+    from_json: ::buffa::type_registry::any_from_json::<FunctionDiffRow>,
+    is_wkt: false,
+};
+#[derive(Clone, PartialEq, Default)]
+#[derive(::serde::Serialize, ::serde::Deserialize)]
+#[serde(default)]
+#[serde(remote = "Self")]
 pub struct FlameGraph {
     /// Field 1: `names`
     #[serde(
@@ -3163,6 +4029,7 @@ pub const __FLAME_GRAPH_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct FlameGraphDiff {
     /// Field 1: `names`
@@ -3404,6 +4271,7 @@ pub const __FLAME_GRAPH_DIFF_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Level {
     /// Field 1: `values`
     #[serde(
@@ -3558,6 +4426,7 @@ pub const __LEVEL_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct SelectMergeProfileRequest {
     /// Field 1: `profile_typeID`
@@ -3859,6 +4728,7 @@ pub const __SELECT_MERGE_PROFILE_REQUEST_JSON_ANY: ::buffa::type_registry::JsonA
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct SelectSeriesRequest {
     /// Field 1: `profile_typeID`
@@ -4213,6 +5083,7 @@ pub const __SELECT_SERIES_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SelectSeriesResponse {
     /// Field 1: `series`
     #[serde(
@@ -4336,6 +5207,7 @@ pub const __SELECT_SERIES_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntr
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct SelectHeatmapRequest {
     /// Field 1: `profile_typeID`
@@ -4656,6 +5528,7 @@ pub const __SELECT_HEATMAP_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntr
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SelectHeatmapResponse {
     /// Field 1: `series`
     #[serde(
@@ -4779,6 +5652,7 @@ pub const __SELECT_HEATMAP_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEnt
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AnalyzeQueryRequest {
     /// Field 2: `start`
     #[serde(
@@ -4933,6 +5807,7 @@ pub const __ANALYZE_QUERY_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct AnalyzeQueryResponse {
     /// Field 1: `query_scopes`
     #[serde(
@@ -5095,6 +5970,7 @@ pub const __ANALYZE_QUERY_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntr
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct QueryScope {
     /// Field 1: `component_type`
     #[serde(
@@ -5394,6 +6270,7 @@ pub const __QUERY_SCOPE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct QueryImpact {
     /// Field 2: `total_bytes_in_time_range`
     #[serde(
@@ -8089,6 +8966,10 @@ pub mod __buffa {
             pub pprof: ::buffa::MessageFieldView<
                 super::super::__buffa::view::PprofProfileView<'a>,
             >,
+            /// Field 1001: `functions`
+            pub functions: ::buffa::MessageFieldView<
+                super::super::__buffa::view::FunctionTableView<'a>,
+            >,
         }
         impl<'a> ::buffa::MessageView<'a> for SelectMergeStacktracesResponseView<'a> {
             type Owned = super::super::SelectMergeStacktracesResponse;
@@ -8215,6 +9096,31 @@ pub mod __buffa {
                             }
                         }
                     }
+                    1001u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        )?;
+                        let __sub_ctx = ctx.descend()?;
+                        let sub = ::buffa::types::borrow_bytes(&mut cur)?;
+                        match view.functions.as_mut() {
+                            Some(existing) => {
+                                ::buffa::MessageView::merge_into_view(
+                                    existing,
+                                    sub,
+                                    __sub_ctx,
+                                )?
+                            }
+                            None => {
+                                view.functions = ::buffa::MessageFieldView::set(
+                                    <super::super::__buffa::view::FunctionTableView as ::buffa::MessageView>::decode_view_ctx(
+                                        sub,
+                                        __sub_ctx,
+                                    )?,
+                                );
+                            }
+                        }
+                    }
                     _ => {
                         ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
                     }
@@ -8270,6 +9176,15 @@ pub mod __buffa {
                         }
                         None => ::buffa::MessageField::none(),
                     },
+                    functions: match self.functions.as_option() {
+                        Some(v) => {
+                            ::buffa::MessageField::<
+                                super::super::FunctionTable,
+                                ::buffa::Inline<super::super::FunctionTable>,
+                            >::some(v.to_owned_from_source(__buffa_src)?)
+                        }
+                        None => ::buffa::MessageField::none(),
+                    },
                     ..::core::default::Default::default()
                 })
             }
@@ -8308,6 +9223,14 @@ pub mod __buffa {
                     __cache.set(__slot, inner_size);
                     size
                         += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                            + inner_size as u64;
+                }
+                if self.functions.is_set() {
+                    let __slot = __cache.reserve();
+                    let inner_size = self.functions.compute_size(__cache);
+                    __cache.set(__slot, inner_size);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                             + inner_size as u64;
                 }
                 ::buffa::saturate_size(size)
@@ -8349,6 +9272,14 @@ pub mod __buffa {
                         buf,
                     );
                     self.pprof.write_to(__cache, buf);
+                }
+                if self.functions.is_set() {
+                    ::buffa::types::put_len_delimited_header(
+                        1001u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    self.functions.write_to(__cache, buf);
                 }
             }
         }
@@ -8396,6 +9327,12 @@ pub mod __buffa {
                 {
                     if let ::core::option::Option::Some(__v) = self.pprof.as_option() {
                         __map.serialize_entry("pprof", __v)?;
+                    }
+                }
+                {
+                    if let ::core::option::Option::Some(__v) = self.functions.as_option()
+                    {
+                        __map.serialize_entry("functions", __v)?;
                     }
                 }
                 __map.end()
@@ -8536,6 +9473,15 @@ pub mod __buffa {
             > {
                 &self.0.reborrow().pprof
             }
+            /// Field 1001: `functions`
+            #[must_use]
+            pub fn functions(
+                &self,
+            ) -> &::buffa::MessageFieldView<
+                super::super::__buffa::view::FunctionTableView<'_>,
+            > {
+                &self.0.reborrow().functions
+            }
         }
         impl ::core::convert::From<
             ::buffa::OwnedView<SelectMergeStacktracesResponseView<'static>>,
@@ -8566,6 +9512,672 @@ pub mod __buffa {
             type ViewHandle = SelectMergeStacktracesResponseOwnedView;
         }
         impl ::serde::Serialize for SelectMergeStacktracesResponseOwnedView {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                ::serde::Serialize::serialize(&self.0, __s)
+            }
+        }
+        #[derive(Clone, Debug, Default)]
+        pub struct FunctionTableView<'a> {
+            /// Field 1: `functions`
+            pub functions: ::buffa::RepeatedView<
+                'a,
+                super::super::__buffa::view::FunctionRowView<'a>,
+            >,
+            /// Of the whole profile.
+            ///
+            /// Field 2: `total`
+            pub total: i64,
+            /// How many there are, shown or not.
+            ///
+            /// Field 3: `total_functions`
+            pub total_functions: i64,
+        }
+        impl<'a> ::buffa::MessageView<'a> for FunctionTableView<'a> {
+            type Owned = super::super::FunctionTable;
+            fn decode_view(
+                buf: &'a [u8],
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                let __limit = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_UNKNOWN_FIELD_LIMIT,
+                );
+                let __elem = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_ELEMENT_MEMORY_LIMIT,
+                );
+                <Self as ::buffa::MessageView>::decode_view_ctx(
+                    buf,
+                    ::buffa::DecodeContext::new(::buffa::RECURSION_LIMIT, &__limit)
+                        .with_element_memory(&__elem),
+                )
+            }
+            fn decode_view_with_ctx(
+                buf: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                <Self as ::buffa::MessageView>::decode_view_ctx(buf, ctx)
+            }
+            #[inline]
+            fn merge_view_field(
+                &mut self,
+                tag: ::buffa::encoding::Tag,
+                cur: &'a [u8],
+                _before_tag: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<&'a [u8], ::buffa::DecodeError> {
+                let _ = ctx;
+                #[allow(unused_variables)]
+                let view = self;
+                let mut cur = cur;
+                match tag.field_number() {
+                    2u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.total = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    3u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.total_functions = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    1u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        )?;
+                        let __sub_ctx = ctx.descend()?;
+                        let sub = ::buffa::types::borrow_bytes(&mut cur)?;
+                        ctx.register_element_memory(
+                            ::core::mem::size_of::<
+                                super::super::__buffa::view::FunctionRowView,
+                            >(),
+                        )?;
+                        view.functions
+                            .push(
+                                <super::super::__buffa::view::FunctionRowView as ::buffa::MessageView>::decode_view_ctx(
+                                    sub,
+                                    __sub_ctx,
+                                )?,
+                            );
+                    }
+                    _ => {
+                        ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
+                    }
+                }
+                ::core::result::Result::Ok(cur)
+            }
+            fn to_owned_message(
+                &self,
+            ) -> ::core::result::Result<
+                super::super::FunctionTable,
+                ::buffa::DecodeError,
+            > {
+                self.to_owned_from_source(None)
+            }
+            #[allow(clippy::useless_conversion, clippy::needless_update)]
+            fn to_owned_from_source(
+                &self,
+                __buffa_src: ::core::option::Option<&::buffa::bytes::Bytes>,
+            ) -> ::core::result::Result<
+                super::super::FunctionTable,
+                ::buffa::DecodeError,
+            > {
+                #[allow(unused_imports)]
+                use ::buffa::alloc::string::ToString as _;
+                let _ = __buffa_src;
+                ::core::result::Result::Ok(super::super::FunctionTable {
+                    functions: self
+                        .functions
+                        .iter()
+                        .map(|v| v.to_owned_from_source(__buffa_src))
+                        .collect::<::core::result::Result<_, ::buffa::DecodeError>>()?,
+                    total: self.total,
+                    total_functions: self.total_functions,
+                    ..::core::default::Default::default()
+                })
+            }
+        }
+        impl<'a> ::buffa::ViewEncode<'a> for FunctionTableView<'a> {
+            #[allow(clippy::needless_borrow, clippy::let_and_return)]
+            fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                let mut size = 0u64;
+                for v in &self.functions {
+                    let __slot = __cache.reserve();
+                    let inner_size = v.compute_size(__cache);
+                    __cache.set(__slot, inner_size);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                            + inner_size as u64;
+                }
+                if self.total != 0i64 {
+                    size += 1u64 + ::buffa::types::int64_encoded_len(self.total) as u64;
+                }
+                if self.total_functions != 0i64 {
+                    size
+                        += 1u64
+                            + ::buffa::types::int64_encoded_len(self.total_functions)
+                                as u64;
+                }
+                ::buffa::saturate_size(size)
+            }
+            #[allow(clippy::needless_borrow)]
+            fn write_to(
+                &self,
+                __cache: &mut ::buffa::SizeCache,
+                buf: &mut impl ::buffa::EncodeSink,
+            ) {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                for v in &self.functions {
+                    ::buffa::types::put_len_delimited_header(
+                        1u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    v.write_to(__cache, buf);
+                }
+                if self.total != 0i64 {
+                    ::buffa::types::put_int64_field(2u32, self.total, buf);
+                }
+                if self.total_functions != 0i64 {
+                    ::buffa::types::put_int64_field(3u32, self.total_functions, buf);
+                }
+            }
+        }
+        /// Serializes this view as protobuf JSON.
+        ///
+        /// Implicit-presence fields with default values are omitted, `required`
+        /// fields are always emitted, explicit-presence (`optional`) fields are
+        /// emitted only when set, bytes fields are base64-encoded, and enum
+        /// values are their proto name strings.
+        ///
+        /// This impl uses `serialize_map(None)` because the number of emitted
+        /// fields depends on default-omission rules; serializers that require
+        /// known map lengths (e.g. `bincode`) will return a runtime error.
+        /// Use the owned message type for those formats.
+        impl<'__a> ::serde::Serialize for FunctionTableView<'__a> {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                use ::serde::ser::SerializeMap as _;
+                let mut __map = __s.serialize_map(::core::option::Option::None)?;
+                if !self.functions.is_empty() {
+                    __map.serialize_entry("functions", &*self.functions)?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.total) {
+                    __map
+                        .serialize_entry(
+                            "total",
+                            &::buffa::json_helpers::ProtoJson(&self.total),
+                        )?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.total_functions) {
+                    __map
+                        .serialize_entry(
+                            "totalFunctions",
+                            &::buffa::json_helpers::ProtoJson(&self.total_functions),
+                        )?;
+                }
+                __map.end()
+            }
+        }
+        impl<'a> ::buffa::MessageName for FunctionTableView<'a> {
+            const PACKAGE: &'static str = "querier.v1";
+            const NAME: &'static str = "FunctionTable";
+            const FULL_NAME: &'static str = "querier.v1.FunctionTable";
+            const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionTable";
+        }
+        ::buffa::impl_default_view_instance!(FunctionTableView);
+        ::buffa::impl_view_reborrow!(FunctionTableView);
+        /** Self-contained, `'static` owned view of a `FunctionTable` message.
+
+ Wraps [`::buffa::OwnedView`]`<`[`FunctionTableView`]`<'static>>`: the decoded view and the [`::buffa::bytes::Bytes`] buffer it borrows from travel together, so the handle is `'static` and `Send + Sync` — suitable for async handlers, spawned tasks, and anywhere a `'static` bound is required.
+
+ Field accessors return borrows tied to `&self`. Use [`Self::view`] to get the full [`FunctionTableView`] when you need struct patterns, iteration helpers, or to pass the view to lifetime-parameterised code.*/
+        #[derive(Clone, Debug)]
+        pub struct FunctionTableOwnedView(
+            ::buffa::OwnedView<FunctionTableView<'static>>,
+        );
+        impl FunctionTableOwnedView {
+            /// Decode an owned view from a [`::buffa::bytes::Bytes`] buffer.
+            ///
+            /// The view borrows directly from the buffer's data; the buffer is
+            /// retained inside the returned handle.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer contains invalid
+            /// protobuf data.
+            pub fn decode(
+                bytes: ::buffa::bytes::Bytes,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionTableOwnedView(::buffa::OwnedView::decode(bytes)?),
+                )
+            }
+            /// Decode with custom [`::buffa::DecodeOptions`] (recursion limit,
+            /// max message size).
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer is invalid or
+            /// exceeds the configured limits.
+            pub fn decode_with_options(
+                bytes: ::buffa::bytes::Bytes,
+                opts: &::buffa::DecodeOptions,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionTableOwnedView(
+                        ::buffa::OwnedView::decode_with_options(bytes, opts)?,
+                    ),
+                )
+            }
+            /// Build from an owned message via an encode → decode round-trip.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError::MessageTooLarge`] if the
+            /// message's encoded size exceeds the 2 GiB protobuf limit, or
+            /// another [`::buffa::DecodeError`] if the re-encoded bytes are
+            /// somehow invalid (should not happen for well-formed messages).
+            pub fn from_owned(
+                msg: &super::super::FunctionTable,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionTableOwnedView(::buffa::OwnedView::from_owned(msg)?),
+                )
+            }
+            /// Borrow the full [`FunctionTableView`] with its lifetime tied to `&self`.
+            #[must_use]
+            pub fn view(&self) -> &FunctionTableView<'_> {
+                self.0.reborrow()
+            }
+            /// Convert to the owned message type.
+            ///
+            /// Infallible: this type's constructors wire-decode their
+            /// buffer, and a view produced by wire decoding always
+            /// converts. Delegates to [`::buffa::OwnedView::to_owned_message`],
+            /// whose contract also governs handles converted from a raw
+            /// [`::buffa::OwnedView`].
+            #[must_use]
+            pub fn to_owned_message(&self) -> super::super::FunctionTable {
+                self.0.to_owned_message()
+            }
+            /// The underlying bytes buffer.
+            #[must_use]
+            pub fn bytes(&self) -> &::buffa::bytes::Bytes {
+                self.0.bytes()
+            }
+            /// Consume the handle, returning the underlying bytes buffer.
+            #[must_use]
+            pub fn into_bytes(self) -> ::buffa::bytes::Bytes {
+                self.0.into_bytes()
+            }
+            /// Field 1: `functions`
+            #[must_use]
+            pub fn functions(
+                &self,
+            ) -> &::buffa::RepeatedView<
+                '_,
+                super::super::__buffa::view::FunctionRowView<'_>,
+            > {
+                &self.0.reborrow().functions
+            }
+            /// Of the whole profile.
+            ///
+            /// Field 2: `total`
+            #[must_use]
+            pub fn total(&self) -> i64 {
+                self.0.reborrow().total
+            }
+            /// How many there are, shown or not.
+            ///
+            /// Field 3: `total_functions`
+            #[must_use]
+            pub fn total_functions(&self) -> i64 {
+                self.0.reborrow().total_functions
+            }
+        }
+        impl ::core::convert::From<::buffa::OwnedView<FunctionTableView<'static>>>
+        for FunctionTableOwnedView {
+            fn from(inner: ::buffa::OwnedView<FunctionTableView<'static>>) -> Self {
+                FunctionTableOwnedView(inner)
+            }
+        }
+        impl ::core::convert::From<FunctionTableOwnedView>
+        for ::buffa::OwnedView<FunctionTableView<'static>> {
+            fn from(wrapper: FunctionTableOwnedView) -> Self {
+                wrapper.0
+            }
+        }
+        impl ::core::convert::AsRef<::buffa::OwnedView<FunctionTableView<'static>>>
+        for FunctionTableOwnedView {
+            fn as_ref(&self) -> &::buffa::OwnedView<FunctionTableView<'static>> {
+                &self.0
+            }
+        }
+        impl ::buffa::HasMessageView for super::super::FunctionTable {
+            type View<'a> = FunctionTableView<'a>;
+            type ViewHandle = FunctionTableOwnedView;
+        }
+        impl ::serde::Serialize for FunctionTableOwnedView {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                ::serde::Serialize::serialize(&self.0, __s)
+            }
+        }
+        #[derive(Clone, Debug, Default)]
+        pub struct FunctionRowView<'a> {
+            /// Field 1: `name`
+            pub name: &'a str,
+            /// Field 2: `total`
+            pub total: i64,
+            /// Field 3: `self`
+            pub self_: i64,
+        }
+        impl<'a> ::buffa::MessageView<'a> for FunctionRowView<'a> {
+            type Owned = super::super::FunctionRow;
+            fn decode_view(
+                buf: &'a [u8],
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                let __limit = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_UNKNOWN_FIELD_LIMIT,
+                );
+                let __elem = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_ELEMENT_MEMORY_LIMIT,
+                );
+                <Self as ::buffa::MessageView>::decode_view_ctx(
+                    buf,
+                    ::buffa::DecodeContext::new(::buffa::RECURSION_LIMIT, &__limit)
+                        .with_element_memory(&__elem),
+                )
+            }
+            fn decode_view_with_ctx(
+                buf: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                <Self as ::buffa::MessageView>::decode_view_ctx(buf, ctx)
+            }
+            #[inline]
+            fn merge_view_field(
+                &mut self,
+                tag: ::buffa::encoding::Tag,
+                cur: &'a [u8],
+                _before_tag: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<&'a [u8], ::buffa::DecodeError> {
+                let _ = ctx;
+                #[allow(unused_variables)]
+                let view = self;
+                let mut cur = cur;
+                match tag.field_number() {
+                    1u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        )?;
+                        view.name = ::buffa::types::borrow_str(&mut cur)?;
+                    }
+                    2u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.total = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    3u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.self_ = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    _ => {
+                        ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
+                    }
+                }
+                ::core::result::Result::Ok(cur)
+            }
+            fn to_owned_message(
+                &self,
+            ) -> ::core::result::Result<
+                super::super::FunctionRow,
+                ::buffa::DecodeError,
+            > {
+                self.to_owned_from_source(None)
+            }
+            #[allow(clippy::useless_conversion, clippy::needless_update)]
+            fn to_owned_from_source(
+                &self,
+                __buffa_src: ::core::option::Option<&::buffa::bytes::Bytes>,
+            ) -> ::core::result::Result<
+                super::super::FunctionRow,
+                ::buffa::DecodeError,
+            > {
+                #[allow(unused_imports)]
+                use ::buffa::alloc::string::ToString as _;
+                let _ = __buffa_src;
+                ::core::result::Result::Ok(super::super::FunctionRow {
+                    name: self.name.to_string(),
+                    total: self.total,
+                    self_: self.self_,
+                    ..::core::default::Default::default()
+                })
+            }
+        }
+        impl<'a> ::buffa::ViewEncode<'a> for FunctionRowView<'a> {
+            #[allow(clippy::needless_borrow, clippy::let_and_return)]
+            fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                let mut size = 0u64;
+                if !self.name.is_empty() {
+                    size += 1u64 + ::buffa::types::string_encoded_len(&self.name) as u64;
+                }
+                if self.total != 0i64 {
+                    size += 1u64 + ::buffa::types::int64_encoded_len(self.total) as u64;
+                }
+                if self.self_ != 0i64 {
+                    size += 1u64 + ::buffa::types::int64_encoded_len(self.self_) as u64;
+                }
+                ::buffa::saturate_size(size)
+            }
+            #[allow(clippy::needless_borrow)]
+            fn write_to(
+                &self,
+                _cache: &mut ::buffa::SizeCache,
+                buf: &mut impl ::buffa::EncodeSink,
+            ) {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                if !self.name.is_empty() {
+                    ::buffa::types::put_string_field(1u32, &self.name, buf);
+                }
+                if self.total != 0i64 {
+                    ::buffa::types::put_int64_field(2u32, self.total, buf);
+                }
+                if self.self_ != 0i64 {
+                    ::buffa::types::put_int64_field(3u32, self.self_, buf);
+                }
+            }
+        }
+        /// Serializes this view as protobuf JSON.
+        ///
+        /// Implicit-presence fields with default values are omitted, `required`
+        /// fields are always emitted, explicit-presence (`optional`) fields are
+        /// emitted only when set, bytes fields are base64-encoded, and enum
+        /// values are their proto name strings.
+        ///
+        /// This impl uses `serialize_map(None)` because the number of emitted
+        /// fields depends on default-omission rules; serializers that require
+        /// known map lengths (e.g. `bincode`) will return a runtime error.
+        /// Use the owned message type for those formats.
+        impl<'__a> ::serde::Serialize for FunctionRowView<'__a> {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                use ::serde::ser::SerializeMap as _;
+                let mut __map = __s.serialize_map(::core::option::Option::None)?;
+                if !::buffa::json_helpers::skip_if::is_empty_str(self.name) {
+                    __map.serialize_entry("name", self.name)?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.total) {
+                    __map
+                        .serialize_entry(
+                            "total",
+                            &::buffa::json_helpers::ProtoJson(&self.total),
+                        )?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.self_) {
+                    __map
+                        .serialize_entry(
+                            "self",
+                            &::buffa::json_helpers::ProtoJson(&self.self_),
+                        )?;
+                }
+                __map.end()
+            }
+        }
+        impl<'a> ::buffa::MessageName for FunctionRowView<'a> {
+            const PACKAGE: &'static str = "querier.v1";
+            const NAME: &'static str = "FunctionRow";
+            const FULL_NAME: &'static str = "querier.v1.FunctionRow";
+            const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionRow";
+        }
+        ::buffa::impl_default_view_instance!(FunctionRowView);
+        ::buffa::impl_view_reborrow!(FunctionRowView);
+        /** Self-contained, `'static` owned view of a `FunctionRow` message.
+
+ Wraps [`::buffa::OwnedView`]`<`[`FunctionRowView`]`<'static>>`: the decoded view and the [`::buffa::bytes::Bytes`] buffer it borrows from travel together, so the handle is `'static` and `Send + Sync` — suitable for async handlers, spawned tasks, and anywhere a `'static` bound is required.
+
+ Field accessors return borrows tied to `&self`. Use [`Self::view`] to get the full [`FunctionRowView`] when you need struct patterns, iteration helpers, or to pass the view to lifetime-parameterised code.*/
+        #[derive(Clone, Debug)]
+        pub struct FunctionRowOwnedView(::buffa::OwnedView<FunctionRowView<'static>>);
+        impl FunctionRowOwnedView {
+            /// Decode an owned view from a [`::buffa::bytes::Bytes`] buffer.
+            ///
+            /// The view borrows directly from the buffer's data; the buffer is
+            /// retained inside the returned handle.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer contains invalid
+            /// protobuf data.
+            pub fn decode(
+                bytes: ::buffa::bytes::Bytes,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionRowOwnedView(::buffa::OwnedView::decode(bytes)?),
+                )
+            }
+            /// Decode with custom [`::buffa::DecodeOptions`] (recursion limit,
+            /// max message size).
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer is invalid or
+            /// exceeds the configured limits.
+            pub fn decode_with_options(
+                bytes: ::buffa::bytes::Bytes,
+                opts: &::buffa::DecodeOptions,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionRowOwnedView(
+                        ::buffa::OwnedView::decode_with_options(bytes, opts)?,
+                    ),
+                )
+            }
+            /// Build from an owned message via an encode → decode round-trip.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError::MessageTooLarge`] if the
+            /// message's encoded size exceeds the 2 GiB protobuf limit, or
+            /// another [`::buffa::DecodeError`] if the re-encoded bytes are
+            /// somehow invalid (should not happen for well-formed messages).
+            pub fn from_owned(
+                msg: &super::super::FunctionRow,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionRowOwnedView(::buffa::OwnedView::from_owned(msg)?),
+                )
+            }
+            /// Borrow the full [`FunctionRowView`] with its lifetime tied to `&self`.
+            #[must_use]
+            pub fn view(&self) -> &FunctionRowView<'_> {
+                self.0.reborrow()
+            }
+            /// Convert to the owned message type.
+            ///
+            /// Infallible: this type's constructors wire-decode their
+            /// buffer, and a view produced by wire decoding always
+            /// converts. Delegates to [`::buffa::OwnedView::to_owned_message`],
+            /// whose contract also governs handles converted from a raw
+            /// [`::buffa::OwnedView`].
+            #[must_use]
+            pub fn to_owned_message(&self) -> super::super::FunctionRow {
+                self.0.to_owned_message()
+            }
+            /// The underlying bytes buffer.
+            #[must_use]
+            pub fn bytes(&self) -> &::buffa::bytes::Bytes {
+                self.0.bytes()
+            }
+            /// Consume the handle, returning the underlying bytes buffer.
+            #[must_use]
+            pub fn into_bytes(self) -> ::buffa::bytes::Bytes {
+                self.0.into_bytes()
+            }
+            /// Field 1: `name`
+            #[must_use]
+            pub fn name(&self) -> &'_ str {
+                self.0.reborrow().name
+            }
+            /// Field 2: `total`
+            #[must_use]
+            pub fn total(&self) -> i64 {
+                self.0.reborrow().total
+            }
+            /// Field 3: `self`
+            #[must_use]
+            pub fn self_(&self) -> i64 {
+                self.0.reborrow().self_
+            }
+        }
+        impl ::core::convert::From<::buffa::OwnedView<FunctionRowView<'static>>>
+        for FunctionRowOwnedView {
+            fn from(inner: ::buffa::OwnedView<FunctionRowView<'static>>) -> Self {
+                FunctionRowOwnedView(inner)
+            }
+        }
+        impl ::core::convert::From<FunctionRowOwnedView>
+        for ::buffa::OwnedView<FunctionRowView<'static>> {
+            fn from(wrapper: FunctionRowOwnedView) -> Self {
+                wrapper.0
+            }
+        }
+        impl ::core::convert::AsRef<::buffa::OwnedView<FunctionRowView<'static>>>
+        for FunctionRowOwnedView {
+            fn as_ref(&self) -> &::buffa::OwnedView<FunctionRowView<'static>> {
+                &self.0
+            }
+        }
+        impl ::buffa::HasMessageView for super::super::FunctionRow {
+            type View<'a> = FunctionRowView<'a>;
+            type ViewHandle = FunctionRowOwnedView;
+        }
+        impl ::serde::Serialize for FunctionRowOwnedView {
             fn serialize<__S: ::serde::Serializer>(
                 &self,
                 __s: __S,
@@ -9671,6 +11283,14 @@ pub mod __buffa {
             pub right: ::buffa::MessageFieldView<
                 super::super::__buffa::view::SelectMergeStacktracesRequestView<'a>,
             >,
+            /// Of the sides only PROFILE_FORMAT_FUNCTIONS is asked for here.
+            ///
+            /// Field 1001: `format`
+            pub format: ::buffa::EnumValue<super::super::ProfileFormat>,
+            /// Rows of the table.
+            ///
+            /// Field 1002: `max_nodes`
+            pub max_nodes: ::core::option::Option<i64>,
         }
         impl<'a> ::buffa::MessageView<'a> for DiffRequestView<'a> {
             type Owned = super::super::DiffRequest;
@@ -9758,6 +11378,22 @@ pub mod __buffa {
                             }
                         }
                     }
+                    1001u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.format = ::buffa::EnumValue::from(
+                            ::buffa::types::decode_int32(&mut cur)?,
+                        );
+                    }
+                    1002u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.max_nodes = Some(::buffa::types::decode_int64(&mut cur)?);
+                    }
                     _ => {
                         ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
                     }
@@ -9802,6 +11438,8 @@ pub mod __buffa {
                         }
                         None => ::buffa::MessageField::none(),
                     },
+                    format: self.format,
+                    max_nodes: self.max_nodes,
                     ..::core::default::Default::default()
                 })
             }
@@ -9828,6 +11466,15 @@ pub mod __buffa {
                         += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                             + inner_size as u64;
                 }
+                {
+                    let val = self.format.to_i32();
+                    if val != 0 {
+                        size += 2u64 + ::buffa::types::int32_encoded_len(val) as u64;
+                    }
+                }
+                if let Some(v) = self.max_nodes {
+                    size += 2u64 + ::buffa::types::int64_encoded_len(v) as u64;
+                }
                 ::buffa::saturate_size(size)
             }
             #[allow(clippy::needless_borrow)]
@@ -9853,6 +11500,15 @@ pub mod __buffa {
                         buf,
                     );
                     self.right.write_to(__cache, buf);
+                }
+                {
+                    let val = self.format.to_i32();
+                    if val != 0 {
+                        ::buffa::types::put_int32_field(1001u32, val, buf);
+                    }
+                }
+                if let Some(v) = self.max_nodes {
+                    ::buffa::types::put_int64_field(1002u32, v, buf);
                 }
             }
         }
@@ -9883,6 +11539,16 @@ pub mod __buffa {
                     if let ::core::option::Option::Some(__v) = self.right.as_option() {
                         __map.serialize_entry("right", __v)?;
                     }
+                }
+                if !::buffa::json_helpers::skip_if::is_default_enum_value(&self.format) {
+                    __map.serialize_entry("format", &self.format)?;
+                }
+                if let ::core::option::Option::Some(__v) = self.max_nodes {
+                    __map
+                        .serialize_entry(
+                            "maxNodes",
+                            &::buffa::json_helpers::ProtoJson(&__v),
+                        )?;
                 }
                 __map.end()
             }
@@ -9995,6 +11661,20 @@ pub mod __buffa {
             > {
                 &self.0.reborrow().right
             }
+            /// Of the sides only PROFILE_FORMAT_FUNCTIONS is asked for here.
+            ///
+            /// Field 1001: `format`
+            #[must_use]
+            pub fn format(&self) -> ::buffa::EnumValue<super::super::ProfileFormat> {
+                self.0.reborrow().format
+            }
+            /// Rows of the table.
+            ///
+            /// Field 1002: `max_nodes`
+            #[must_use]
+            pub fn max_nodes(&self) -> ::core::option::Option<i64> {
+                self.0.reborrow().max_nodes
+            }
         }
         impl ::core::convert::From<::buffa::OwnedView<DiffRequestView<'static>>>
         for DiffRequestOwnedView {
@@ -10031,6 +11711,10 @@ pub mod __buffa {
             /// Field 1: `flamegraph`
             pub flamegraph: ::buffa::MessageFieldView<
                 super::super::__buffa::view::FlameGraphDiffView<'a>,
+            >,
+            /// Field 1001: `functions`
+            pub functions: ::buffa::MessageFieldView<
+                super::super::__buffa::view::FunctionTableDiffView<'a>,
             >,
         }
         impl<'a> ::buffa::MessageView<'a> for DiffResponseView<'a> {
@@ -10094,6 +11778,31 @@ pub mod __buffa {
                             }
                         }
                     }
+                    1001u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        )?;
+                        let __sub_ctx = ctx.descend()?;
+                        let sub = ::buffa::types::borrow_bytes(&mut cur)?;
+                        match view.functions.as_mut() {
+                            Some(existing) => {
+                                ::buffa::MessageView::merge_into_view(
+                                    existing,
+                                    sub,
+                                    __sub_ctx,
+                                )?
+                            }
+                            None => {
+                                view.functions = ::buffa::MessageFieldView::set(
+                                    <super::super::__buffa::view::FunctionTableDiffView as ::buffa::MessageView>::decode_view_ctx(
+                                        sub,
+                                        __sub_ctx,
+                                    )?,
+                                );
+                            }
+                        }
+                    }
                     _ => {
                         ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
                     }
@@ -10129,6 +11838,15 @@ pub mod __buffa {
                         }
                         None => ::buffa::MessageField::none(),
                     },
+                    functions: match self.functions.as_option() {
+                        Some(v) => {
+                            ::buffa::MessageField::<
+                                super::super::FunctionTableDiff,
+                                ::buffa::Inline<super::super::FunctionTableDiff>,
+                            >::some(v.to_owned_from_source(__buffa_src)?)
+                        }
+                        None => ::buffa::MessageField::none(),
+                    },
                     ..::core::default::Default::default()
                 })
             }
@@ -10145,6 +11863,14 @@ pub mod __buffa {
                     __cache.set(__slot, inner_size);
                     size
                         += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                            + inner_size as u64;
+                }
+                if self.functions.is_set() {
+                    let __slot = __cache.reserve();
+                    let inner_size = self.functions.compute_size(__cache);
+                    __cache.set(__slot, inner_size);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                             + inner_size as u64;
                 }
                 ::buffa::saturate_size(size)
@@ -10164,6 +11890,14 @@ pub mod __buffa {
                         buf,
                     );
                     self.flamegraph.write_to(__cache, buf);
+                }
+                if self.functions.is_set() {
+                    ::buffa::types::put_len_delimited_header(
+                        1001u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    self.functions.write_to(__cache, buf);
                 }
             }
         }
@@ -10191,6 +11925,12 @@ pub mod __buffa {
                         .as_option()
                     {
                         __map.serialize_entry("flamegraph", __v)?;
+                    }
+                }
+                {
+                    if let ::core::option::Option::Some(__v) = self.functions.as_option()
+                    {
+                        __map.serialize_entry("functions", __v)?;
                     }
                 }
                 __map.end()
@@ -10295,6 +12035,15 @@ pub mod __buffa {
             > {
                 &self.0.reborrow().flamegraph
             }
+            /// Field 1001: `functions`
+            #[must_use]
+            pub fn functions(
+                &self,
+            ) -> &::buffa::MessageFieldView<
+                super::super::__buffa::view::FunctionTableDiffView<'_>,
+            > {
+                &self.0.reborrow().functions
+            }
         }
         impl ::core::convert::From<::buffa::OwnedView<DiffResponseView<'static>>>
         for DiffResponseOwnedView {
@@ -10319,6 +12068,731 @@ pub mod __buffa {
             type ViewHandle = DiffResponseOwnedView;
         }
         impl ::serde::Serialize for DiffResponseOwnedView {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                ::serde::Serialize::serialize(&self.0, __s)
+            }
+        }
+        #[derive(Clone, Debug, Default)]
+        pub struct FunctionTableDiffView<'a> {
+            /// Field 1: `functions`
+            pub functions: ::buffa::RepeatedView<
+                'a,
+                super::super::__buffa::view::FunctionDiffRowView<'a>,
+            >,
+            /// Field 2: `left_total`
+            pub left_total: i64,
+            /// Field 3: `right_total`
+            pub right_total: i64,
+        }
+        impl<'a> ::buffa::MessageView<'a> for FunctionTableDiffView<'a> {
+            type Owned = super::super::FunctionTableDiff;
+            fn decode_view(
+                buf: &'a [u8],
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                let __limit = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_UNKNOWN_FIELD_LIMIT,
+                );
+                let __elem = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_ELEMENT_MEMORY_LIMIT,
+                );
+                <Self as ::buffa::MessageView>::decode_view_ctx(
+                    buf,
+                    ::buffa::DecodeContext::new(::buffa::RECURSION_LIMIT, &__limit)
+                        .with_element_memory(&__elem),
+                )
+            }
+            fn decode_view_with_ctx(
+                buf: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                <Self as ::buffa::MessageView>::decode_view_ctx(buf, ctx)
+            }
+            #[inline]
+            fn merge_view_field(
+                &mut self,
+                tag: ::buffa::encoding::Tag,
+                cur: &'a [u8],
+                _before_tag: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<&'a [u8], ::buffa::DecodeError> {
+                let _ = ctx;
+                #[allow(unused_variables)]
+                let view = self;
+                let mut cur = cur;
+                match tag.field_number() {
+                    2u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.left_total = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    3u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.right_total = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    1u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        )?;
+                        let __sub_ctx = ctx.descend()?;
+                        let sub = ::buffa::types::borrow_bytes(&mut cur)?;
+                        ctx.register_element_memory(
+                            ::core::mem::size_of::<
+                                super::super::__buffa::view::FunctionDiffRowView,
+                            >(),
+                        )?;
+                        view.functions
+                            .push(
+                                <super::super::__buffa::view::FunctionDiffRowView as ::buffa::MessageView>::decode_view_ctx(
+                                    sub,
+                                    __sub_ctx,
+                                )?,
+                            );
+                    }
+                    _ => {
+                        ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
+                    }
+                }
+                ::core::result::Result::Ok(cur)
+            }
+            fn to_owned_message(
+                &self,
+            ) -> ::core::result::Result<
+                super::super::FunctionTableDiff,
+                ::buffa::DecodeError,
+            > {
+                self.to_owned_from_source(None)
+            }
+            #[allow(clippy::useless_conversion, clippy::needless_update)]
+            fn to_owned_from_source(
+                &self,
+                __buffa_src: ::core::option::Option<&::buffa::bytes::Bytes>,
+            ) -> ::core::result::Result<
+                super::super::FunctionTableDiff,
+                ::buffa::DecodeError,
+            > {
+                #[allow(unused_imports)]
+                use ::buffa::alloc::string::ToString as _;
+                let _ = __buffa_src;
+                ::core::result::Result::Ok(super::super::FunctionTableDiff {
+                    functions: self
+                        .functions
+                        .iter()
+                        .map(|v| v.to_owned_from_source(__buffa_src))
+                        .collect::<::core::result::Result<_, ::buffa::DecodeError>>()?,
+                    left_total: self.left_total,
+                    right_total: self.right_total,
+                    ..::core::default::Default::default()
+                })
+            }
+        }
+        impl<'a> ::buffa::ViewEncode<'a> for FunctionTableDiffView<'a> {
+            #[allow(clippy::needless_borrow, clippy::let_and_return)]
+            fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                let mut size = 0u64;
+                for v in &self.functions {
+                    let __slot = __cache.reserve();
+                    let inner_size = v.compute_size(__cache);
+                    __cache.set(__slot, inner_size);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                            + inner_size as u64;
+                }
+                if self.left_total != 0i64 {
+                    size
+                        += 1u64
+                            + ::buffa::types::int64_encoded_len(self.left_total) as u64;
+                }
+                if self.right_total != 0i64 {
+                    size
+                        += 1u64
+                            + ::buffa::types::int64_encoded_len(self.right_total) as u64;
+                }
+                ::buffa::saturate_size(size)
+            }
+            #[allow(clippy::needless_borrow)]
+            fn write_to(
+                &self,
+                __cache: &mut ::buffa::SizeCache,
+                buf: &mut impl ::buffa::EncodeSink,
+            ) {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                for v in &self.functions {
+                    ::buffa::types::put_len_delimited_header(
+                        1u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    v.write_to(__cache, buf);
+                }
+                if self.left_total != 0i64 {
+                    ::buffa::types::put_int64_field(2u32, self.left_total, buf);
+                }
+                if self.right_total != 0i64 {
+                    ::buffa::types::put_int64_field(3u32, self.right_total, buf);
+                }
+            }
+        }
+        /// Serializes this view as protobuf JSON.
+        ///
+        /// Implicit-presence fields with default values are omitted, `required`
+        /// fields are always emitted, explicit-presence (`optional`) fields are
+        /// emitted only when set, bytes fields are base64-encoded, and enum
+        /// values are their proto name strings.
+        ///
+        /// This impl uses `serialize_map(None)` because the number of emitted
+        /// fields depends on default-omission rules; serializers that require
+        /// known map lengths (e.g. `bincode`) will return a runtime error.
+        /// Use the owned message type for those formats.
+        impl<'__a> ::serde::Serialize for FunctionTableDiffView<'__a> {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                use ::serde::ser::SerializeMap as _;
+                let mut __map = __s.serialize_map(::core::option::Option::None)?;
+                if !self.functions.is_empty() {
+                    __map.serialize_entry("functions", &*self.functions)?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.left_total) {
+                    __map
+                        .serialize_entry(
+                            "leftTotal",
+                            &::buffa::json_helpers::ProtoJson(&self.left_total),
+                        )?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.right_total) {
+                    __map
+                        .serialize_entry(
+                            "rightTotal",
+                            &::buffa::json_helpers::ProtoJson(&self.right_total),
+                        )?;
+                }
+                __map.end()
+            }
+        }
+        impl<'a> ::buffa::MessageName for FunctionTableDiffView<'a> {
+            const PACKAGE: &'static str = "querier.v1";
+            const NAME: &'static str = "FunctionTableDiff";
+            const FULL_NAME: &'static str = "querier.v1.FunctionTableDiff";
+            const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionTableDiff";
+        }
+        ::buffa::impl_default_view_instance!(FunctionTableDiffView);
+        ::buffa::impl_view_reborrow!(FunctionTableDiffView);
+        /** Self-contained, `'static` owned view of a `FunctionTableDiff` message.
+
+ Wraps [`::buffa::OwnedView`]`<`[`FunctionTableDiffView`]`<'static>>`: the decoded view and the [`::buffa::bytes::Bytes`] buffer it borrows from travel together, so the handle is `'static` and `Send + Sync` — suitable for async handlers, spawned tasks, and anywhere a `'static` bound is required.
+
+ Field accessors return borrows tied to `&self`. Use [`Self::view`] to get the full [`FunctionTableDiffView`] when you need struct patterns, iteration helpers, or to pass the view to lifetime-parameterised code.*/
+        #[derive(Clone, Debug)]
+        pub struct FunctionTableDiffOwnedView(
+            ::buffa::OwnedView<FunctionTableDiffView<'static>>,
+        );
+        impl FunctionTableDiffOwnedView {
+            /// Decode an owned view from a [`::buffa::bytes::Bytes`] buffer.
+            ///
+            /// The view borrows directly from the buffer's data; the buffer is
+            /// retained inside the returned handle.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer contains invalid
+            /// protobuf data.
+            pub fn decode(
+                bytes: ::buffa::bytes::Bytes,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionTableDiffOwnedView(::buffa::OwnedView::decode(bytes)?),
+                )
+            }
+            /// Decode with custom [`::buffa::DecodeOptions`] (recursion limit,
+            /// max message size).
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer is invalid or
+            /// exceeds the configured limits.
+            pub fn decode_with_options(
+                bytes: ::buffa::bytes::Bytes,
+                opts: &::buffa::DecodeOptions,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionTableDiffOwnedView(
+                        ::buffa::OwnedView::decode_with_options(bytes, opts)?,
+                    ),
+                )
+            }
+            /// Build from an owned message via an encode → decode round-trip.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError::MessageTooLarge`] if the
+            /// message's encoded size exceeds the 2 GiB protobuf limit, or
+            /// another [`::buffa::DecodeError`] if the re-encoded bytes are
+            /// somehow invalid (should not happen for well-formed messages).
+            pub fn from_owned(
+                msg: &super::super::FunctionTableDiff,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionTableDiffOwnedView(::buffa::OwnedView::from_owned(msg)?),
+                )
+            }
+            /// Borrow the full [`FunctionTableDiffView`] with its lifetime tied to `&self`.
+            #[must_use]
+            pub fn view(&self) -> &FunctionTableDiffView<'_> {
+                self.0.reborrow()
+            }
+            /// Convert to the owned message type.
+            ///
+            /// Infallible: this type's constructors wire-decode their
+            /// buffer, and a view produced by wire decoding always
+            /// converts. Delegates to [`::buffa::OwnedView::to_owned_message`],
+            /// whose contract also governs handles converted from a raw
+            /// [`::buffa::OwnedView`].
+            #[must_use]
+            pub fn to_owned_message(&self) -> super::super::FunctionTableDiff {
+                self.0.to_owned_message()
+            }
+            /// The underlying bytes buffer.
+            #[must_use]
+            pub fn bytes(&self) -> &::buffa::bytes::Bytes {
+                self.0.bytes()
+            }
+            /// Consume the handle, returning the underlying bytes buffer.
+            #[must_use]
+            pub fn into_bytes(self) -> ::buffa::bytes::Bytes {
+                self.0.into_bytes()
+            }
+            /// Field 1: `functions`
+            #[must_use]
+            pub fn functions(
+                &self,
+            ) -> &::buffa::RepeatedView<
+                '_,
+                super::super::__buffa::view::FunctionDiffRowView<'_>,
+            > {
+                &self.0.reborrow().functions
+            }
+            /// Field 2: `left_total`
+            #[must_use]
+            pub fn left_total(&self) -> i64 {
+                self.0.reborrow().left_total
+            }
+            /// Field 3: `right_total`
+            #[must_use]
+            pub fn right_total(&self) -> i64 {
+                self.0.reborrow().right_total
+            }
+        }
+        impl ::core::convert::From<::buffa::OwnedView<FunctionTableDiffView<'static>>>
+        for FunctionTableDiffOwnedView {
+            fn from(inner: ::buffa::OwnedView<FunctionTableDiffView<'static>>) -> Self {
+                FunctionTableDiffOwnedView(inner)
+            }
+        }
+        impl ::core::convert::From<FunctionTableDiffOwnedView>
+        for ::buffa::OwnedView<FunctionTableDiffView<'static>> {
+            fn from(wrapper: FunctionTableDiffOwnedView) -> Self {
+                wrapper.0
+            }
+        }
+        impl ::core::convert::AsRef<::buffa::OwnedView<FunctionTableDiffView<'static>>>
+        for FunctionTableDiffOwnedView {
+            fn as_ref(&self) -> &::buffa::OwnedView<FunctionTableDiffView<'static>> {
+                &self.0
+            }
+        }
+        impl ::buffa::HasMessageView for super::super::FunctionTableDiff {
+            type View<'a> = FunctionTableDiffView<'a>;
+            type ViewHandle = FunctionTableDiffOwnedView;
+        }
+        impl ::serde::Serialize for FunctionTableDiffOwnedView {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                ::serde::Serialize::serialize(&self.0, __s)
+            }
+        }
+        #[derive(Clone, Debug, Default)]
+        pub struct FunctionDiffRowView<'a> {
+            /// Field 1: `name`
+            pub name: &'a str,
+            /// Field 2: `left_self`
+            pub left_self: i64,
+            /// Field 3: `left_total`
+            pub left_total: i64,
+            /// Field 4: `right_self`
+            pub right_self: i64,
+            /// Field 5: `right_total`
+            pub right_total: i64,
+        }
+        impl<'a> ::buffa::MessageView<'a> for FunctionDiffRowView<'a> {
+            type Owned = super::super::FunctionDiffRow;
+            fn decode_view(
+                buf: &'a [u8],
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                let __limit = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_UNKNOWN_FIELD_LIMIT,
+                );
+                let __elem = ::core::cell::Cell::new(
+                    ::buffa::DEFAULT_ELEMENT_MEMORY_LIMIT,
+                );
+                <Self as ::buffa::MessageView>::decode_view_ctx(
+                    buf,
+                    ::buffa::DecodeContext::new(::buffa::RECURSION_LIMIT, &__limit)
+                        .with_element_memory(&__elem),
+                )
+            }
+            fn decode_view_with_ctx(
+                buf: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                <Self as ::buffa::MessageView>::decode_view_ctx(buf, ctx)
+            }
+            #[inline]
+            fn merge_view_field(
+                &mut self,
+                tag: ::buffa::encoding::Tag,
+                cur: &'a [u8],
+                _before_tag: &'a [u8],
+                ctx: ::buffa::DecodeContext<'_>,
+            ) -> ::core::result::Result<&'a [u8], ::buffa::DecodeError> {
+                let _ = ctx;
+                #[allow(unused_variables)]
+                let view = self;
+                let mut cur = cur;
+                match tag.field_number() {
+                    1u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        )?;
+                        view.name = ::buffa::types::borrow_str(&mut cur)?;
+                    }
+                    2u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.left_self = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    3u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.left_total = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    4u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.right_self = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    5u32 => {
+                        ::buffa::encoding::check_wire_type(
+                            tag,
+                            ::buffa::encoding::WireType::Varint,
+                        )?;
+                        view.right_total = ::buffa::types::decode_int64(&mut cur)?;
+                    }
+                    _ => {
+                        ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
+                    }
+                }
+                ::core::result::Result::Ok(cur)
+            }
+            fn to_owned_message(
+                &self,
+            ) -> ::core::result::Result<
+                super::super::FunctionDiffRow,
+                ::buffa::DecodeError,
+            > {
+                self.to_owned_from_source(None)
+            }
+            #[allow(clippy::useless_conversion, clippy::needless_update)]
+            fn to_owned_from_source(
+                &self,
+                __buffa_src: ::core::option::Option<&::buffa::bytes::Bytes>,
+            ) -> ::core::result::Result<
+                super::super::FunctionDiffRow,
+                ::buffa::DecodeError,
+            > {
+                #[allow(unused_imports)]
+                use ::buffa::alloc::string::ToString as _;
+                let _ = __buffa_src;
+                ::core::result::Result::Ok(super::super::FunctionDiffRow {
+                    name: self.name.to_string(),
+                    left_self: self.left_self,
+                    left_total: self.left_total,
+                    right_self: self.right_self,
+                    right_total: self.right_total,
+                    ..::core::default::Default::default()
+                })
+            }
+        }
+        impl<'a> ::buffa::ViewEncode<'a> for FunctionDiffRowView<'a> {
+            #[allow(clippy::needless_borrow, clippy::let_and_return)]
+            fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                let mut size = 0u64;
+                if !self.name.is_empty() {
+                    size += 1u64 + ::buffa::types::string_encoded_len(&self.name) as u64;
+                }
+                if self.left_self != 0i64 {
+                    size
+                        += 1u64
+                            + ::buffa::types::int64_encoded_len(self.left_self) as u64;
+                }
+                if self.left_total != 0i64 {
+                    size
+                        += 1u64
+                            + ::buffa::types::int64_encoded_len(self.left_total) as u64;
+                }
+                if self.right_self != 0i64 {
+                    size
+                        += 1u64
+                            + ::buffa::types::int64_encoded_len(self.right_self) as u64;
+                }
+                if self.right_total != 0i64 {
+                    size
+                        += 1u64
+                            + ::buffa::types::int64_encoded_len(self.right_total) as u64;
+                }
+                ::buffa::saturate_size(size)
+            }
+            #[allow(clippy::needless_borrow)]
+            fn write_to(
+                &self,
+                _cache: &mut ::buffa::SizeCache,
+                buf: &mut impl ::buffa::EncodeSink,
+            ) {
+                #[allow(unused_imports)]
+                use ::buffa::Enumeration as _;
+                if !self.name.is_empty() {
+                    ::buffa::types::put_string_field(1u32, &self.name, buf);
+                }
+                if self.left_self != 0i64 {
+                    ::buffa::types::put_int64_field(2u32, self.left_self, buf);
+                }
+                if self.left_total != 0i64 {
+                    ::buffa::types::put_int64_field(3u32, self.left_total, buf);
+                }
+                if self.right_self != 0i64 {
+                    ::buffa::types::put_int64_field(4u32, self.right_self, buf);
+                }
+                if self.right_total != 0i64 {
+                    ::buffa::types::put_int64_field(5u32, self.right_total, buf);
+                }
+            }
+        }
+        /// Serializes this view as protobuf JSON.
+        ///
+        /// Implicit-presence fields with default values are omitted, `required`
+        /// fields are always emitted, explicit-presence (`optional`) fields are
+        /// emitted only when set, bytes fields are base64-encoded, and enum
+        /// values are their proto name strings.
+        ///
+        /// This impl uses `serialize_map(None)` because the number of emitted
+        /// fields depends on default-omission rules; serializers that require
+        /// known map lengths (e.g. `bincode`) will return a runtime error.
+        /// Use the owned message type for those formats.
+        impl<'__a> ::serde::Serialize for FunctionDiffRowView<'__a> {
+            fn serialize<__S: ::serde::Serializer>(
+                &self,
+                __s: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                use ::serde::ser::SerializeMap as _;
+                let mut __map = __s.serialize_map(::core::option::Option::None)?;
+                if !::buffa::json_helpers::skip_if::is_empty_str(self.name) {
+                    __map.serialize_entry("name", self.name)?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.left_self) {
+                    __map
+                        .serialize_entry(
+                            "leftSelf",
+                            &::buffa::json_helpers::ProtoJson(&self.left_self),
+                        )?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.left_total) {
+                    __map
+                        .serialize_entry(
+                            "leftTotal",
+                            &::buffa::json_helpers::ProtoJson(&self.left_total),
+                        )?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.right_self) {
+                    __map
+                        .serialize_entry(
+                            "rightSelf",
+                            &::buffa::json_helpers::ProtoJson(&self.right_self),
+                        )?;
+                }
+                if !::buffa::json_helpers::skip_if::is_zero_i64(&self.right_total) {
+                    __map
+                        .serialize_entry(
+                            "rightTotal",
+                            &::buffa::json_helpers::ProtoJson(&self.right_total),
+                        )?;
+                }
+                __map.end()
+            }
+        }
+        impl<'a> ::buffa::MessageName for FunctionDiffRowView<'a> {
+            const PACKAGE: &'static str = "querier.v1";
+            const NAME: &'static str = "FunctionDiffRow";
+            const FULL_NAME: &'static str = "querier.v1.FunctionDiffRow";
+            const TYPE_URL: &'static str = "type.googleapis.com/querier.v1.FunctionDiffRow";
+        }
+        ::buffa::impl_default_view_instance!(FunctionDiffRowView);
+        ::buffa::impl_view_reborrow!(FunctionDiffRowView);
+        /** Self-contained, `'static` owned view of a `FunctionDiffRow` message.
+
+ Wraps [`::buffa::OwnedView`]`<`[`FunctionDiffRowView`]`<'static>>`: the decoded view and the [`::buffa::bytes::Bytes`] buffer it borrows from travel together, so the handle is `'static` and `Send + Sync` — suitable for async handlers, spawned tasks, and anywhere a `'static` bound is required.
+
+ Field accessors return borrows tied to `&self`. Use [`Self::view`] to get the full [`FunctionDiffRowView`] when you need struct patterns, iteration helpers, or to pass the view to lifetime-parameterised code.*/
+        #[derive(Clone, Debug)]
+        pub struct FunctionDiffRowOwnedView(
+            ::buffa::OwnedView<FunctionDiffRowView<'static>>,
+        );
+        impl FunctionDiffRowOwnedView {
+            /// Decode an owned view from a [`::buffa::bytes::Bytes`] buffer.
+            ///
+            /// The view borrows directly from the buffer's data; the buffer is
+            /// retained inside the returned handle.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer contains invalid
+            /// protobuf data.
+            pub fn decode(
+                bytes: ::buffa::bytes::Bytes,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionDiffRowOwnedView(::buffa::OwnedView::decode(bytes)?),
+                )
+            }
+            /// Decode with custom [`::buffa::DecodeOptions`] (recursion limit,
+            /// max message size).
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError`] if the buffer is invalid or
+            /// exceeds the configured limits.
+            pub fn decode_with_options(
+                bytes: ::buffa::bytes::Bytes,
+                opts: &::buffa::DecodeOptions,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionDiffRowOwnedView(
+                        ::buffa::OwnedView::decode_with_options(bytes, opts)?,
+                    ),
+                )
+            }
+            /// Build from an owned message via an encode → decode round-trip.
+            ///
+            /// # Errors
+            ///
+            /// Returns [`::buffa::DecodeError::MessageTooLarge`] if the
+            /// message's encoded size exceeds the 2 GiB protobuf limit, or
+            /// another [`::buffa::DecodeError`] if the re-encoded bytes are
+            /// somehow invalid (should not happen for well-formed messages).
+            pub fn from_owned(
+                msg: &super::super::FunctionDiffRow,
+            ) -> ::core::result::Result<Self, ::buffa::DecodeError> {
+                ::core::result::Result::Ok(
+                    FunctionDiffRowOwnedView(::buffa::OwnedView::from_owned(msg)?),
+                )
+            }
+            /// Borrow the full [`FunctionDiffRowView`] with its lifetime tied to `&self`.
+            #[must_use]
+            pub fn view(&self) -> &FunctionDiffRowView<'_> {
+                self.0.reborrow()
+            }
+            /// Convert to the owned message type.
+            ///
+            /// Infallible: this type's constructors wire-decode their
+            /// buffer, and a view produced by wire decoding always
+            /// converts. Delegates to [`::buffa::OwnedView::to_owned_message`],
+            /// whose contract also governs handles converted from a raw
+            /// [`::buffa::OwnedView`].
+            #[must_use]
+            pub fn to_owned_message(&self) -> super::super::FunctionDiffRow {
+                self.0.to_owned_message()
+            }
+            /// The underlying bytes buffer.
+            #[must_use]
+            pub fn bytes(&self) -> &::buffa::bytes::Bytes {
+                self.0.bytes()
+            }
+            /// Consume the handle, returning the underlying bytes buffer.
+            #[must_use]
+            pub fn into_bytes(self) -> ::buffa::bytes::Bytes {
+                self.0.into_bytes()
+            }
+            /// Field 1: `name`
+            #[must_use]
+            pub fn name(&self) -> &'_ str {
+                self.0.reborrow().name
+            }
+            /// Field 2: `left_self`
+            #[must_use]
+            pub fn left_self(&self) -> i64 {
+                self.0.reborrow().left_self
+            }
+            /// Field 3: `left_total`
+            #[must_use]
+            pub fn left_total(&self) -> i64 {
+                self.0.reborrow().left_total
+            }
+            /// Field 4: `right_self`
+            #[must_use]
+            pub fn right_self(&self) -> i64 {
+                self.0.reborrow().right_self
+            }
+            /// Field 5: `right_total`
+            #[must_use]
+            pub fn right_total(&self) -> i64 {
+                self.0.reborrow().right_total
+            }
+        }
+        impl ::core::convert::From<::buffa::OwnedView<FunctionDiffRowView<'static>>>
+        for FunctionDiffRowOwnedView {
+            fn from(inner: ::buffa::OwnedView<FunctionDiffRowView<'static>>) -> Self {
+                FunctionDiffRowOwnedView(inner)
+            }
+        }
+        impl ::core::convert::From<FunctionDiffRowOwnedView>
+        for ::buffa::OwnedView<FunctionDiffRowView<'static>> {
+            fn from(wrapper: FunctionDiffRowOwnedView) -> Self {
+                wrapper.0
+            }
+        }
+        impl ::core::convert::AsRef<::buffa::OwnedView<FunctionDiffRowView<'static>>>
+        for FunctionDiffRowOwnedView {
+            fn as_ref(&self) -> &::buffa::OwnedView<FunctionDiffRowView<'static>> {
+                &self.0
+            }
+        }
+        impl ::buffa::HasMessageView for super::super::FunctionDiffRow {
+            type View<'a> = FunctionDiffRowView<'a>;
+            type ViewHandle = FunctionDiffRowOwnedView;
+        }
+        impl ::serde::Serialize for FunctionDiffRowOwnedView {
             fn serialize<__S: ::serde::Serializer>(
                 &self,
                 __s: __S,
@@ -15174,6 +17648,14 @@ pub use self::__buffa::view::SelectMergeStacktracesResponseView;
 #[doc(inline)]
 pub use self::__buffa::view::SelectMergeStacktracesResponseOwnedView;
 #[doc(inline)]
+pub use self::__buffa::view::FunctionTableView;
+#[doc(inline)]
+pub use self::__buffa::view::FunctionTableOwnedView;
+#[doc(inline)]
+pub use self::__buffa::view::FunctionRowView;
+#[doc(inline)]
+pub use self::__buffa::view::FunctionRowOwnedView;
+#[doc(inline)]
 pub use self::__buffa::view::PprofProfileView;
 #[doc(inline)]
 pub use self::__buffa::view::PprofProfileOwnedView;
@@ -15193,6 +17675,14 @@ pub use self::__buffa::view::DiffRequestOwnedView;
 pub use self::__buffa::view::DiffResponseView;
 #[doc(inline)]
 pub use self::__buffa::view::DiffResponseOwnedView;
+#[doc(inline)]
+pub use self::__buffa::view::FunctionTableDiffView;
+#[doc(inline)]
+pub use self::__buffa::view::FunctionTableDiffOwnedView;
+#[doc(inline)]
+pub use self::__buffa::view::FunctionDiffRowView;
+#[doc(inline)]
+pub use self::__buffa::view::FunctionDiffRowOwnedView;
 #[doc(inline)]
 pub use self::__buffa::view::FlameGraphView;
 #[doc(inline)]
@@ -17389,3 +19879,32 @@ where
             .await
     }
 }
+object_in_json!(ProfileTypesRequest);
+object_in_json!(ProfileTypesResponse);
+object_in_json!(SeriesRequest);
+object_in_json!(SeriesResponse);
+object_in_json!(AsyncQueryRequest);
+object_in_json!(AsyncQueryResponse);
+object_in_json!(SelectMergeStacktracesRequest);
+object_in_json!(SelectMergeStacktracesResponse);
+object_in_json!(FunctionTable);
+object_in_json!(FunctionRow);
+object_in_json!(PprofProfile);
+object_in_json!(SelectMergeSpanProfileRequest);
+object_in_json!(SelectMergeSpanProfileResponse);
+object_in_json!(DiffRequest);
+object_in_json!(DiffResponse);
+object_in_json!(FunctionTableDiff);
+object_in_json!(FunctionDiffRow);
+object_in_json!(FlameGraph);
+object_in_json!(FlameGraphDiff);
+object_in_json!(Level);
+object_in_json!(SelectMergeProfileRequest);
+object_in_json!(SelectSeriesRequest);
+object_in_json!(SelectSeriesResponse);
+object_in_json!(SelectHeatmapRequest);
+object_in_json!(SelectHeatmapResponse);
+object_in_json!(AnalyzeQueryRequest);
+object_in_json!(AnalyzeQueryResponse);
+object_in_json!(QueryScope);
+object_in_json!(QueryImpact);

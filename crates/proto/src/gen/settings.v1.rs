@@ -130,6 +130,7 @@ impl ::buffa::Enumeration for MetricType {
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetRecordingRuleRequest {
     /// Field 1: `id`
     #[serde(
@@ -238,6 +239,7 @@ pub const __GET_RECORDING_RULE_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAny
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetRecordingRuleResponse {
     /// Field 1: `rule`
     #[serde(
@@ -359,6 +361,7 @@ pub const __GET_RECORDING_RULE_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAn
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ListRecordingRulesRequest {}
 impl ::core::fmt::Debug for ListRecordingRulesRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -444,6 +447,7 @@ pub const __LIST_RECORDING_RULES_REQUEST_JSON_ANY: ::buffa::type_registry::JsonA
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ListRecordingRulesResponse {
     /// Field 1: `rules`
     #[serde(
@@ -567,6 +571,7 @@ pub const __LIST_RECORDING_RULES_RESPONSE_JSON_ANY: ::buffa::type_registry::Json
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct UpsertRecordingRuleRequest {
     /// Empty: a new rule, whose id the server chooses.
     ///
@@ -858,6 +863,7 @@ pub const __UPSERT_RECORDING_RULE_REQUEST_JSON_ANY: ::buffa::type_registry::Json
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct UpsertRecordingRuleResponse {
     /// Field 1: `rule`
     #[serde(
@@ -979,6 +985,7 @@ pub const __UPSERT_RECORDING_RULE_RESPONSE_JSON_ANY: ::buffa::type_registry::Jso
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DeleteRecordingRuleRequest {
     /// Field 1: `id`
     #[serde(
@@ -1087,6 +1094,7 @@ pub const __DELETE_RECORDING_RULE_REQUEST_JSON_ANY: ::buffa::type_registry::Json
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DeleteRecordingRuleResponse {}
 impl ::core::fmt::Debug for DeleteRecordingRuleResponse {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -1172,6 +1180,7 @@ pub const __DELETE_RECORDING_RULE_RESPONSE_JSON_ANY: ::buffa::type_registry::Jso
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct RecordingRule {
     /// Field 1: `id`
     #[serde(
@@ -1504,6 +1513,7 @@ pub const __RECORDING_RULE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::bu
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct StacktraceFilter {
     /// Field 1: `function_name`
     #[serde(
@@ -1631,6 +1641,7 @@ pub const __STACKTRACE_FILTER_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = :
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct StacktraceFilterFunctionName {
     /// Field 1: `function_name`
     #[serde(
@@ -1774,6 +1785,7 @@ pub const __STACKTRACE_FILTER_FUNCTION_NAME_JSON_ANY: ::buffa::type_registry::Js
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct Setting {
     /// Field 1: `name`
@@ -1931,6 +1943,7 @@ pub const __SETTING_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::ty
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetSettingsRequest {}
 impl ::core::fmt::Debug for GetSettingsRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -2016,6 +2029,7 @@ pub const __GET_SETTINGS_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetSettingsResponse {
     /// Sorted by name.
     ///
@@ -2141,6 +2155,7 @@ pub const __GET_SETTINGS_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SetSettingsRequest {
     /// Field 1: `setting`
     #[serde(
@@ -2262,6 +2277,7 @@ pub const __SET_SETTINGS_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct SetSettingsResponse {
     /// Field 1: `setting`
     #[serde(
@@ -2383,6 +2399,7 @@ pub const __SET_SETTINGS_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DeleteSettingsRequest {
     /// Field 1: `name`
     #[serde(
@@ -2491,6 +2508,7 @@ pub const __DELETE_SETTINGS_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEnt
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct DeleteSettingsResponse {}
 impl ::core::fmt::Debug for DeleteSettingsResponse {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -9834,3 +9852,21 @@ where
             .await
     }
 }
+object_in_json!(GetRecordingRuleRequest);
+object_in_json!(GetRecordingRuleResponse);
+object_in_json!(ListRecordingRulesRequest);
+object_in_json!(ListRecordingRulesResponse);
+object_in_json!(UpsertRecordingRuleRequest);
+object_in_json!(UpsertRecordingRuleResponse);
+object_in_json!(DeleteRecordingRuleRequest);
+object_in_json!(DeleteRecordingRuleResponse);
+object_in_json!(RecordingRule);
+object_in_json!(StacktraceFilter);
+object_in_json!(StacktraceFilterFunctionName);
+object_in_json!(Setting);
+object_in_json!(GetSettingsRequest);
+object_in_json!(GetSettingsResponse);
+object_in_json!(SetSettingsRequest);
+object_in_json!(SetSettingsResponse);
+object_in_json!(DeleteSettingsRequest);
+object_in_json!(DeleteSettingsResponse);

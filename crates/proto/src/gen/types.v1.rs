@@ -312,6 +312,7 @@ impl ::buffa::Enumeration for ExemplarType {
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct LabelPair {
     /// Field 1: `name`
     #[serde(
@@ -444,6 +445,7 @@ pub const __LABEL_PAIR_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa:
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Labels {
     /// Field 1: `labels`
     #[serde(
@@ -567,6 +569,7 @@ pub const __LABELS_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::typ
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct ProfileType {
     /// `name:sample_type:sample_unit:period_type:period_unit`
@@ -794,6 +797,7 @@ pub const __PROFILE_TYPE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buff
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Series {
     /// Field 1: `labels`
     #[serde(
@@ -956,6 +960,7 @@ pub const __SERIES_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::typ
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Point {
     /// Field 1: `value`
     #[serde(
@@ -1164,6 +1169,7 @@ pub const __POINT_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::type
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct ProfileAnnotation {
     /// Field 1: `key`
     #[serde(
@@ -1296,6 +1302,7 @@ pub const __PROFILE_ANNOTATION_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Exemplar {
     /// Unix milliseconds.
     ///
@@ -1536,6 +1543,7 @@ pub const __EXEMPLAR_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::t
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct HeatmapSeries {
     /// Field 1: `labels`
     #[serde(
@@ -1698,6 +1706,7 @@ pub const __HEATMAP_SERIES_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::bu
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct HeatmapSlot {
     /// Field 1: `timestamp`
     #[serde(
@@ -1975,6 +1984,7 @@ pub const __HEATMAP_SLOT_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buff
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct LabelValuesRequest {
     /// Field 1: `name`
     #[serde(
@@ -2155,6 +2165,7 @@ pub const __LABEL_VALUES_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct LabelValuesResponse {
     /// Field 1: `names`
     #[serde(
@@ -2267,6 +2278,7 @@ pub const __LABEL_VALUES_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct LabelNamesRequest {
     /// Field 1: `matchers`
     #[serde(
@@ -2425,6 +2437,7 @@ pub const __LABEL_NAMES_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry =
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct LabelNamesResponse {
     /// Field 1: `names`
     #[serde(
@@ -2537,6 +2550,7 @@ pub const __LABEL_NAMES_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct Location {
     /// Field 1: `name`
     #[serde(
@@ -2645,6 +2659,7 @@ pub const __LOCATION_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::t
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GoPGO {
     /// Leaf locations to keep; 0 keeps all.
     ///
@@ -2782,6 +2797,7 @@ pub const __GO_PGO_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa::typ
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct StackTraceSelector {
     /// Function names from the root.
     ///
@@ -2946,6 +2962,7 @@ pub const __STACK_TRACE_SELECTOR_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetProfileStatsRequest {}
 impl ::core::fmt::Debug for GetProfileStatsRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -3031,6 +3048,7 @@ pub const __GET_PROFILE_STATS_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyE
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetProfileStatsResponse {
     /// Field 1: `data_ingested`
     #[serde(
@@ -9086,3 +9104,21 @@ pub use self::__buffa::view::GetProfileStatsRequestOwnedView;
 pub use self::__buffa::view::GetProfileStatsResponseView;
 #[doc(inline)]
 pub use self::__buffa::view::GetProfileStatsResponseOwnedView;
+object_in_json!(LabelPair);
+object_in_json!(Labels);
+object_in_json!(ProfileType);
+object_in_json!(Series);
+object_in_json!(Point);
+object_in_json!(ProfileAnnotation);
+object_in_json!(Exemplar);
+object_in_json!(HeatmapSeries);
+object_in_json!(HeatmapSlot);
+object_in_json!(LabelValuesRequest);
+object_in_json!(LabelValuesResponse);
+object_in_json!(LabelNamesRequest);
+object_in_json!(LabelNamesResponse);
+object_in_json!(Location);
+object_in_json!(GoPGO);
+object_in_json!(StackTraceSelector);
+object_in_json!(GetProfileStatsRequest);
+object_in_json!(GetProfileStatsResponse);

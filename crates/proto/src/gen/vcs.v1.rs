@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GithubAppRequest {}
 impl ::core::fmt::Debug for GithubAppRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -88,6 +89,7 @@ pub const __GITHUB_APP_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct GithubAppResponse {
     /// Field 1: `clientID`
@@ -221,6 +223,7 @@ pub const __GITHUB_APP_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry =
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct GithubLoginRequest {
     /// Field 1: `authorizationCode`
@@ -334,6 +337,7 @@ pub const __GITHUB_LOGIN_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GithubLoginResponse {
     /// Field 1: `cookie`
     #[serde(
@@ -517,6 +521,7 @@ pub const __GITHUB_LOGIN_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GithubRefreshRequest {}
 impl ::core::fmt::Debug for GithubRefreshRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -602,6 +607,7 @@ pub const __GITHUB_REFRESH_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntr
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GithubRefreshResponse {
     /// Field 1: `cookie`
     #[serde(
@@ -785,6 +791,7 @@ pub const __GITHUB_REFRESH_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEnt
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct GetFileRequest {
     /// Field 1: `repositoryURL`
@@ -985,6 +992,7 @@ pub const __GET_FILE_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct GetFileResponse {
     /// In base64.
@@ -1120,6 +1128,7 @@ pub const __GET_FILE_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = :
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct GetCommitRequest {
     /// Field 1: `repositoryURL`
@@ -1254,6 +1263,7 @@ pub const __GET_COMMIT_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = 
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct GetCommitResponse {
     /// Field 1: `message`
@@ -1466,6 +1476,7 @@ pub const __GET_COMMIT_RESPONSE_JSON_ANY: ::buffa::type_registry::JsonAnyEntry =
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct CommitAuthor {
     /// Field 1: `login`
@@ -1599,6 +1610,7 @@ pub const __COMMIT_AUTHOR_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buf
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct CommitInfo {
     /// Field 1: `message`
@@ -1811,6 +1823,7 @@ pub const __COMMIT_INFO_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::buffa
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetCommitsRequest {
     /// Field 1: `repository_url`
     #[serde(
@@ -1950,6 +1963,7 @@ pub const __GET_COMMITS_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry =
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct GetCommitsResponse {
     /// Field 1: `commits`
     #[serde(
@@ -7634,3 +7648,17 @@ where
             .await
     }
 }
+object_in_json!(GithubAppRequest);
+object_in_json!(GithubAppResponse);
+object_in_json!(GithubLoginRequest);
+object_in_json!(GithubLoginResponse);
+object_in_json!(GithubRefreshRequest);
+object_in_json!(GithubRefreshResponse);
+object_in_json!(GetFileRequest);
+object_in_json!(GetFileResponse);
+object_in_json!(GetCommitRequest);
+object_in_json!(GetCommitResponse);
+object_in_json!(CommitAuthor);
+object_in_json!(CommitInfo);
+object_in_json!(GetCommitsRequest);
+object_in_json!(GetCommitsResponse);

@@ -3,6 +3,7 @@
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 pub struct VersionRequest {}
 impl ::core::fmt::Debug for VersionRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -88,6 +89,7 @@ pub const __VERSION_REQUEST_JSON_ANY: ::buffa::type_registry::JsonAnyEntry = ::b
 #[derive(Clone, PartialEq, Default)]
 #[derive(::serde::Serialize, ::serde::Deserialize)]
 #[serde(default)]
+#[serde(remote = "Self")]
 #[allow(non_snake_case)]
 pub struct VersionResponse {
     /// Field 1: `QuerierAPI`
@@ -1147,3 +1149,5 @@ where
             .await
     }
 }
+object_in_json!(VersionRequest);
+object_in_json!(VersionResponse);

@@ -1,5 +1,7 @@
 //! Two trees side by side.
 
+use std::borrow::Cow;
+
 use scoria_model::part::NONE;
 
 use super::flamegraph::{Bars, Side};
@@ -38,15 +40,27 @@ pub fn diff(
     right: &TreePartial,
     max_nodes: usize,
 ) -> Result<FlamegraphDiff, NegativeValue> {
-    let negative = |tree: &TreePartial| tree.own.iter().copied().find(|&own| own < 0);
-    if let Some(value) = negative(left).or_else(|| negative(right)) {
-        return Err(NegativeValue { value });
+    let (left, right) = (side(left, max_nodes)?, side(right, max_nodes)?);
+    Ok(diff_of_sides(&left, &right, max_nodes))
+}
+
+/// One side of a difference, cut to about `max_nodes` nodes.
+///
+/// # Errors
+/// [`NegativeValue`].
+pub fn side(tree: &TreePartial, max_nodes: usize) -> Result<Cow<'_, TreePartial>, NegativeValue> {
+    match tree.own.iter().copied().find(|&own| own < 0) {
+        Some(value) => Err(NegativeValue { value }),
+        None => Ok(truncate(tree, max_nodes)),
     }
-    let (left, right) = (truncate(left, max_nodes), truncate(right, max_nodes));
+}
+
+/// Draws two trees that [`side`] has cut, both together cut once more.
+pub fn diff_of_sides(left: &TreePartial, right: &TreePartial, max_nodes: usize) -> FlamegraphDiff {
     let mut both = TreeMerger::default();
-    both.add(&left);
+    both.add(left);
     let mut of_left = both.own_so_far();
-    both.add(&right);
+    both.add(right);
     let tree = both.finish();
     of_left.resize(tree.len(), 0);
     let of_right = tree.own.iter().zip(&of_left);
@@ -66,14 +80,14 @@ pub fn diff(
         sides,
     };
     let laid = bars.lay_out();
-    Ok(FlamegraphDiff {
+    FlamegraphDiff {
         names: laid.names,
         levels: laid.levels,
         total: left_ticks.saturating_add(right_ticks),
         max_self: laid.max_self,
         left_ticks,
         right_ticks,
-    })
+    }
 }
 
 /// Cuts nodes that are small on both sides; what is named `other` already stays and takes them in.

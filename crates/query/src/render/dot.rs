@@ -14,15 +14,19 @@ use crate::merge::TreePartial;
 /// Functions that a graph shows when the request names no number.
 const NODES_DEFAULT: usize = 100;
 
+/// How many functions a graph shows at most.
+pub(super) const fn nodes_shown(max_nodes: usize) -> usize {
+    match max_nodes {
+        0 => NODES_DEFAULT,
+        most => most,
+    }
+}
+
 /// The functions and calls of a tree that was not cut: the `max_nodes` functions (0 = 100) with
 /// the largest totals. Calls through functions that are left out are dotted. A tree without values
 /// is an empty text.
 pub fn dot(tree: &TreePartial, kind: &ProfileType, max_nodes: usize) -> String {
-    let max_nodes = if max_nodes == 0 {
-        NODES_DEFAULT
-    } else {
-        max_nodes
-    };
+    let max_nodes = nodes_shown(max_nodes);
     let total = tree.total();
     if total == 0 {
         return String::new();

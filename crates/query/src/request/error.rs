@@ -46,6 +46,10 @@ pub enum RequestError {
         "exemplar_type does not go with query_type; ask for exemplars of the same kind, or for EXEMPLAR_TYPE_NONE"
     )]
     HeatmapExemplars,
+    #[error(
+        "the left side is of profile type {left:?} and the right one of {right:?}; only functions of one type can be compared"
+    )]
+    TwoTypes { left: String, right: String },
     #[error("{name} has {actual} entries; the limit is {allowed}")]
     ListTooLong {
         name: &'static str,

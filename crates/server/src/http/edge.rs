@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use connectrpc::{CodecFormat, ErrorCode, Protocol};
+use connectrpc::{ErrorCode, Protocol};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -25,6 +25,7 @@ use scoria_model::Permit;
 use super::App;
 use super::body::{self, RETRY_AFTER};
 use super::fault::Fault;
+use super::query::Holdings;
 use super::route::Route;
 use super::tenancy::TenantScope;
 
@@ -68,7 +69,7 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
     if let Some(refused) = refuse_method(route, request.method()) {
         return Ok(refused);
     }
-    let (request, _permit) = if route.has_tenant() {
+    let (mut request, _permit) = if route.has_tenant() {
         let scope = TenantScope::of(&app.config.auth, route, request.headers())?;
         let admitted = admit(app, route, &scope, request).await;
         let (request, permit) = admitted.inspect_err(|fault| {
@@ -81,6 +82,11 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
         (request, None)
     };
     let limit = app.config.server.request_timeout.0;
+    // Given back when the answer has been encoded and compressed, or given up.
+    let holdings = Holdings::default();
+    if route.asks() {
+        request.extensions_mut().insert(holdings.clone());
+    }
     let answer = async {
         if route.asks() {
             let whole = async move { whole(next.run(request).await).await };
@@ -113,22 +119,6 @@ async fn whole(answer: Response) -> Result<Response, Fault> {
         None => Body::from(body.to_bytes()),
     };
     Ok(Response::from_parts(parts, body))
-}
-
-/// A message in JSON is an object; the reader would take an array for one, field by field.
-///
-/// # Errors
-/// 400 for anything else.
-fn refuse_no_object(headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
-    let json = Protocol::detect(headers)
-        .is_some_and(|detected| detected.codec_format == CodecFormat::Json);
-    if !json || body.trim_ascii_start().starts_with(b"{") {
-        return Ok(());
-    }
-    Err(Fault::invalid(match body.trim_ascii().is_empty() {
-        true => "the request body is empty; a message in JSON is an object, {} at least",
-        false => "the request body is no JSON object, which a message in JSON is",
-    }))
 }
 
 /// 405 with what is allowed, for a method that the route does not take.
@@ -181,7 +171,6 @@ async fn admit(
         paid = body::decode(&mut parts.headers, paid, limit).await?;
         if route.is_rpc() {
             body::refuse_encoding(&parts.headers)?;
-            refuse_no_object(&parts.headers, &paid.bytes)?;
         }
     }
     Ok((

@@ -43,10 +43,7 @@ async fn answer(app: &App, request: &Parts) -> Result<Answer<Vec<String>>, Fault
         let request = ProfileTypes { start_ms, end_ms };
         let types = querier.profile_types(tenants, &request, now).await;
         let types = types.map_err(|error| fault_of(&error))?;
-        return Ok(Answer {
-            value: types.value.iter().map(ToString::to_string).collect(),
-            stats: types.stats,
-        });
+        return Ok(types.map(|types| types.iter().map(ToString::to_string).collect()));
     }
     let request = LabelValues {
         name: label.to_owned(),

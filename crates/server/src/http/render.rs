@@ -136,7 +136,7 @@ async fn answer(app: &App, request: &Parts) -> Result<Response, Fault> {
             let body = json(Graph::Single(&graph), &parameters.kind, Some(&timelines));
             Ok((headers, [(CONTENT_TYPE, "application/json")], body).into_response())
         }
-        Merged::Tree(_) | Merged::Pprof(_) => Err(Fault::new(
+        Merged::Tree(_) | Merged::Pprof(_) | Merged::Functions(_) => Err(Fault::new(
             connectrpc::ErrorCode::Internal,
             "the flame graph came in another form",
         )),

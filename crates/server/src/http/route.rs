@@ -37,8 +37,11 @@ pub(super) enum Route {
     TenantStatus {
         label: &'static str,
     },
-    /// The RPC that asks whether the server is ready; it belongs to no tenant.
-    Health,
+    /// The RPCs that ask whether the server is ready; they belong to no tenant.
+    Health {
+        path: &'static str,
+        label: &'static str,
+    },
     /// Pages about the server itself, which belong to no tenant.
     Own {
         label: &'static str,
@@ -84,7 +87,6 @@ impl Route {
                 path: OTLP_HTTP,
                 label: "v1development_profiles",
             },
-            health::CHECK => Self::Health,
             "/" => own("page"),
             "/ui" => own("ui"),
             "/explore" => own("explore"),
@@ -110,14 +112,22 @@ impl Route {
             "/api/v1/tenant/rejections" => Self::TenantStatus {
                 label: "api_v1_tenant_rejections",
             },
-            _ => match RPCS.iter().find(|(rpc, _)| *rpc == path) {
-                Some((path, label)) => Self::Rpc {
-                    path,
-                    label,
-                    writes: path.starts_with("/push."),
-                },
-                None => Self::Unknown,
+            _ => Self::of_rpc(path),
+        }
+    }
+
+    fn of_rpc(path: &str) -> Self {
+        let of = |rpcs: &'static [(&str, &str)]| rpcs.iter().find(|(rpc, _)| *rpc == path);
+        if let Some((path, label)) = of(&health::RPCS) {
+            return Self::Health { path, label };
+        }
+        match of(&RPCS) {
+            Some((path, label)) => Self::Rpc {
+                path,
+                label,
+                writes: path.starts_with("/push."),
             },
+            None => Self::Unknown,
         }
     }
 
@@ -129,8 +139,8 @@ impl Route {
             | Self::Legacy { label }
             | Self::Delete { label }
             | Self::TenantStatus { label }
+            | Self::Health { label, .. }
             | Self::Own { label } => label,
-            Self::Health => "grpc_health_v1_health_check",
             Self::Executable => "debuginfo_v1alpha1_debuginfoservice_upload_gnu_build_id",
             Self::Unknown => "other",
         }
@@ -139,8 +149,7 @@ impl Route {
     /// The label of a call over gRPC: its full name, as dashboards of gRPC services have it.
     pub(super) const fn grpc_label(self) -> &'static str {
         match self {
-            Self::Rpc { path, .. } | Self::Otlp { path, .. } => path,
-            Self::Health => health::CHECK,
+            Self::Rpc { path, .. } | Self::Otlp { path, .. } | Self::Health { path, .. } => path,
             other => other.label(),
         }
     }
@@ -164,7 +173,7 @@ impl Route {
     /// Whether it belongs to a tenant: everything but what is about the server itself. A path that
     /// nobody has put in the table is no exception.
     pub(super) const fn has_tenant(self) -> bool {
-        !matches!(self, Self::Own { .. } | Self::Health)
+        !matches!(self, Self::Own { .. } | Self::Health { .. })
     }
 
     /// The one method that the route takes, if it takes one only.
@@ -174,7 +183,7 @@ impl Route {
             | Self::Ingest { .. }
             | Self::Otlp { .. }
             | Self::Executable
-            | Self::Health
+            | Self::Health { .. }
             | Self::Delete { .. } => Some("POST"),
             Self::Legacy { .. } | Self::TenantStatus { .. } | Self::Own { .. } => Some("GET"),
             Self::Unknown => None,
@@ -187,7 +196,7 @@ impl Route {
     }
 
     pub(super) const fn is_rpc(self) -> bool {
-        matches!(self, Self::Rpc { .. } | Self::Health)
+        matches!(self, Self::Rpc { .. } | Self::Health { .. })
     }
 
     /// Whether it is a question, whose answer takes work.
@@ -231,7 +240,10 @@ mod tests {
         assert!(executable.streams() && executable.writes() && executable.has_tenant());
         assert_eq!(Route::of("/nowhere"), Route::Unknown);
         assert!(!Route::of("/ready").has_tenant());
-        let health = Route::of(health::CHECK);
-        assert!(health.is_rpc() && !health.has_tenant() && !health.writes());
+        for (path, label) in health::RPCS {
+            let route = Route::of(path);
+            assert!(route.is_rpc() && !route.has_tenant() && !route.writes());
+            assert_eq!((route.grpc_label(), route.label()), (path, label));
+        }
     }
 }

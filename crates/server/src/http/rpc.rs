@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //! - JSON is read as protojson's lenient readers do it: unknown fields and unknown enum names are
-//!   passed over.
+//!   passed over, and a message is an object and nothing else.
 
 use std::convert::Infallible;
 use std::future::Future;

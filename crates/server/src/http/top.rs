@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use scoria_query::render::TopRow;
 use scoria_query::request::SelectMergeStacktraces;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::App;
 use super::fault::Fault;
@@ -66,14 +66,32 @@ async fn answer(app: &App, parts: &Parts) -> Result<Response, Fault> {
     if let Some(plan) = cost::planned(&answer.stats) {
         return Ok(plan);
     }
-    let body = json!({
-        "profileType": request.profile_type,
-        "unit": &*kind.sample_unit,
-        "total": total(&answer.value),
-        "functionCount": answer.value.len(),
-        "functions": rows(&answer.value, limit),
-    });
+    let body = Table {
+        profile_type: &request.profile_type,
+        unit: &kind.sample_unit,
+        total: total(&answer.value),
+        function_count: answer.value.len(),
+        functions: rows(&answer.value, limit),
+    };
     Ok((cost::headers(&answer.stats), Json(body)).into_response())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Table<'a> {
+    profile_type: &'a str,
+    unit: &'a str,
+    total: i64,
+    function_count: usize,
+    functions: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    #[serde(rename = "self")]
+    own: i64,
+    total: i64,
 }
 
 /// Each stacktrace ends in one function, so own values add up to the whole.
@@ -81,10 +99,14 @@ fn total(rows: &[TopRow]) -> i64 {
     rows.iter().fold(0, |sum, row| sum.saturating_add(row.own))
 }
 
-fn rows(rows: &[TopRow], limit: usize) -> Vec<Value> {
+fn rows(rows: &[TopRow], limit: usize) -> Vec<Row<'_>> {
     let shown = if limit == 0 { rows.len() } else { limit };
     rows.iter()
         .take(shown)
-        .map(|row| json!({ "name": row.name, "self": row.own, "total": row.total }))
+        .map(|row| Row {
+            name: &row.name,
+            own: row.own,
+            total: row.total,
+        })
         .collect()
 }

@@ -5,12 +5,14 @@ use bytes::Bytes;
 use connectrpc::PreEncoded;
 use scoria_model::varint::put_u64;
 use scoria_model::{Label, Labels, ProfileType};
+use scoria_proto::public::google::v1::Profile;
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::types::v1 as types;
 use scoria_querier::{Merged, PlanCost, Progress};
 use scoria_query::merge::{Exemplar, Subject};
 use scoria_query::render::{
-    Flamegraph, FlamegraphDiff, HeatmapSeries, HeatmapSlot, SeriesPoints, ValuePoint,
+    Flamegraph, FlamegraphDiff, FunctionDiffRow, FunctionTable, FunctionTableDiff, HeatmapSeries,
+    HeatmapSlot, SeriesPoints, TopRow, ValuePoint,
 };
 
 pub(super) fn profile_type(kind: &ProfileType) -> types::ProfileType {
@@ -63,6 +65,38 @@ pub(super) fn diff(graph: FlamegraphDiff) -> wire::DiffResponse {
             leftTicks: graph.left_ticks,
             rightTicks: graph.right_ticks,
         }),
+        ..wire::DiffResponse::default()
+    }
+}
+
+fn functions(table: FunctionTable) -> wire::FunctionTable {
+    let row = |row: TopRow| wire::FunctionRow {
+        name: row.name,
+        total: row.total,
+        self_: row.own,
+    };
+    wire::FunctionTable {
+        functions: table.rows.into_iter().map(row).collect(),
+        total: table.total,
+        total_functions: i64::try_from(table.n).unwrap_or(i64::MAX),
+    }
+}
+
+pub(super) fn functions_diff(table: FunctionTableDiff) -> wire::DiffResponse {
+    let row = |row: FunctionDiffRow| wire::FunctionDiffRow {
+        name: row.name,
+        left_self: row.left.0,
+        left_total: row.left.1,
+        right_self: row.right.0,
+        right_total: row.right.1,
+    };
+    wire::DiffResponse {
+        functions: MessageField::some(wire::FunctionTableDiff {
+            functions: table.rows.into_iter().map(row).collect(),
+            left_total: table.left_total,
+            right_total: table.right_total,
+        }),
+        ..wire::DiffResponse::default()
     }
 }
 
@@ -159,6 +193,25 @@ pub(super) fn stacktraces(merged: Merged) -> PreEncoded<wire::SelectMergeStacktr
     of_merged(wire::SelectMergeStacktracesResponse::default(), merged)
 }
 
+/// A profile of spans, which comes as a flame graph or a tree.
+pub(super) fn span_profile(merged: Merged) -> wire::SelectMergeSpanProfileResponse {
+    let mut response = wire::SelectMergeSpanProfileResponse::default();
+    match merged {
+        Merged::Flamegraph(graph) => response.flamegraph = MessageField::some(flamegraph(graph)),
+        Merged::Tree(tree) => response.tree = tree,
+        Merged::Dot(_) | Merged::Pprof(_) | Merged::Functions(_) => {}
+    }
+    response
+}
+
+/// A profile as the message that it is written as already.
+pub(super) fn profile(merged: Merged) -> PreEncoded<Profile> {
+    PreEncoded::from_bytes_unchecked(match merged {
+        Merged::Pprof(pprof) => pprof,
+        _ => Vec::new(),
+    })
+}
+
 /// Where a query in the background stands, with its answer once there is one.
 pub(super) fn progress(
     id: String,
@@ -200,6 +253,7 @@ fn of_merged(
         Merged::Tree(tree) => response.tree = tree,
         Merged::Dot(dot) => response.dot = dot,
         Merged::Pprof(pprof) => return stacktraces_pprof(&response, &pprof),
+        Merged::Functions(table) => response.functions = MessageField::some(functions(table)),
     }
     PreEncoded::from_message(&response)
 }
@@ -227,7 +281,6 @@ fn put_message(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use connectrpc::{CodecFormat, Encodable};
-    use scoria_proto::public::google::v1::Profile;
 
     use super::*;
 

@@ -10,16 +10,18 @@ mod requests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buffa::MessageField;
 use connectrpc::{
     ConnectError, ErrorCode, PreEncoded, RequestContext, Response, ServiceRequest, ServiceResult,
 };
+use parking_lot::Mutex;
 use scoria_model::{TenantId, Timestamp};
 use scoria_proto::public::google::v1::Profile;
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::querier::v1::QuerierService;
 use scoria_proto::public::types::v1 as types;
-use scoria_querier::{ErrorKind, Merged, Progress, Querier, QueryError, QueryStats};
+use scoria_querier::{
+    Answer, ErrorKind, Holding, Merged, Progress, Querier, QueryError, QueryStats,
+};
 use scoria_query::request::GetProfileStats;
 
 use requests::Background;
@@ -38,6 +40,18 @@ struct Call<'a> {
     querier: Querier,
     tenants: &'a [TenantId],
     now: Timestamp,
+    holdings: Holdings,
+}
+
+/// The memory that a request's answers are accounted with until they are encoded, which is after
+/// its handler has returned.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Holdings(Arc<Mutex<Vec<Holding>>>);
+
+impl Holdings {
+    fn keep(&self, holding: Holding) {
+        self.0.lock().push(holding);
+    }
 }
 
 impl QueryRpc {
@@ -51,11 +65,25 @@ impl QueryRpc {
             querier: roles.querier.in_mode(cost::mode(ctx.headers())?),
             tenants: self.0.scope(ctx.extensions())?.tenants(),
             now: roles.clock.now(),
+            holdings: ctx.extensions().get().cloned().unwrap_or_default(),
         })
     }
 }
 
-/// An answer that says what it took.
+impl Call<'_> {
+    /// An answer as its message, which says what it took.
+    fn answered<A, T>(&self, answer: Answer<A>, message: impl FnOnce(A) -> T) -> ServiceResult<T> {
+        let Answer {
+            value,
+            stats,
+            holding,
+        } = answer;
+        let answered = answered(message(value), &stats);
+        self.holdings.keep(holding);
+        answered
+    }
+}
+
 fn answered<T>(message: T, stats: &QueryStats) -> ServiceResult<T> {
     let mut response = Response::new(message);
     response.headers = cost::headers(stats);
@@ -100,10 +128,9 @@ impl QuerierService for QueryRpc {
             .profile_types(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        let message = wire::ProfileTypesResponse {
-            profile_types: answer.value.iter().map(answers::profile_type).collect(),
-        };
-        answered(message, &answer.stats)
+        call.answered(answer, |types| wire::ProfileTypesResponse {
+            profile_types: types.iter().map(answers::profile_type).collect(),
+        })
     }
 
     async fn label_values(
@@ -118,10 +145,7 @@ impl QuerierService for QueryRpc {
             .label_values(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        let message = types::LabelValuesResponse {
-            names: answer.value,
-        };
-        answered(message, &answer.stats)
+        call.answered(answer, |names| types::LabelValuesResponse { names })
     }
 
     async fn label_names(
@@ -137,10 +161,7 @@ impl QuerierService for QueryRpc {
             .label_names(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        let message = types::LabelNamesResponse {
-            names: answer.value,
-        };
-        answered(message, &answer.stats)
+        call.answered(answer, |names| types::LabelNamesResponse { names })
     }
 
     async fn series(
@@ -156,10 +177,9 @@ impl QuerierService for QueryRpc {
             .series(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        let message = wire::SeriesResponse {
-            labels_set: answer.value.iter().map(answers::labels).collect(),
-        };
-        answered(message, &answer.stats)
+        call.answered(answer, |sets| wire::SeriesResponse {
+            labels_set: sets.iter().map(answers::labels).collect(),
+        })
     }
 
     async fn select_merge_stacktraces(
@@ -194,7 +214,7 @@ impl QuerierService for QueryRpc {
                     .select_merge_stacktraces(call.tenants, &request, call.now)
                     .await
                     .map_err(refused)?;
-                answered(answers::stacktraces(answer.value), &answer.stats)
+                call.answered(answer, answers::stacktraces)
             }
         }
     }
@@ -211,19 +231,12 @@ impl QuerierService for QueryRpc {
             .select_merge_stacktraces(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        let mut response = wire::SelectMergeSpanProfileResponse::default();
-        match answer.value {
-            Merged::Tree(tree) => response.tree = tree,
-            Merged::Flamegraph(graph) => {
-                response.flamegraph = MessageField::some(answers::flamegraph(graph))
-            }
-            Merged::Dot(_) | Merged::Pprof(_) => {
-                return Err(ConnectError::internal(
-                    "a span profile came in another form",
-                ));
-            }
+        if let Merged::Dot(_) | Merged::Pprof(_) | Merged::Functions(_) = answer.value {
+            return Err(ConnectError::internal(
+                "a span profile came in another form",
+            ));
         }
-        answered(response, &answer.stats)
+        call.answered(answer, answers::span_profile)
     }
 
     async fn select_merge_profile(
@@ -238,12 +251,10 @@ impl QuerierService for QueryRpc {
             .select_merge_stacktraces(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        match answer.value {
-            Merged::Pprof(pprof) => {
-                answered(PreEncoded::from_bytes_unchecked(pprof), &answer.stats)
-            }
-            _ => Err(ConnectError::internal("a profile came in another form")),
-        }
+        let Merged::Pprof(_) = answer.value else {
+            return Err(ConnectError::internal("a profile came in another form"));
+        };
+        call.answered(answer, answers::profile)
     }
 
     async fn select_series(
@@ -258,10 +269,9 @@ impl QuerierService for QueryRpc {
             .select_series(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        let message = wire::SelectSeriesResponse {
-            series: answer.value.into_iter().map(answers::series).collect(),
-        };
-        answered(message, &answer.stats)
+        call.answered(answer, |series| wire::SelectSeriesResponse {
+            series: series.into_iter().map(answers::series).collect(),
+        })
     }
 
     async fn select_heatmap(
@@ -276,10 +286,9 @@ impl QuerierService for QueryRpc {
             .select_heatmap(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        let message = wire::SelectHeatmapResponse {
-            series: answer.value.into_iter().map(answers::heatmap).collect(),
-        };
-        answered(message, &answer.stats)
+        call.answered(answer, |series| wire::SelectHeatmapResponse {
+            series: series.into_iter().map(answers::heatmap).collect(),
+        })
     }
 
     async fn diff(
@@ -288,13 +297,23 @@ impl QuerierService for QueryRpc {
         request: ServiceRequest<'_, wire::DiffRequest>,
     ) -> ServiceResult<wire::DiffResponse> {
         let call = self.call(&ctx)?;
-        let request = requests::diff(request.to_owned_message());
+        let request = request.to_owned_message();
+        if request.format == wire::ProfileFormat::PROFILE_FORMAT_FUNCTIONS {
+            let request = requests::functions_diff(request);
+            let answer = call
+                .querier
+                .functions_diff(call.tenants, &request, call.now)
+                .await
+                .map_err(refused)?;
+            return call.answered(answer, answers::functions_diff);
+        }
+        let request = requests::diff(request);
         let answer = call
             .querier
             .diff(call.tenants, &request, call.now)
             .await
             .map_err(refused)?;
-        answered(answers::diff(answer.value), &answer.stats)
+        call.answered(answer, answers::diff)
     }
 
     async fn get_profile_stats(
@@ -308,12 +327,11 @@ impl QuerierService for QueryRpc {
             .get_profile_stats(call.tenants, &GetProfileStats)
             .await
             .map_err(refused)?;
-        let message = types::GetProfileStatsResponse {
-            data_ingested: answer.value.data_ingested,
-            oldest_profile_time: answer.value.oldest_ms,
-            newest_profile_time: answer.value.newest_ms,
-        };
-        answered(message, &answer.stats)
+        call.answered(answer, |found| types::GetProfileStatsResponse {
+            data_ingested: found.data_ingested,
+            oldest_profile_time: found.oldest_ms,
+            newest_profile_time: found.newest_ms,
+        })
     }
 
     async fn analyze_query(
@@ -323,10 +341,10 @@ impl QuerierService for QueryRpc {
     ) -> ServiceResult<wire::AnalyzeQueryResponse> {
         let call = self.call(&ctx)?;
         let request = requests::analyze_query(request.to_owned_message());
-        let cost = call
+        let answer = call
             .querier
             .analyze(call.tenants, &request, call.now)
             .map_err(refused)?;
-        Response::ok(answers::analysis(&cost))
+        call.answered(answer, |cost| answers::analysis(&cost))
     }
 }

@@ -7,8 +7,9 @@ use buffa::EnumValue;
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::types::v1 as types;
 use scoria_query::request::{
-    Aggregation, AnalyzeQuery, Callees, Diff, GoPgo, LabelNames, LabelValues, NameForm,
-    ProfileFormat, ProfileTypes, SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series,
+    Aggregation, AnalyzeQuery, Callees, Diff, FunctionsDiff, GoPgo, LabelNames, LabelValues,
+    NameForm, ProfileFormat, ProfileTypes, SelectHeatmap, SelectMergeStacktraces, SelectSeries,
+    Series,
 };
 use scoria_query::scan::{Exemplars, HeatmapOf};
 
@@ -177,6 +178,13 @@ pub(super) fn diff(request: wire::DiffRequest) -> Diff {
     }
 }
 
+pub(super) fn functions_diff(request: wire::DiffRequest) -> FunctionsDiff {
+    FunctionsDiff {
+        max_rows: request.max_nodes,
+        sides: diff(request),
+    }
+}
+
 fn exemplars(kind: EnumValue<types::ExemplarType>) -> Exemplars {
     match kind.as_known() {
         Some(types::ExemplarType::EXEMPLAR_TYPE_INDIVIDUAL) => Exemplars::Individual,
@@ -190,6 +198,7 @@ fn format(format: EnumValue<wire::ProfileFormat>) -> ProfileFormat {
         Some(wire::ProfileFormat::PROFILE_FORMAT_TREE) => ProfileFormat::Tree,
         Some(wire::ProfileFormat::PROFILE_FORMAT_DOT) => ProfileFormat::Dot,
         Some(wire::ProfileFormat::PROFILE_FORMAT_PPROF) => ProfileFormat::Pprof,
+        Some(wire::ProfileFormat::PROFILE_FORMAT_FUNCTIONS) => ProfileFormat::Functions,
         _ => ProfileFormat::Flamegraph,
     }
 }

@@ -1,0 +1,191 @@
+//! Memory that drawing takes beside what is drawn, so that it can be asked for before.
+//!
+//! Each figure is what is held at the peak at most, roughly: the answer as values, its making, and
+//! its encodings up to the text that is sent. `tests/memory.rs` holds them to what the allocator
+//! says.
+//!
+//! # What it must not know
+//! Whose memory it is, and who waits for it.
+
+use scoria_model::part::NONE;
+
+use super::dot::nodes_shown;
+use crate::merge::{LabelsPartial, ProfilePartial, SeriesPartial, TreePartial, ValuesPartial};
+use crate::request::Cells;
+
+/// A string of its own: where it is, and what the allocator rounds up.
+const TEXT: u64 = 40;
+/// Text in JSON, quoted, while the buffer that it is written to grows.
+const JSON: u64 = 3;
+
+/// A node among its siblings, and on the way of a walk.
+const CHILD: u64 = 36;
+
+/// What there is of a tree's names.
+struct Names {
+    n: u64,
+    bytes: u64,
+}
+
+impl Names {
+    fn of(tree: &TreePartial) -> Self {
+        Self {
+            n: tree.names.len() as u64,
+            bytes: tree.names.text_bytes() as u64,
+        }
+    }
+
+    /// Copies of them as values, as a message there and back, and as text.
+    fn in_all_forms(&self) -> u64 {
+        (3 * TEXT + 4 * JSON) * self.n + (4 + JSON) * self.bytes
+    }
+
+    /// Their order, where siblings stand in it.
+    const fn sorted(&self) -> u64 {
+        8 * self.n
+    }
+}
+
+/// Of a tree's nodes the `max_nodes` largest (0 = all), and the tree of these.
+pub fn cutting(tree: &TreePartial, max_nodes: usize) -> u64 {
+    /// A node that stays: while the largest are looked for, and in the tree that is made.
+    const KEPT: u64 = 120;
+    if max_nodes == 0 || tree.len() <= max_nodes {
+        return 0;
+    }
+    let all = tree.len() as u64;
+    // A total for each, and a mark.
+    9 * all + KEPT * all.min(max_nodes as u64) + 2 * tree.names.bytes()
+}
+
+/// A flame graph of all nodes of a tree.
+pub fn flamegraph(cut: &TreePartial) -> u64 {
+    /// Values, children, levels; then four numbers as a message there and back and as text.
+    const BAR: u64 = 280;
+    let names = Names::of(cut);
+    BAR * cut.len() as u64 + names.in_all_forms() + names.sorted()
+}
+
+/// A difference of two trees that were cut, in one of which all nodes of both may stand.
+pub fn diff(left: &TreePartial, right: &TreePartial) -> u64 {
+    /// The united tree, cut once more, and its bars, which have seven numbers each.
+    const BAR: u64 = 440;
+    [left, right]
+        .map(|tree| {
+            let names = Names::of(tree);
+            BAR * tree.len() as u64 + 2 * names.in_all_forms() + names.sorted()
+        })
+        .iter()
+        .sum()
+}
+
+/// A tree as bytes, in which each node repeats its name.
+pub fn tree_bytes(cut: &TreePartial) -> u64 {
+    /// Total, children, lengths and value.
+    const NODE: u64 = 8 + CHILD;
+    /// The bytes while they grow, as a message, and as text in JSON.
+    const FORMS: u64 = 3 + 1 + 2 * JSON;
+    /// Beside its name.
+    const WRITTEN: u64 = 8;
+    let written: u64 = cut.name[1..]
+        .iter()
+        .map(|&name| WRITTEN + cut.names.get(name).len() as u64)
+        .sum();
+    NODE * cut.len() as u64 + FORMS * written + Names::of(cut).sorted()
+}
+
+/// The table of all functions of a tree, as values and as text.
+pub fn top(tree: &TreePartial) -> u64 {
+    /// Names and figures of a row, on the path or not, and its text beside the name.
+    const ROW: u64 = TEXT + 24 + 64 * JSON;
+    let names = Names::of(tree);
+    walked(tree) + ROW * names.n + (1 + JSON) * names.bytes + names.sorted()
+}
+
+/// A walk over all nodes with a value.
+fn walked(tree: &TreePartial) -> u64 {
+    (8 + CHILD) * tree.len() as u64
+}
+
+/// A call graph of the `max_nodes` largest functions.
+pub fn dot(tree: &TreePartial, max_nodes: usize) -> u64 {
+    /// A function, or a call, as text beside its names, and what is known of it.
+    const ENTRY: u64 = 400;
+    /// The text while it grows, as a message and in JSON.
+    const FORMS: u64 = 3 + 2 + JSON;
+    let names = Names::of(tree);
+    let shown = names.n.min(nodes_shown(max_nodes) as u64);
+    // Each node below another function is one call at most.
+    let calls = tree
+        .parent
+        .iter()
+        .filter(|&&above| above != 0 && above != NONE);
+    let entries = shown + shown.saturating_mul(shown).min(calls.count() as u64);
+    let named = 4 * names.bytes / names.n.max(1);
+    let rows = (TEXT + 40) * names.n + names.bytes + names.sorted();
+    walked(tree) + rows + FORMS * entries * (ENTRY / 4 + named)
+}
+
+/// A profile as the bytes of its message, cut to `max_nodes` (0 = all). In JSON it takes more.
+pub fn pprof(profile: &ProfilePartial, max_nodes: usize) -> u64 {
+    /// Totals, where each node is cut to, and what was cut.
+    const NODE: u64 = 24;
+    /// A stacktrace on its way, and a sample as bytes that grow and are copied.
+    const STACK: u64 = 140;
+    /// A frame of it, and its location's id.
+    const FRAME: u64 = 20;
+    /// Tables as values and as bytes that grow and are copied.
+    const SYMBOLS: u64 = 5;
+    let nodes = profile.own().len() as u64;
+    let (mut stacks, mut frames) = stacks_of(profile);
+    if max_nodes > 0 {
+        let shown = stacks.min(max_nodes as u64);
+        frames = frames / stacks.max(1) * shown;
+        stacks = shown;
+    }
+    NODE * nodes + STACK * stacks + FRAME * frames + SYMBOLS * profile.symbols().bytes()
+}
+
+/// Stacktraces with a value, and their frames together.
+fn stacks_of(profile: &ProfilePartial) -> (u64, u64) {
+    let (mut stacks, mut frames) = (0, 0);
+    let mut depth: Vec<u32> = Vec::with_capacity(profile.own().len());
+    for ((parent, _), &own) in profile.symbols().nodes().zip(profile.own()) {
+        let above = match parent {
+            NONE => 0,
+            parent => depth.get(parent as usize).map_or(0, |above| above + 1),
+        };
+        depth.push(above);
+        if own != 0 {
+            stacks += 1;
+            frames += u64::from(above);
+        }
+    }
+    (stacks, frames)
+}
+
+/// Points over time.
+pub fn series(partial: &SeriesPartial) -> u64 {
+    /// As a value, as a message there and back, and as text, an exemplar and a note with it.
+    const FORMS: u64 = 6;
+    FORMS * partial.bytes()
+}
+
+/// Columns of a heatmap: no more than there are values, or columns in the range.
+pub fn heatmap(partial: &ValuesPartial, cells: &Cells) -> u64 {
+    /// Twenty edges, counts and exemplars, as values, as messages and as text.
+    const COLUMN: u64 = 20 * 64;
+    let length = cells.scan.range.end_ms.saturating_sub(cells.first_ms);
+    let columns = 2 + length.max(0) as u64 / cells.step_ms.max(1) as u64;
+    let of_group = |values: usize| (values as u64).min(columns);
+    let all: u64 = partial.groups.values().map(|v| of_group(v.len())).sum();
+    COLUMN * all + partial.bytes()
+}
+
+/// Names, values or label sets.
+pub fn labels(partial: &LabelsPartial) -> u64 {
+    /// As values, as a message there and back, and as text.
+    const FORMS: u64 = 2 + JSON;
+    let texts = partial.texts.iter().count() as u64;
+    FORMS * partial.bytes() + 3 * TEXT * texts
+}
