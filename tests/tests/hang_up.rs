@@ -165,6 +165,7 @@ fn q4_a_deadline_frees_slots_and_memory_and_says_so() {
         assert_eq!(reply.status, 504, "{text}");
         let body: Value = serde_json::from_slice(&reply.body).expect("JSON");
         assert_eq!(body["code"], "deadline_exceeded", "{text}");
+        assert!(text.contains("ask for a shorter range"), "{text}");
         free_since(&stuck, answered)
     });
 

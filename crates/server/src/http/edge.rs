@@ -10,7 +10,7 @@
 //! - Every request is counted once, refused ones too.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -81,7 +81,7 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
     } else {
         (request, None)
     };
-    let limit = app.config.server.request_timeout.0;
+    let patience = Patience::of(app.config.server.request_timeout.0, &mut request);
     // Given back when the answer has been encoded and compressed, or given up.
     let holdings = Holdings::default();
     if route.asks() {
@@ -95,16 +95,76 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
         }
         Ok(next.run(request).await)
     };
-    let answer = tokio::time::timeout(limit, answer).await;
-    answer.map_err(|_| {
-        let seconds = limit.as_secs_f64();
+    let answer = tokio::time::timeout(patience.limit, answer).await;
+    answer.map_err(|_| patience.ended(route))?
+}
+
+/// How long an answer may take, and who says so.
+struct Patience {
+    limit: Duration,
+    says: &'static str,
+}
+
+impl Patience {
+    /// The server's, or what the client says if that is shorter. Its header is taken off then: who
+    /// runs out of patience first would tell less of why.
+    fn of(limit: Duration, request: &mut Request) -> Self {
+        let headers = request.headers_mut();
+        for (name, read) in [
+            ("connect-timeout-ms", connect_timeout as fn(&str) -> _),
+            ("grpc-timeout", grpc_timeout),
+        ] {
+            let given = headers.get(name).and_then(|value| value.to_str().ok());
+            if let Some(asked) = given.and_then(read).filter(|asked| *asked < limit) {
+                headers.remove(name);
+                return Self {
+                    limit: asked,
+                    says: name,
+                };
+            }
+        }
+        Self {
+            limit,
+            says: "server.request_timeout",
+        }
+    }
+
+    fn ended(&self, route: Route) -> Fault {
+        let (seconds, says) = (self.limit.as_secs_f64(), self.says);
+        let remedy = match route.asks() {
+            true => "ask for a shorter range, add matchers, or wait longer",
+            false => "send less at a time, or wait longer",
+        };
         Fault::new(
             ErrorCode::DeadlineExceeded,
-            format!(
-                "no answer within {seconds} s (server.request_timeout); ask for a shorter range or add matchers"
-            ),
+            format!("no answer within {seconds} s ({says}); {remedy}"),
         )
-    })?
+    }
+}
+
+/// Milliseconds in at most ten digits; what is none is left to the protocol.
+fn connect_timeout(text: &str) -> Option<Duration> {
+    let digits = text.len() <= 10 && text.bytes().all(|b| b.is_ascii_digit());
+    let ms = digits.then(|| text.parse().ok()).flatten()?;
+    Some(Duration::from_millis(ms))
+}
+
+/// At most eight digits and a unit; what is none is left to the protocol.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(3600 * n),
+        "M" => Duration::from_secs(60 * n),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
 }
 
 /// An answer with all its bytes, so that none is compressed while the connection sends it.
@@ -177,4 +237,38 @@ async fn admit(
         Request::from_parts(parts, Body::from(paid.bytes)),
         Some(paid.permit),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shorter_patience_counts() {
+        let limit = Duration::from_secs(10);
+        let of = |name: &'static str, value: &'static str| {
+            let request = Request::builder().header(name, value).body(Body::empty());
+            let mut request = request.unwrap_or_else(|e| panic!("{e}"));
+            let patience = Patience::of(limit, &mut request);
+            let is_left = request.headers().contains_key(name);
+            assert_eq!(is_left, patience.limit == limit, "{value}");
+            patience.limit
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(of("connect-timeout-ms", "300"), ms(300));
+        assert_eq!(of("connect-timeout-ms", "20000"), limit);
+        for odd in ["", "-1", "1.5", "12345678901", "soon"] {
+            assert_eq!(of("connect-timeout-ms", odd), limit, "{odd}");
+        }
+        for (text, wanted) in [
+            ("300m", ms(300)),
+            ("2S", ms(2000)),
+            ("5n", Duration::from_nanos(5)),
+        ] {
+            assert_eq!(of("grpc-timeout", text), wanted, "{text}");
+        }
+        for odd in ["", "m", "1", "1x", "123456789m", "1H"] {
+            assert_eq!(of("grpc-timeout", odd), limit, "{odd}");
+        }
+    }
 }
