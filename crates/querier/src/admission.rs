@@ -222,7 +222,10 @@ impl Holding {
     }
 
     /// Takes more.
-    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), QueryError> {
+    ///
+    /// # Errors
+    /// There is not so much, or the tenant may not have it.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), QueryError> {
         // Without a question nothing is held, and nothing is drawn.
         self.0.first_mut().map_or(Ok(()), |held| held.grow(bytes))
     }

@@ -126,7 +126,8 @@ pub fn dot(tree: &TreePartial, max_nodes: usize) -> u64 {
     walked(tree) + rows + FORMS * entries * (ENTRY / 4 + named)
 }
 
-/// A profile as the bytes of its message, cut to `max_nodes` (0 = all). In JSON it takes more.
+/// A profile as the bytes of its message, cut to `max_nodes` (0 = all); [`pprof_in_json`] comes on
+/// top.
 pub fn pprof(profile: &ProfilePartial, max_nodes: usize) -> u64 {
     /// Totals, where each node is cut to, and what was cut.
     const NODE: u64 = 24;
@@ -144,6 +145,13 @@ pub fn pprof(profile: &ProfilePartial, max_nodes: usize) -> u64 {
         stacks = shown;
     }
     NODE * nodes + STACK * stacks + FRAME * frames + SYMBOLS * profile.symbols().bytes()
+}
+
+/// The message and the text that the bytes of a profile become for those who read JSON.
+pub fn pprof_in_json(bytes: u64) -> u64 {
+    /// A sample is 25 bytes or so; its lists, as values, and its numbers, quoted, are 400.
+    const TIMES: u64 = 16;
+    TIMES * bytes
 }
 
 /// Stacktraces with a value, and their frames together.

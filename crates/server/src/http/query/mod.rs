@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectrpc::{
-    ConnectError, ErrorCode, PreEncoded, RequestContext, Response, ServiceRequest, ServiceResult,
+    CodecFormat, ConnectError, ErrorCode, PreEncoded, Protocol, RequestContext, Response,
+    ServiceRequest, ServiceResult,
 };
 use parking_lot::Mutex;
 use scoria_model::{TenantId, Timestamp};
@@ -22,7 +23,8 @@ use scoria_proto::public::types::v1 as types;
 use scoria_querier::{
     Answer, ErrorKind, Holding, Merged, Progress, Querier, QueryError, QueryStats,
 };
-use scoria_query::request::GetProfileStats;
+use scoria_query::render;
+use scoria_query::request::{GetProfileStats, SelectMergeStacktraces};
 
 use requests::Background;
 
@@ -41,6 +43,8 @@ struct Call<'a> {
     tenants: &'a [TenantId],
     now: Timestamp,
     holdings: Holdings,
+    /// How the answer is written.
+    format: CodecFormat,
 }
 
 /// The memory that a request's answers are accounted with until they are encoded, which is after
@@ -66,11 +70,30 @@ impl QueryRpc {
             tenants: self.0.scope(ctx.extensions())?.tenants(),
             now: roles.clock.now(),
             holdings: ctx.extensions().get().cloned().unwrap_or_default(),
+            format: Protocol::detect(ctx.headers())
+                .map_or(CodecFormat::Proto, |detected| detected.codec_format),
         })
     }
 }
 
 impl Call<'_> {
+    /// Merged stacktraces, with the memory that writing them takes: a profile is bytes already,
+    /// which become a message and a text for those who read JSON.
+    async fn stacktraces(&self, request: &SelectMergeStacktraces) -> Result<Answer<Merged>, Fault> {
+        let asked = self
+            .querier
+            .select_merge_stacktraces(self.tenants, request, self.now);
+        let mut answer = asked.await.map_err(|error| fault_of(&error))?;
+        if let (Merged::Pprof(bytes), CodecFormat::Json) = (&answer.value, self.format) {
+            let more = render::cost::pprof_in_json(bytes.len() as u64);
+            answer
+                .holding
+                .grow(more)
+                .map_err(|error| fault_of(&error))?;
+        }
+        Ok(answer)
+    }
+
     /// An answer as its message, which says what it took.
     fn answered<A, T>(&self, answer: Answer<A>, message: impl FnOnce(A) -> T) -> ServiceResult<T> {
         let Answer {
@@ -209,11 +232,7 @@ impl QuerierService for QueryRpc {
                 answered(message, &QueryStats::default())
             }
             Background::None => {
-                let answer = call
-                    .querier
-                    .select_merge_stacktraces(call.tenants, &request, call.now)
-                    .await
-                    .map_err(refused)?;
+                let answer = call.stacktraces(&request).await?;
                 call.answered(answer, answers::stacktraces)
             }
         }
@@ -226,11 +245,7 @@ impl QuerierService for QueryRpc {
     ) -> ServiceResult<wire::SelectMergeSpanProfileResponse> {
         let call = self.call(&ctx)?;
         let request = requests::span_profile(request.to_owned_message());
-        let answer = call
-            .querier
-            .select_merge_stacktraces(call.tenants, &request, call.now)
-            .await
-            .map_err(refused)?;
+        let answer = call.stacktraces(&request).await?;
         if let Merged::Dot(_) | Merged::Pprof(_) | Merged::Functions(_) = answer.value {
             return Err(ConnectError::internal(
                 "a span profile came in another form",
@@ -246,11 +261,7 @@ impl QuerierService for QueryRpc {
     ) -> ServiceResult<PreEncoded<Profile>> {
         let call = self.call(&ctx)?;
         let request = requests::profile(request.to_owned_message());
-        let answer = call
-            .querier
-            .select_merge_stacktraces(call.tenants, &request, call.now)
-            .await
-            .map_err(refused)?;
+        let answer = call.stacktraces(&request).await?;
         let Merged::Pprof(_) = answer.value else {
             return Err(ConnectError::internal("a profile came in another form"));
         };
