@@ -377,13 +377,29 @@ async fn bodies_that_are_no_message_and_answers_that_hold_nothing() {
     }
     let empty =
         json!({"profileTypeID": CPU, "labelSelector": "{a=\"b\"}", "start": start, "end": end});
-    let (_, empty) = server
-        .query("SelectMergeStacktraces", &empty.to_string())
-        .await;
-    assert_eq!(
-        empty,
-        json!({"flamegraph": {"names": ["total"], "levels": [{"values": ["0", "0", "0", "0"]}]}})
-    );
+    let graph = json!({"names": ["total"], "levels": [{"values": ["0", "0", "0", "0"]}]});
+    for (format, answer) in [
+        ("FLAMEGRAPH", json!({"flamegraph": graph})),
+        ("NOBODY_KNOWS", json!({"flamegraph": graph})),
+        ("TREE", json!({})),
+        ("DOT", json!({})),
+        ("PPROF", json!({"pprof": {"profile": {}}})),
+        ("FUNCTIONS", json!({"functions": {}})),
+    ] {
+        let mut body = empty.clone();
+        body["format"] = json!(format!("PROFILE_FORMAT_{format}"));
+        let body = body.to_string();
+        let answered = server.query("SelectMergeStacktraces", &body).await;
+        assert_eq!(answered, (200, answer), "{format}");
+    }
+    let body = empty.to_string();
+    let answered = server.query("SelectMergeProfile", &body).await;
+    assert_eq!(answered, (200, json!({})));
+    let bars = json!([{"values": ["0", "0", "0", "0", "0", "0", "0"]}]);
+    let both = json!({"left": empty, "right": empty}).to_string();
+    let answered = server.query("Diff", &both).await;
+    let graph = json!({"flamegraph": {"names": ["total"], "levels": bars}});
+    assert_eq!(answered, (200, graph));
     server.stop().await;
 }
 
