@@ -1,6 +1,8 @@
 //! Calls of the public services in each encoding that clients use, by the messages themselves.
 
 use buffa::Message;
+use scoria_proto::public::push::v1 as push;
+use scoria_proto::public::types::v1 as types;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -81,6 +83,45 @@ where
             from_grpc_web(&reply.body)
         }
     }
+}
+
+/// Calls a method of the querier.
+///
+/// # Panics
+/// When it is refused, and as [`call`] does.
+pub fn ask<Q, A>(server: &ServerProcess, encoding: Encoding, method: &str, request: &Q) -> A
+where
+    Q: Message + Serialize,
+    A: Message + DeserializeOwned,
+{
+    let path = format!("/querier.v1.QuerierService/{method}");
+    call(server, encoding, &path, request)
+        .unwrap_or_else(|refused| panic!("{encoding:?} {method}: {refused:?}"))
+}
+
+/// Pushes one profile with these labels.
+///
+/// # Panics
+/// When it is refused, and as [`call`] does.
+pub fn push(
+    server: &ServerProcess,
+    encoding: Encoding,
+    labels: &[(&str, &str)],
+    sample: push::RawSample,
+) {
+    let labels = labels.iter().map(|(name, value)| types::LabelPair {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+    });
+    let request = push::PushRequest {
+        series: vec![push::RawProfileSeries {
+            labels: labels.collect(),
+            samples: vec![sample],
+            ..push::RawProfileSeries::default()
+        }],
+    };
+    let path = "/push.v1.PusherService/Push";
+    call::<_, push::PushResponse>(server, encoding, path, &request).expect("the push is taken");
 }
 
 /// One message, not compressed, as gRPC frames it.

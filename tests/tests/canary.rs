@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use buffa::{EnumValue, Message, MessageField};
 use scoria_proto::public::google::v1 as pprof;
-use scoria_proto::public::push::v1 as push;
+use scoria_proto::public::push::v1::RawSample;
 use scoria_proto::public::querier::v1 as querier;
 use scoria_proto::public::types::v1 as types;
-use scoria_tests::connect::{Encoding, Refused, call};
+use scoria_tests::connect::{Encoding, ask, push};
 use scoria_tests::frames::{flamebearer_rows, rows};
 use scoria_tests::otlp_bytes::TestExport;
 use scoria_tests::process::{ServerProcess, now_ns};
@@ -131,27 +131,17 @@ impl<'a> Round<'a> {
         let instance = format!("canary-{encoding:?}");
         let now = now_ns();
         let profile_id = format!("7ac3f51e-0000-4000-8000-{:012x}", now / 1000 % (1 << 40));
-        let label = |name: &str, value: &str| types::LabelPair {
-            name: name.to_owned(),
-            value: value.to_owned(),
+        let labels = [
+            ("service_name", SERVICE),
+            ("job", "canary-exporter"),
+            ("instance", &instance),
+            ("__name__", "deadmans_switch"),
+        ];
+        let sample = RawSample {
+            raw_profile: profile(now).encode_to_vec(),
+            ID: profile_id,
         };
-        let request = push::PushRequest {
-            series: vec![push::RawProfileSeries {
-                labels: vec![
-                    label("service_name", SERVICE),
-                    label("job", "canary-exporter"),
-                    label("instance", &instance),
-                    label("__name__", "deadmans_switch"),
-                ],
-                samples: vec![push::RawSample {
-                    raw_profile: profile(now).encode_to_vec(),
-                    ID: profile_id,
-                }],
-                ..push::RawProfileSeries::default()
-            }],
-        };
-        let path = "/push.v1.PusherService/Push";
-        call::<_, push::PushResponse>(server, encoding, path, &request).expect("the push is taken");
+        push(server, encoding, &labels, sample);
         Self::ingest_otlp(server, &instance, now);
         Self {
             server,
@@ -199,9 +189,7 @@ impl<'a> Round<'a> {
         Q: Message + Serialize,
         A: Message + DeserializeOwned,
     {
-        let path = format!("/querier.v1.QuerierService/{method}");
-        call(self.server, self.encoding, &path, request)
-            .unwrap_or_else(|refused: Refused| panic!("{:?} {method}: {refused:?}", self.encoding))
+        ask(self.server, self.encoding, method, request)
     }
 
     fn merge_profile(&self, kind: &str) -> pprof::Profile {

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use buffa::{EnumValue, Message, MessageField};
 use scoria_proto::public::google::v1 as pprof;
-use scoria_proto::public::push::v1 as push;
+use scoria_proto::public::push::v1::RawSample;
 use scoria_proto::public::querier::v1 as querier;
 use scoria_proto::public::settings::v1 as settings;
 use scoria_proto::public::types::v1 as types;
-use scoria_tests::connect::{Encoding, Refused, call};
+use scoria_tests::connect::{Encoding, Refused, ask, call, push};
 use scoria_tests::pprof_bytes::TestProfile;
 use scoria_tests::process::{ServerProcess, now_ns};
 use serde::Serialize;
@@ -74,33 +74,21 @@ impl Cli {
         Q: Message + Serialize,
         A: Message + DeserializeOwned,
     {
-        let path = format!("/querier.v1.QuerierService/{method}");
-        self.call(&path, request)
-            .unwrap_or_else(|refused| panic!("{:?} {method}: {refused:?}", self.protocol))
+        ask(&self.server, self.protocol, method, request)
     }
 
     /// `upload`
     fn upload(&self, pod: &str, profile: &TestProfile) {
-        let label = |name: &str, value: &str| types::LabelPair {
-            name: name.to_owned(),
-            value: value.to_owned(),
+        let labels = [
+            ("__name__", "process_cpu"),
+            ("service_name", "shop"),
+            ("pod", pod),
+        ];
+        let sample = RawSample {
+            raw_profile: profile.encode(),
+            ..RawSample::default()
         };
-        let request = push::PushRequest {
-            series: vec![push::RawProfileSeries {
-                labels: vec![
-                    label("__name__", "process_cpu"),
-                    label("service_name", "shop"),
-                    label("pod", pod),
-                ],
-                samples: vec![push::RawSample {
-                    raw_profile: profile.encode(),
-                    ..push::RawSample::default()
-                }],
-                ..push::RawProfileSeries::default()
-            }],
-        };
-        let path = "/push.v1.PusherService/Push";
-        let _: push::PushResponse = self.call(path, &request).expect("taken");
+        push(&self.server, self.protocol, &labels, sample);
     }
 
     fn merge(&self) -> querier::SelectMergeStacktracesRequest {

@@ -37,18 +37,9 @@ pub(crate) const WRITE_KEY: &str = "write_key";
 pub(crate) const ARRIVAL: &str = "arrival";
 
 /// What a profile row is decoded from.
-pub(crate) const DECODED_PROFILE_COLUMNS: &[&str] = &[
-    "profile_type",
-    "series",
-    "time",
-    "duration_ns",
-    "period",
-    "total",
-    "n_samples",
-    "stream",
-    "seq",
-    "place",
-];
+pub(crate) const DECODED_PROFILE_COLUMNS: &[&str] = KEYED_PROFILE_COLUMNS.split_at(N_DECODED).0;
+/// How many columns the rest of [`KEYED_PROFILE_COLUMNS`] follows on.
+const N_DECODED: usize = KEYED_PROFILE_COLUMNS.len() - 2;
 
 /// What says of a profile row whose it is, of when, and where its samples lie.
 pub(crate) const PLACED_PROFILE_COLUMNS: &[&str] =

@@ -6,7 +6,7 @@ use scoria_block::{
     StreamRange,
 };
 use scoria_model::{BlockId, Incarnation, Labels, NodeId, Seq, StreamId, TenantId};
-use scoria_symbols::{Function, Line, SymbolTables, Symbols};
+use scoria_symbols::{SymbolTables, Symbols};
 
 const PROFILES: usize = 1000;
 const SAMPLES: usize = 1000;
@@ -18,20 +18,8 @@ const STACKS: u32 = 5000;
 fn symbols() -> Symbols {
     let mut tables = SymbolTables::default();
     for at in 0..=STACKS {
-        let name = tables
-            .strings
-            .push(&format!("example.com/shop.Handler{at}"));
-        tables.functions.push(Function {
-            name,
-            ..Function::default()
-        });
-        tables.location_mapping.push(u32::MAX);
-        tables.location_address.push(u64::from(at));
-        tables.lines.push(Line {
-            function: at,
-            line: 7,
-        });
-        tables.location_lines_end.push(at + 1);
+        let name = format!("example.com/shop.Handler{at}");
+        tables.push_plain(&name, u64::from(at), 7);
     }
     tables.node_parent = vec![u32::MAX, 0];
     tables.node_location = vec![u32::MAX, 0];

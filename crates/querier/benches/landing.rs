@@ -27,7 +27,7 @@ use scoria_storage::testing::HeldClock;
 use scoria_storage::{
     BlockStore, BlockStoreOptions, Catalogue, CatalogueOptions, Metrics, Op, Txn,
 };
-use scoria_symbols::{Function, Line, SymbolTables, Symbols};
+use scoria_symbols::{SymbolTables, Symbols};
 
 const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
 const START_MS: i64 = 1_700_000_000_000;
@@ -42,18 +42,7 @@ fn symbols(stacks: u32) -> (Symbols, Vec<u32>) {
     let functions = (stacks / 10).max(1);
     for at in 0..functions {
         let name = format!("example.com/pkg{}.Function{at}", at % 90);
-        let name = tables.strings.push(&name);
-        tables.functions.push(Function {
-            name,
-            ..Function::default()
-        });
-        tables.location_mapping.push(u32::MAX);
-        tables.location_address.push(u64::from(at));
-        tables.lines.push(Line {
-            function: at,
-            line: 1,
-        });
-        tables.location_lines_end.push(at + 1);
+        tables.push_plain(&name, u64::from(at), 1);
     }
     tables.node_parent = vec![u32::MAX];
     tables.node_location = vec![u32::MAX];

@@ -18,7 +18,7 @@ use scoria_query::render::{
     PprofOptions, cost, diff_of_sides, dot, flamegraph, pprof, side, top, tree_bytes, truncate,
 };
 use scoria_query::request::{Callees, GoPgo};
-use scoria_symbols::{Function, Line, SymbolTables, Symbols};
+use scoria_symbols::{SymbolTables, Symbols};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -32,18 +32,7 @@ const NODES: usize = 8192;
 fn symbols() -> Symbols {
     let mut tables = SymbolTables::default();
     for at in 0..10u32 {
-        let name = tables.strings.push(&format!("function{at}"));
-        tables.functions.push(Function {
-            name,
-            ..Function::default()
-        });
-        tables.location_mapping.push(u32::MAX);
-        tables.location_address.push(u64::from(at));
-        tables.lines.push(Line {
-            function: at,
-            line: 1,
-        });
-        tables.location_lines_end.push(at + 1);
+        tables.push_plain(&format!("function{at}"), u64::from(at), 1);
     }
     for node in 0..STACKS as u32 {
         tables.node_parent.push(node / 10);

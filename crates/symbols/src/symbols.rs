@@ -76,6 +76,25 @@ impl Default for SymbolTables {
     }
 }
 
+impl SymbolTables {
+    /// Appends a function, and a location without a mapping that is one line of it; the location's
+    /// id.
+    pub fn push_plain(&mut self, name: &str, address: u64, line: i64) -> u32 {
+        let function = self.functions.len() as u32;
+        let name = self.strings.push(name);
+        self.functions.push(Function {
+            name,
+            ..Function::default()
+        });
+        let location = self.location_address.len() as u32;
+        self.location_mapping.push(NONE);
+        self.location_address.push(address);
+        self.lines.push(Line { function, line });
+        self.location_lines_end.push(self.lines.len() as u32);
+        location
+    }
+}
+
 /// Immutable symbols of one dataset; a clone shares them. Ids given to the methods must be inside
 /// their tables: ids that come from these tables always are.
 #[derive(Debug, Clone)]
