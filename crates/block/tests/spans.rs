@@ -53,8 +53,10 @@ fn block(fill: impl Fn(&mut SampleBatch, u64)) -> EncodedBlock {
         });
         for sample in 0..SAMPLES as u32 {
             let at = (profile * SAMPLES) as u64 + u64::from(sample);
-            samples.stack.push(2 + sample * (STACKS / SAMPLES as u32));
-            samples.value.push(10_000_000 * (1 + (id(at) >> 62) as i64));
+            // As real profiles are: about a byte a sample at rest.
+            let step = STACKS / SAMPLES as u32;
+            samples.stack.push(2 + sample * step + id(at) as u32 % step);
+            samples.value.push(10_000_000 * (1 + (id(at) >> 58) as i64));
             fill(&mut samples, at);
         }
     }
@@ -104,8 +106,8 @@ fn a_million_spans_cost_their_ids() {
     let ids = (SPANS * (8 + 16)) as u64;
     let more = with as f64 - without as f64 - ids as f64;
     eprintln!(
-        "{SPANS} samples: {without} bytes without ids, {with} with them, {ids} of which are ids: {:+.2} % of what is stored",
-        100.0 * more / (without + ids) as f64
+        "{SPANS} samples: {without} bytes without ids, {with} with them, {ids} of which are ids: beyond these {:+.2} % of what is stored without",
+        100.0 * more / without as f64
     );
-    assert!(more < 0.05 * (without + ids) as f64);
+    assert!(more < 0.05 * without as f64);
 }
