@@ -43,5 +43,11 @@ start
 echo "== queries on blocks"; "$scoria" bench query --url "$url" --service single
 stop
 
-echo "== hot loops"
-cargo bench --quiet -p scoria-pprof -p scoria-symbols -p scoria-block -p scoria-query
+echo "== questions beside ingest"; rm -rf "$data"; mkdir "$data"; start
+bench_ingest --only prometheus-0.cpu --service single --pods 60 --rounds 10 >/dev/null
+"$scoria" bench mixed --url "$url" --service single --queries 50 --rate 100
+stop
+
+echo "== hot loops, merging, first pages, and a week from a slow store (some minutes)"
+mapfile -t benches < <(printf '%s\n' crates/*/benches/*.rs | xargs -n1 basename -s .rs | sort -u)
+cargo bench --quiet --workspace "${benches[@]/#/--bench=}"

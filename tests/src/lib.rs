@@ -4,6 +4,7 @@
 //! seeded simulation, the binary under kill and caps, real clients, what Grafana asks, and a real
 //! S3 server with a proxy before it that spoils requests.
 
+pub mod authority;
 pub mod connect;
 pub mod fault_proxy;
 pub mod frames;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::authority::Authority;
+
 /// The key pair that it accepts.
 pub const ACCESS_KEY: &str = "scoria-test";
 pub const SECRET_KEY: &str = "scoria-test-secret-7c1f";
@@ -24,6 +26,8 @@ const PORT_TRIES: u32 = 4;
 pub struct Seaweed {
     child: Child,
     pub port: u16,
+    /// Where it speaks TLS, if it was given a certificate.
+    pub tls_port: u16,
 }
 
 fn binary() -> PathBuf {
@@ -52,9 +56,30 @@ impl Seaweed {
     /// # Panics
     /// With its log when it does not start.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, None)
+    }
+
+    /// As [`Seaweed::start`], with a port for TLS beside the other.
+    ///
+    /// # Panics
+    /// As [`Seaweed::start`].
+    pub fn start_with_tls(dir: &Path, authority: &Authority) -> Self {
+        Self::start_with(dir, Some(authority))
+    }
+
+    fn start_with(dir: &Path, authority: Option<&Authority>) -> Self {
         std::fs::create_dir_all(dir).expect("a directory for the S3 server");
+        let tls = authority.map(|authority| {
+            let file = |name: &str, text: &str| {
+                let path = dir.with_extension(name);
+                std::fs::write(&path, text).expect("writable");
+                path
+            };
+            let certificate = file("certificate.pem", &authority.certificate);
+            (certificate, file("key.pem", &authority.key))
+        });
         for _ in 0..PORT_TRIES {
-            if let Some(server) = Self::try_start(dir) {
+            if let Some(server) = Self::try_start(dir, tls.as_ref()) {
                 return server;
             }
         }
@@ -66,8 +91,16 @@ impl Seaweed {
         );
     }
 
-    fn try_start(dir: &Path) -> Option<Self> {
-        let [s3, master, volume, filer, admin] = std::array::from_fn(|_| free_port_pair());
+    /// `tls` names the files of a certificate and its key.
+    fn try_start(dir: &Path, tls: Option<&(PathBuf, PathBuf)>) -> Option<Self> {
+        let [s3, secure, master, volume, filer, admin] = std::array::from_fn(|_| free_port_pair());
+        let secured = tls.map_or_else(Vec::new, |(certificate, key)| {
+            vec![
+                format!("-s3.port.https={secure}"),
+                format!("-s3.cert.file={}", certificate.display()),
+                format!("-s3.key.file={}", key.display()),
+            ]
+        });
         let log = File::create(dir.with_extension("log")).expect("a log file");
         let child = Command::new(binary())
             .arg("mini")
@@ -80,6 +113,7 @@ impl Seaweed {
             ])
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-s3.port={s3}"))
+            .args(secured)
             .arg(format!("-master.port={master}"))
             .arg(format!("-volume.port={volume}"))
             .arg(format!("-filer.port={filer}"))
@@ -92,7 +126,11 @@ impl Seaweed {
             .stderr(log)
             .spawn()
             .expect("the S3 server can be started");
-        let mut server = Self { child, port: s3 };
+        let mut server = Self {
+            child,
+            port: s3,
+            tls_port: secure,
+        };
         for _ in 0..START_TRIES {
             if server.healthy() {
                 return Some(server);

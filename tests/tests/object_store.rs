@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use scoria_tests::authority::Authority;
 use scoria_tests::ledger::{Ledger, profile, value_of};
 use scoria_tests::process::{ServerProcess, now_ns};
 use scoria_tests::seaweed::{BUCKET, SECRET_KEY, Seaweed};
@@ -106,6 +107,37 @@ fn two_prefixes_of_one_bucket_know_nothing_of_each_other() {
         assert_eq!(server.self_by_function("alone"), expected);
         assert!(server.terminate().success());
     }
+}
+
+/// The real server's certificate is by an authority that only `store.ca_file` makes known.
+#[test]
+#[ignore = "needs a real S3 server; tests/stores/run.sh runs it"]
+fn a_certificate_of_an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new();
+    let weed = Seaweed::start_with_tls(&dir.path().join("weed"), &authority);
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, &authority.authority).expect("writable");
+    let endpoint = format!("store.endpoint=https://127.0.0.1:{}", weed.tls_port);
+    let trusted = format!("store.ca_file={}", ca_file.display());
+    let data = dir.path().join("data");
+    let over_tls = with(Seaweed::arguments("tls", weed.port), &[&endpoint]);
+
+    let server = start(&data, &with(over_tls.clone(), &[&trusted]));
+    let ledger = Ledger::new("over-tls");
+    assert_eq!(ledger.push_one(&server), Some(200));
+    assert!(server.terminate().success());
+    std::fs::remove_dir_all(&data).expect("the disk is lost");
+    let server = start(&data, &with(over_tls.clone(), &[&trusted]));
+    ledger.check(&server);
+    assert!(server.terminate().success());
+
+    // Without that it is waited for, as is any store that cannot be reached, and the log says why.
+    let arguments = with(over_tls, &["store.attempts=1"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let server = ServerProcess::spawn(&data, &arguments, None);
+    let said = || server.log_end().contains("certificate");
+    assert!(server.wait_for(PATIENCE, said), "{}", server.log_end());
 }
 
 /// Runs the binary until it ends, and gives its exit code and log.

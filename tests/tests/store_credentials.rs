@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use scoria_tests::authority::Authority;
 use scoria_tests::process::binary;
 
 const KEY: &str = "ROLES-KEY";
@@ -216,23 +216,14 @@ fn a_web_identity_signs_requests_to_servers_with_a_certificate_of_ones_own() {
 
 /// A server's setting with a certificate for this machine, and the authority that made it, in PEM.
 fn certificates() -> (Arc<ServerConfig>, String) {
-    let key = || KeyPair::generate().expect("a key");
-    let named = |names: Vec<String>| CertificateParams::new(names).expect("sound names");
-    let mut authority = named(Vec::new());
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = key();
-    let signed = authority.self_signed(&authority_key).expect("signed");
-    let issuer = Issuer::new(authority, authority_key);
-    let server_key = key();
-    let server = named(vec!["127.0.0.1".to_owned()]);
-    let server = server.signed_by(&server_key, &issuer).expect("signed");
+    let made = Authority::new();
+    let (certificate, key) = made.der;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let private = PrivateKeyDer::Pkcs8(server_key.serialize_der().into());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions of TLS")
         .with_no_client_auth()
-        .with_single_cert(vec![server.der().clone()], private)
+        .with_single_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.into()))
         .expect("a certificate with its key");
-    (Arc::new(config), signed.pem())
+    (Arc::new(config), made.authority)
 }

@@ -183,6 +183,10 @@ fn a_block_that_cannot_be_merged_is_named_until_it_is_released() {
         "{text}"
     );
     assert!(!text.contains("damaged: blocks"), "{text}");
+    assert!(
+        text.ends_with("\nsound, apart from what is quarantined\n"),
+        "{text}"
+    );
     let (code, text, _) = tool(&data, &["catalog", "release", &block]);
     assert_eq!(
         (code, &*text),

@@ -151,8 +151,34 @@ impl PlanCost {
     }
 }
 
-/// The cost of a scan over `units` of which `in_flight` are held in memory at a time.
-pub(crate) fn cost(units: &[Unit], scan: &Scan, in_flight: usize) -> PlanCost {
+/// How many datasets of a query are fetched and decoded at the same time. Those that are waited
+/// for cost nothing but memory, so that many small ones may be on their way together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    /// Whatever they take.
+    pub(crate) always: usize,
+    /// As long as they take no more than `bytes`.
+    pub(crate) most: usize,
+    pub(crate) bytes: u64,
+}
+
+impl InFlight {
+    /// How many of datasets that take `memory`, the largest first, and what they take together.
+    fn of(&self, memory: &[u64]) -> (usize, u64) {
+        let (mut n, mut taken) = (0, 0u64);
+        for bytes in memory.iter().take(self.most.max(self.always).max(1)) {
+            if n >= self.always.max(1) && taken + bytes > self.bytes {
+                break;
+            }
+            n += 1;
+            taken += bytes;
+        }
+        (n, taken)
+    }
+}
+
+/// The cost of a scan over `units`, and how many of them may be held in memory at a time.
+pub(crate) fn cost(units: &[Unit], scan: &Scan, in_flight: InFlight) -> (PlanCost, usize) {
     let mut whole = PlanCost {
         blocks: n_blocks(units),
         ..PlanCost::default()
@@ -164,8 +190,9 @@ pub(crate) fn cost(units: &[Unit], scan: &Scan, in_flight: usize) -> PlanCost {
         whole.merge(&cost);
     }
     memory.sort_unstable_by(|a, b| b.cmp(a));
-    whole.memory_bytes = memory.iter().take(in_flight.max(1)).sum();
-    whole
+    let (at_once, bytes) = in_flight.of(&memory);
+    whole.memory_bytes = bytes;
+    (whole, at_once)
 }
 
 /// Units stand block by block.
@@ -238,4 +265,33 @@ fn pending(
     };
     let found = deletions.iter().filter(hits);
     found.map(|(_, deletion)| Arc::clone(deletion)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_datasets_fly_in_greater_numbers() {
+        let in_flight = InFlight {
+            always: 2,
+            most: 5,
+            bytes: 100,
+        };
+        for (memory, expected) in [
+            (&[][..], (0, 0)),
+            (&[500, 400, 1], (2, 900)),
+            (&[50, 40, 10, 1], (3, 100)),
+            (&[9; 7], (5, 45)),
+            (&[300], (1, 300)),
+        ] {
+            assert_eq!(in_flight.of(memory), expected, "{memory:?}");
+        }
+        let least = InFlight {
+            always: 0,
+            most: 0,
+            bytes: 0,
+        };
+        assert_eq!(least.of(&[7, 7]), (1, 7));
+    }
 }

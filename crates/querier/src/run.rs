@@ -20,7 +20,7 @@ use crate::fair::Price;
 use crate::known::{self, take_known};
 use crate::metrics::Refusal;
 use crate::pin::{Fit, Pin};
-use crate::plan::{PlanCost, Unit, cost, units};
+use crate::plan::{InFlight, PlanCost, Unit, cost, units};
 use crate::querier::Shared;
 use crate::stats::QueryStats;
 use crate::tails::{Asked, ask};
@@ -106,7 +106,7 @@ impl Shared {
     pub(crate) fn plan(&self, tenants: &[TenantId], scan: &Scan) -> Result<Outcome, QueryError> {
         let state = self.catalogue.state();
         let units = units(&state, tenants, scan);
-        let mut plan = cost(&units, scan, self.settings.datasets_in_flight);
+        let (mut plan, _) = cost(&units, scan, self.in_flight());
         plan.ingesters = self.ingesters.len() as u64;
         let partial = Merger::new(&scan.what).finish();
         Ok(Outcome {
@@ -175,7 +175,7 @@ impl Shared {
     ) -> Result<Attempt, QueryError> {
         let (scan, lack) = (question.scan, question.lack);
         let units = units(&pin.state, question.tenants, scan);
-        let plan = cost(&units, scan, self.settings.datasets_in_flight);
+        let (plan, at_once) = cost(&units, scan, self.in_flight());
         let held = self.admit(question, &plan).await?;
         let going = Going::default();
         let _stop = StopOnDrop(going.clone());
@@ -226,7 +226,7 @@ impl Shared {
             Ok(())
         };
         let blocks = async {
-            self.scan_blocks(units, (question, &going), &gathering)
+            self.scan_blocks((units, at_once), (question, &going), &gathering)
                 .await
                 .map_err(Stop::Failed)
         };
@@ -252,6 +252,15 @@ impl Shared {
             stats,
             held,
         })))
+    }
+
+    fn in_flight(&self) -> InFlight {
+        let settings = &self.settings;
+        InFlight {
+            always: settings.datasets_in_flight,
+            most: settings.datasets_in_flight_max,
+            bytes: settings.in_flight_bytes.min(self.memory.limit() / 8),
+        }
     }
 
     /// Waits until the query may run.
@@ -285,7 +294,7 @@ impl Shared {
 
     async fn scan_blocks(
         &self,
-        mut units: Vec<Unit>,
+        (mut units, at_once): (Vec<Unit>, usize),
         (question, going): (Question<'_>, &Going),
         gathering: &Arc<Mutex<Gathering>>,
     ) -> Result<(), QueryError> {
@@ -315,7 +324,7 @@ impl Shared {
             }
         });
         futures::stream::iter(scans)
-            .buffer_unordered(self.settings.datasets_in_flight.max(1))
+            .buffer_unordered(at_once.max(1))
             .try_for_each(|()| std::future::ready(Ok(())))
             .await
     }

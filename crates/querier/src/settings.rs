@@ -18,8 +18,13 @@ pub struct Settings {
     /// Threads that decode, over all queries; those of other roles in the process may share them.
     /// One core less than there are leaves room for ingest.
     pub threads: Arc<Semaphore>,
-    /// Datasets of one query that are fetched and decoded at the same time; at least 1.
+    /// Datasets of one query that are fetched and decoded at the same time, whatever their size;
+    /// at least 1.
     pub datasets_in_flight: usize,
+    /// Small ones that are, as long as together they take no more than an eighth of the memory for
+    /// queries and no more than `in_flight_bytes`.
+    pub datasets_in_flight_max: usize,
+    pub in_flight_bytes: u64,
     /// Bytes of decoded footers, profile rows and symbols that are kept.
     pub decoded_cache_bytes: u64,
     /// Bytes of answers of datasets that are kept.
@@ -35,6 +40,8 @@ impl Default for Settings {
         Self {
             threads: Arc::new(Semaphore::new(threads)),
             datasets_in_flight: 8,
+            datasets_in_flight_max: 64,
+            in_flight_bytes: 64 << 20,
             decoded_cache_bytes: 128 << 20,
             result_cache_bytes: 64 << 20,
             admission: AdmissionSettings {

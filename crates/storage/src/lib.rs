@@ -23,6 +23,7 @@ pub mod keys;
 pub mod metrics;
 pub mod rebuild;
 pub mod remote;
+pub mod store_client;
 pub mod store_url;
 pub mod tenant_files;
 #[cfg(feature = "testing")]
@@ -39,5 +40,6 @@ pub use error::{StoreError, StoreErrorKind};
 pub use guarded::{GuardedStore, HedgePolicy, RequestMetrics, RequestPolicy};
 pub use metrics::Metrics;
 pub use remote::{Addressing, Bucket, ClientSettings, Credentials, Secret};
+pub use store_client::StoreClient;
 pub use store_url::{OpenError, StoreUrl, open_object_store, probe_conditional_create};
 pub use tenant_files::{FileEntry, FileUpload, TenantFiles};

@@ -13,14 +13,14 @@
 mod refusal;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
+
+use crate::store_client::StoreClient;
 
 pub use refusal::Refusal;
 
@@ -143,16 +143,12 @@ impl fmt::Display for Bucket {
 pub fn client(
     bucket: &Bucket,
     settings: &ClientSettings,
-) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+) -> Result<StoreClient, object_store::Error> {
     provide_tls();
-    let store: Arc<dyn ObjectStore> = match bucket.service {
-        Service::S3 => s3(bucket, settings)?,
-        Service::Google => google(bucket, settings)?,
-        Service::Azure => azure(bucket, settings)?,
-    };
-    Ok(match bucket.prefix.as_str() {
-        "" => store,
-        prefix => Arc::new(PrefixStore::new(store, prefix)),
+    Ok(match bucket.service {
+        Service::S3 => StoreClient::under(&bucket.prefix, s3(bucket, settings)?),
+        Service::Google => StoreClient::under(&bucket.prefix, google(bucket, settings)?),
+        Service::Azure => StoreClient::under(&bucket.prefix, azure(bucket, settings)?),
     })
 }
 
@@ -162,10 +158,7 @@ fn provide_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
-fn s3(
-    bucket: &Bucket,
-    settings: &ClientSettings,
-) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+fn s3(bucket: &Bucket, settings: &ClientSettings) -> Result<AmazonS3, object_store::Error> {
     let mut builder = match settings.credentials {
         Credentials::Environment => AmazonS3Builder::from_env(),
         _ => AmazonS3Builder::new(),
@@ -215,13 +208,13 @@ fn s3(
         builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
     }
     let options = client_options(settings)?.with_allow_http(plain);
-    Ok(Arc::new(builder.with_client_options(options).build()?))
+    builder.with_client_options(options).build()
 }
 
 fn google(
     bucket: &Bucket,
     settings: &ClientSettings,
-) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+) -> Result<GoogleCloudStorage, object_store::Error> {
     let mut builder = match settings.credentials {
         Credentials::Environment => GoogleCloudStorageBuilder::from_env(),
         _ => GoogleCloudStorageBuilder::new(),
@@ -240,13 +233,13 @@ fn google(
         builder = builder.with_base_url(endpoint);
         options = options.with_allow_http(is_plain(endpoint));
     }
-    Ok(Arc::new(builder.with_client_options(options).build()?))
+    builder.with_client_options(options).build()
 }
 
 fn azure(
     bucket: &Bucket,
     settings: &ClientSettings,
-) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+) -> Result<MicrosoftAzure, object_store::Error> {
     let mut builder = match settings.credentials {
         Credentials::Environment => MicrosoftAzureBuilder::from_env(),
         _ => MicrosoftAzureBuilder::new(),
@@ -277,7 +270,7 @@ fn azure(
         builder = builder.with_endpoint(endpoint.clone());
         options = options.with_allow_http(is_plain(endpoint));
     }
-    Ok(Arc::new(builder.with_client_options(options).build()?))
+    builder.with_client_options(options).build()
 }
 
 fn client_options(settings: &ClientSettings) -> Result<ClientOptions, object_store::Error> {

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::keys;
 use crate::remote::{self, Bucket, ClientSettings, Service};
+use crate::store_client::StoreClient;
 
 /// Where objects are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,9 +165,9 @@ impl StoreUrl {
     /// # Errors
     /// [`OpenError::Directory`] when the directory cannot be made or used, [`OpenError::Client`]
     /// when the settings make no client.
-    pub fn open(&self, client: &ClientSettings) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    pub fn open(&self, client: &ClientSettings) -> Result<StoreClient, OpenError> {
         match self {
-            Self::Memory => Ok(Arc::new(InMemory::new())),
+            Self::Memory => Ok(StoreClient::memory()),
             Self::Remote(bucket) => {
                 remote::client(bucket, client).map_err(|source| OpenError::Client {
                     url: self.to_string(),
@@ -184,7 +184,8 @@ impl StoreUrl {
                 let store = LocalFileSystem::new_with_prefix(path)
                     .map_err(|e| failed(e.into()))?
                     .with_fsync(true);
-                Ok(Arc::new(store))
+                let store: Arc<dyn ObjectStore> = Arc::new(store);
+                Ok(store.into())
             }
         }
     }
@@ -213,7 +214,8 @@ fn prepare_directories(root: &std::path::Path) -> std::io::Result<()> {
 /// # Errors
 /// A URL that is not supported, or a directory that cannot be used.
 pub fn open_object_store(url: &str) -> Result<Arc<dyn ObjectStore>, OpenError> {
-    url.parse::<StoreUrl>()?.open(&ClientSettings::default())
+    let url: StoreUrl = url.parse()?;
+    Ok(url.open(&ClientSettings::default())?.objects)
 }
 
 /// Tries out whether the store refuses to create an object twice, which the catalogue rests on.

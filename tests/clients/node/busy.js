@@ -21,6 +21,18 @@ Pyroscope.init({
   flushIntervalMs: 5000,
   wall: { collectCpuTime: true },
 });
+function failed(error) {
+  console.error(error);
+  process.exit(1);
+}
+
+// The SDK begins a round that was due in the moment of its stop, and then finds itself stopped.
+let stopping = false;
+process.on('unhandledRejection', (error) => {
+  if (!stopping || !String(error).includes('not started')) {
+    failed(error);
+  }
+});
 Pyroscope.start();
 
 const end = Date.now() + Number(seconds) * 1000;
@@ -31,6 +43,7 @@ const end = Date.now() + Number(seconds) * 1000;
   if (Date.now() < end) {
     setImmediate(slice);
   } else {
-    Pyroscope.stop().then(() => process.exit(0));
+    stopping = true;
+    Pyroscope.stop().then(() => process.exit(0), failed);
   }
 })();

@@ -62,6 +62,9 @@ pub(super) fn blocks(
             merge: None,
             rollup_labels: Vec::new(),
         })?;
+        if !heads.iter().any(HeadSnapshot::has_spans) {
+            writer.without_spans();
+        }
         for head in heads {
             add(&mut writer, head, &window)?;
         }
@@ -140,4 +143,57 @@ fn new_block_id(now: Timestamp) -> BlockId {
     let random = || u128::from(RandomState::new().hash_one(0u8));
     let low = (random() << 64 | random()) & ((1 << 80) - 1);
     BlockId(millis << 80 | low)
+}
+
+#[cfg(test)]
+mod tests {
+    use scoria_block::{OpenTable, Table};
+
+    use super::*;
+    use crate::head::Heads;
+    use crate::record::RecordWriter;
+    use crate::record::tests::{Told, part, write};
+
+    /// A profile of forty samples.
+    fn told(n: i64, span: u8) -> Told {
+        Told {
+            series: 0,
+            kind: 0,
+            times: (n, 10, 10),
+            samples: (0..40).map(|stack| (stack, 1 + n % 7, span)).collect(),
+        }
+    }
+
+    /// More samples than are encoded in one go, the very last of which name `span`.
+    fn large(span: u8) -> EncodedBlock {
+        const PROFILES: i64 = 1000;
+        let mut writer = RecordWriter::new();
+        let mut heads = Heads::new();
+        for record in 0..28 {
+            let first = record * PROFILES;
+            let mut profiles: Vec<Told> = (first..first + PROFILES).map(|n| told(n, 0)).collect();
+            if record == 27 {
+                profiles.push(told(first + PROFILES, span));
+            }
+            let record = write(&mut writer, "a", &[part(record as u8, &profiles)]);
+            heads.append(&record.push, Seq(first as u64 + 1));
+        }
+        let heads: Vec<HeadSnapshot> = heads.iter().map(|head| head.snapshot()).collect();
+        let stream = scoria_storage::testing::stream_id(1);
+        let range = (Seq(0), Seq(1 << 30));
+        let mut blocks = blocks(&heads, &stream, range, Timestamp(0)).unwrap();
+        assert_eq!(blocks.len(), 1);
+        blocks.remove(0)
+    }
+
+    #[test]
+    fn a_large_block_has_span_columns_only_if_a_sample_names_a_span() {
+        for span in [0, 7] {
+            let block = large(span);
+            let samples = block.meta.table(Table::Samples).unwrap();
+            assert!(samples.rows > 1 << 20, "{} rows", samples.rows);
+            let has_spans = OpenTable::new(samples).unwrap().has_spans();
+            assert_eq!(has_spans, span != 0);
+        }
+    }
 }

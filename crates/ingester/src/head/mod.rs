@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use scoria_model::{Labels, ProfileType, Seq, TenantId, Timestamp};
 
-use crate::record::{HeadAppend, Push, SharedDictionary};
+use crate::record::{HeadAppend, Push, SharedDictionary, samples};
 use functions::KeptTree;
 use rows::{Rows, SampleBytes};
 
@@ -49,6 +49,7 @@ pub struct Head {
     rows: Rows,
     samples: SampleBytes,
     n_samples: u64,
+    has_spans: bool,
     /// Of the earliest and the latest profile.
     times: Option<(Timestamp, Timestamp)>,
 }
@@ -67,6 +68,7 @@ impl Head {
             rows: Rows::default(),
             samples: SampleBytes::default(),
             n_samples: 0,
+            has_spans: false,
             times: None,
         }
     }
@@ -84,7 +86,9 @@ impl Head {
         let mut start = 0;
         for profile in &append.profiles {
             let end = profile.samples_end as usize;
-            let samples_start = self.samples.push(&append.samples[start..end]);
+            let samples = &append.samples[start..end];
+            self.has_spans |= samples::has_links(samples);
+            let samples_start = self.samples.push(samples);
             start = end;
             let write = push.write_of(profile);
             self.rows.push(profile, samples_start, (seq, write));
@@ -142,6 +146,7 @@ impl Head {
             rows: self.rows.snapshot(),
             samples: self.samples.snapshot(),
             n_samples: self.n_samples,
+            has_spans: self.has_spans,
             times: self.times,
         }
     }

@@ -23,6 +23,7 @@ pub struct HeadSnapshot {
     pub(super) rows: Arc<[Arc<ProfileRows>]>,
     pub(super) samples: SampleChunks,
     pub(super) n_samples: u64,
+    pub(super) has_spans: bool,
     pub(super) times: Option<(Timestamp, Timestamp)>,
 }
 
@@ -65,6 +66,11 @@ impl HeadSnapshot {
 
     pub fn n_samples(&self) -> u64 {
         self.n_samples
+    }
+
+    /// Whether a sample names a span or a trace.
+    pub const fn has_spans(&self) -> bool {
+        self.has_spans
     }
 
     /// The times of the earliest and the latest profile.

@@ -91,6 +91,9 @@ proptest! {
         }
         for head in heads.iter() {
             let snapshot = head.snapshot();
+            let (_, whole) = snapshot.collect(|_| true).unwrap();
+            let named = |at| whole.span_of(at) != 0 || whole.trace_of(at) != [0; 16];
+            prop_assert_eq!(snapshot.has_spans(), (0..whole.len()).any(named));
             let (rows, all) = snapshot.collect(|row| row.time_ns >= i64::from(from)).unwrap();
             prop_assert!(all.is_even());
             let mut one = SampleBatch::default();

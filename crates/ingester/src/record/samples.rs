@@ -274,6 +274,11 @@ pub(super) fn read_plain(bytes: &[u8], n: usize, out: &mut Plain) -> Result<(), 
     Ok(())
 }
 
+/// Whether samples in full name a span or a trace.
+pub fn has_links(full: &[u8]) -> bool {
+    full.first().is_some_and(|form| form & LINKS != 0)
+}
+
 /// Appends `n` samples in full to `batch`: what a head does to answer.
 ///
 /// # Errors

@@ -149,9 +149,11 @@ fn as_text(report: &Report) -> Vec<String> {
         report.figures.profiles,
         report.figures.samples
     ));
-    lines.push(match report.is_sound() {
-        true => "sound".to_owned(),
-        false => "DAMAGED".to_owned(),
-    });
+    let verdict = match (report.is_sound(), report.has_quarantined()) {
+        (false, _) => "DAMAGED",
+        (true, true) => "sound, apart from what is quarantined",
+        (true, false) => "sound",
+    };
+    lines.push(verdict.to_owned());
     lines
 }

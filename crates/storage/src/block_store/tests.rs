@@ -166,6 +166,26 @@ async fn whole_tables_are_checked() {
 }
 
 proptest! {
+    /// Q5 for tables of any size: what is read along stays within a fifth of what is needed, or is
+    /// little; and nothing that is needed is left out.
+    #[test]
+    fn what_is_read_along_stays_within_a_fifth(
+        asked in prop::collection::vec((0u64..100_000_000, 1u64..3_000_000), 0..300),
+        gap in 0u64..(1 << 20),
+    ) {
+        let mut asked: Vec<_> = asked.into_iter().map(|(start, n)| start..start + n).collect();
+        asked.sort_unstable_by_key(|range| (range.start, range.end));
+        let bytes = |ranges: &[Range<u64>]| ranges.iter().map(|r| r.end - r.start).sum::<u64>();
+        let needed = bytes(&join(&asked, |_| false));
+        let joined = coalesce(&asked, gap);
+        prop_assert!(bytes(&joined) <= needed + (needed / 5).max(GAPS_SMALL));
+        prop_assert!(joined.windows(2).all(|pair| pair[0].end < pair[1].start));
+        for range in &asked {
+            let inside = |one: &Range<u64>| one.start <= range.start && range.end <= one.end;
+            prop_assert!(joined.iter().any(inside), "{range:?}");
+        }
+    }
+
     /// Whatever is asked for in whatever order, each range gets exactly its bytes.
     #[test]
     fn every_range_gets_its_bytes(

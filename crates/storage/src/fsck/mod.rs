@@ -103,6 +103,12 @@ impl Report {
         self.findings.iter().all(|f| !f.kind.is_damage())
     }
 
+    /// Whether compactors leave something where it is.
+    pub fn has_quarantined(&self) -> bool {
+        let mut kinds = self.findings.iter().map(|f| f.kind);
+        kinds.any(|kind| kind == FindingKind::Quarantined)
+    }
+
     /// The live blocks about which something was found, each once.
     pub fn damaged_blocks(&self) -> BTreeSet<BlockId> {
         let damaged = self.findings.iter().filter(|f| f.kind.is_damage());

@@ -44,9 +44,10 @@ impl Listing {
             let mut open = self.open.take().unwrap_or_else(|| match &self.offset {
                 Some(offset) => self
                     .store
-                    .inner
+                    .client
+                    .objects
                     .list_with_offset(self.prefix.as_ref(), offset),
-                None => self.store.inner.list(self.prefix.as_ref()),
+                None => self.store.client.objects.list(self.prefix.as_ref()),
             });
             // Only the first of each answer's objects is a request; the rest lie in memory.
             let next = match self.given.is_multiple_of(LISTED_PER_REQUEST) {

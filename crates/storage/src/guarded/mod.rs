@@ -11,7 +11,8 @@
 //! - A body is read whole within the attempt that asked for it, so that one that breaks off is a
 //!   failed attempt like any other; none larger than [`WHOLE_BYTES_MAX`] is begun.
 //! - Every retry loop ends: by the number of attempts or by the time, whichever is first.
-//! - Every attempt is counted by purpose, operation and outcome.
+//! - Every attempt is counted by purpose, operation and outcome, those of the parts of an upload
+//!   among them.
 //!
 //! # What it must not know
 //! What the objects are.
@@ -20,6 +21,7 @@ mod budget;
 mod latency;
 mod listing;
 mod metrics;
+mod parts;
 
 use std::fmt;
 use std::ops::Range;
@@ -42,11 +44,13 @@ use tokio::time::Instant;
 use crate::block_store::Purpose;
 use crate::error::StoreErrorKind;
 use crate::keys;
+use crate::store_client::StoreClient;
 use budget::Budget;
 use latency::Hedging;
 use listing::Listing;
 pub use metrics::RequestMetrics;
 use metrics::Timed;
+use parts::GuardedParts;
 
 /// The largest body that is read as a whole: more than any object that Scoria writes.
 pub const WHOLE_BYTES_MAX: u64 = 4 << 30;
@@ -94,7 +98,7 @@ impl RequestPolicy {
             backoff_max: Duration::from_secs(3),
             timeout: Duration::from_secs(10),
             bytes_per_second_min: 1 << 20,
-            requests_max: 64,
+            requests_max: 256,
             requests_per_second: 0,
             hedge: Some(HedgePolicy {
                 after_min: Duration::from_millis(200),
@@ -147,7 +151,7 @@ impl RequestPolicy {
 /// An object store behind its policy. Clones share budget and counters.
 #[derive(Debug, Clone)]
 pub struct GuardedStore {
-    inner: Arc<dyn ObjectStore>,
+    client: StoreClient,
     policy: Arc<RequestPolicy>,
     budget: Arc<Budget>,
     hedging: Arc<Hedging>,
@@ -156,18 +160,14 @@ pub struct GuardedStore {
 
 impl fmt::Display for GuardedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        self.client.objects.fmt(f)
     }
 }
 
 impl GuardedStore {
-    pub fn new(
-        inner: Arc<dyn ObjectStore>,
-        policy: RequestPolicy,
-        metrics: RequestMetrics,
-    ) -> Self {
+    pub fn new(client: StoreClient, policy: RequestPolicy, metrics: RequestMetrics) -> Self {
         Self {
-            inner,
+            client,
             budget: Arc::new(Budget::new(policy.requests_max, policy.requests_per_second)),
             hedging: Arc::new(Hedging::new(policy.hedge)),
             policy: Arc::new(policy),
@@ -226,7 +226,7 @@ impl GuardedStore {
         let timed = Timed::start(&self.metrics, what);
         let head_only = options.head;
         let read = async {
-            let answer = within(limit, self.inner.get_opts(key, options)).await?;
+            let answer = within(limit, self.client.objects.get_opts(key, options)).await?;
             match head_only {
                 true => Ok(answer),
                 false => self.with_body(answer).await,
@@ -333,7 +333,7 @@ impl GuardedStore {
                 let listed = futures::stream::iter(keys.clone()).map(Ok).boxed();
                 let request = async {
                     let results: Vec<Result<Path>> =
-                        self.inner.delete_stream(listed).collect().await;
+                        self.client.objects.delete_stream(listed).collect().await;
                     let unavailable = |r: &Result<Path>| {
                         let kind = r.as_ref().err().map(StoreErrorKind::of);
                         kind == Some(StoreErrorKind::Unavailable)
@@ -441,6 +441,7 @@ fn purpose_of(extensions: &object_store::Extensions, key: &Path) -> Purpose {
 fn purpose_of_key(key: Option<&Path>) -> Purpose {
     match key.and_then(|key| key.parts().next()) {
         Some(folder) if folder.as_ref() == keys::CATALOGUE => Purpose::Catalogue,
+        Some(folder) if folder.as_ref() == keys::TENANTS => Purpose::Tenant,
         _ => Purpose::Other,
     }
 }
@@ -456,7 +457,10 @@ impl ObjectStore for GuardedStore {
         let what = Kind::new(purpose_of(&opts.extensions, location), "upload");
         let bytes = payload.content_length() as u64;
         let once = || {
-            let request = self.inner.put_opts(location, payload.clone(), opts.clone());
+            let request = self
+                .client
+                .objects
+                .put_opts(location, payload.clone(), opts.clone());
             self.attempt(what, bytes, request)
         };
         match opts.mode {
@@ -471,7 +475,11 @@ impl ObjectStore for GuardedStore {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let what = Kind::new(purpose_of(&opts.extensions, location), "upload");
-        let request = self.inner.put_multipart_opts(location, opts);
+        if let Some(parts) = &self.client.parts {
+            let begun = GuardedParts::begin(self, Arc::clone(parts), (location, what), opts);
+            return Ok(Box::new(begun.await?));
+        }
+        let request = self.client.objects.put_multipart_opts(location, opts);
         self.attempt(what, 0, request).await
     }
 
@@ -531,14 +539,14 @@ impl ObjectStore for GuardedStore {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let what = Kind::new(purpose_of_key(prefix), "iter");
         self.retrying("iter", || {
-            self.attempt(what, 0, self.inner.list_with_delimiter(prefix))
+            self.attempt(what, 0, self.client.objects.list_with_delimiter(prefix))
         })
         .await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let what = Kind::new(purpose_of_key(Some(to)), "copy");
-        self.attempt(what, 0, self.inner.copy_opts(from, to, options))
+        self.attempt(what, 0, self.client.objects.copy_opts(from, to, options))
             .await
     }
 }

@@ -16,9 +16,10 @@ fn policy() -> RequestPolicy {
 }
 
 fn guarded(plan: FaultPlan, policy: RequestPolicy) -> (FaultyStore, GuardedStore) {
-    let faulty = FaultyStore::new(Arc::new(InMemory::new()), plan);
+    let memory = StoreClient::memory();
+    let faulty = FaultyStore::new(memory.objects, plan);
     let metrics = RequestMetrics::unregistered("test");
-    let store = GuardedStore::new(Arc::new(faulty.clone()), policy, metrics);
+    let store = GuardedStore::new(faulty.client(memory.parts), policy, metrics);
     (faulty, store)
 }
 
@@ -44,6 +45,54 @@ async fn retries_get_through_faults() {
         let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
         assert_eq!(listed.len(), 20, "seed {seed}");
     }
+}
+
+/// Parts get to their places, each once, whatever happens to the requests; and what was put together
+/// by a request without an answer is recognised.
+#[tokio::test(start_paused = true)]
+async fn uploads_in_parts_get_through_faults() {
+    let mut resolved = 0;
+    for seed in 0..200 {
+        let plan = FaultPlan::new(seed, FaultRates::all(60));
+        let patient = RequestPolicy {
+            attempts: 40,
+            retry_for: Duration::from_secs(3600),
+            ..policy()
+        };
+        let (faulty, store) = guarded(plan, patient);
+        let key = Path::from("tenants/t/large");
+        let mut upload = store.put_multipart(&key).await.unwrap();
+        let parts: Vec<Bytes> = (0..6u8).map(|n| vec![n; 100 + n as usize].into()).collect();
+        let sent = parts
+            .iter()
+            .map(|part| upload.put_part(part.clone().into()));
+        futures::future::try_join_all(sent.collect::<Vec<_>>())
+            .await
+            .unwrap();
+        upload.complete().await.unwrap();
+        let read = store.get(&key).await.unwrap().bytes().await.unwrap();
+        assert!(read == parts.concat(), "seed {seed}");
+        let looked = faulty.requests().iter().rev().nth(1).cloned();
+        resolved += usize::from(looked.is_some_and(|verb| verb.starts_with("get")));
+        let counted = store.metrics.attempts_of("tenant", "upload", "ok");
+        assert!(counted >= 7, "seed {seed}: {counted}");
+    }
+    assert!(resolved > 0, "no answer to putting together was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_was_thrown_away_is_no_success() {
+    let (_, store) = guarded(FaultPlan::none(), policy());
+    let key = Path::from("tenants/t/large");
+    let mut upload = store.put_multipart(&key).await.unwrap();
+    upload.put_part("x".into()).await.unwrap();
+    upload.abort().await.unwrap();
+    upload.complete().await.unwrap_err();
+    store.get(&key).await.unwrap_err();
+    let mut upload = store.put_multipart(&key).await.unwrap();
+    drop(upload.put_part("x".into()));
+    let error = upload.complete().await.unwrap_err().to_string();
+    assert!(error.contains("was not sent"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,8 +217,8 @@ async fn a_request_without_an_answer_is_given_up() {
         }
     }
     let metrics = RequestMetrics::unregistered("test");
-    let silent = Arc::new(Silent(InMemory::new()));
-    let store = GuardedStore::new(silent, RequestPolicy::remote(), metrics);
+    let silent: Arc<dyn ObjectStore> = Arc::new(Silent(InMemory::new()));
+    let store = GuardedStore::new(silent.into(), RequestPolicy::remote(), metrics);
     let error = store.get(&key(1)).await.unwrap_err();
     assert!(
         error.to_string().contains("store.request_timeout"),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
@@ -17,6 +18,8 @@ use object_store::{
 use parking_lot::Mutex;
 
 use super::fault_plan::{Fault, FaultPlan};
+use super::faulty_parts::FaultyParts;
+use crate::store_client::StoreClient;
 
 /// Wraps another store. Clones share the plan.
 #[derive(Debug, Clone)]
@@ -35,6 +38,18 @@ impl FaultyStore {
         }
     }
 
+    /// The client of this store, with the way that `parts` of the wrapped one have, spoiled too.
+    pub fn client(&self, parts: Option<Arc<dyn MultipartStore>>) -> StoreClient {
+        let spoil = |inner| {
+            let of = self.clone();
+            Arc::new(FaultyParts { inner, of }) as Arc<dyn MultipartStore>
+        };
+        StoreClient {
+            objects: Arc::new(self.clone()),
+            parts: parts.map(spoil),
+        }
+    }
+
     /// Changes the plan.
     pub fn plan<T>(&self, change: impl FnOnce(&mut FaultPlan) -> T) -> T {
         change(&mut self.plan.lock())
@@ -45,7 +60,7 @@ impl FaultyStore {
         self.requests.lock().clone()
     }
 
-    fn note(&self, verb: &str, key: &Path) {
+    pub(super) fn note(&self, verb: &str, key: &Path) {
         self.requests.lock().push(format!("{verb} {key}"));
     }
 
@@ -64,7 +79,7 @@ impl FaultyStore {
     }
 }
 
-fn server_error() -> Error {
+pub(super) fn server_error() -> Error {
     generic("503 Service Unavailable")
 }
 
@@ -75,7 +90,7 @@ fn generic(text: &'static str) -> Error {
     }
 }
 
-async fn no_answer() -> Error {
+pub(super) async fn no_answer() -> Error {
     tokio::time::sleep(Duration::from_millis(100)).await;
     generic("the request timed out")
 }

@@ -2,6 +2,7 @@
 
 mod clock;
 mod fault_plan;
+mod faulty_parts;
 mod faulty_store;
 mod metas;
 mod overwriting_store;
