@@ -22,7 +22,7 @@ use crate::config::{Config, LimitError};
 use crate::http::{App, Policies, otlp_routes, routes};
 use crate::listener::Listener;
 use crate::memory::{Memory, MemoryError};
-use crate::query_runtime::QueryRuntime;
+use crate::query_runtime::{QueryRuntime, Standing};
 use crate::readiness::Readiness;
 use crate::roles::{self, RunningRoles};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -91,7 +91,11 @@ impl Server {
         memory.register(&mut registry);
         let readiness = Arc::new(Readiness::default());
         let policies = policies(&config, &mut registry).await?;
-        let queries = QueryRuntime::start(roles::query_cores(), config.querier.niceness)
+        let standing = Standing {
+            niceness: config.querier.niceness,
+            cores_left: config.querier.cores_left,
+        };
+        let queries = QueryRuntime::start(roles::query_cores(), standing)
             .map_err(StartError::QueryThreads)?;
         let app = App::new(
             Arc::clone(&config),

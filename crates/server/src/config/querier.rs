@@ -18,6 +18,9 @@ pub struct QuerierConfig {
     /// How far the threads of queries stand below the rest of the process, as `nice` counts it; 19
     /// is the most there is.
     pub niceness: u8,
+    /// Cores that the threads of queries never run on, so that profiles that come in find one free;
+    /// one is always left for queries.
+    pub cores_left: usize,
     /// Decoded footers, profile rows and symbols that are kept; at most a twelfth of memory.limit.
     pub decoded_cache: ByteSize,
     /// Answers of single datasets that are kept; at most a twelfth of memory.limit.
@@ -31,6 +34,7 @@ impl Default for QuerierConfig {
             waiting_max: 1000,
             wait_max: Span(Duration::from_secs(10)),
             niceness: 5,
+            cores_left: 1,
             decoded_cache: ByteSize(128 << 20),
             result_cache: ByteSize(64 << 20),
         }
