@@ -136,7 +136,7 @@ impl Held {
         let mut lines = self.admission.0.lines.lock();
         let held = lines.held.entry(tenant.clone()).or_default();
         if Limits::exceeded(held.saturating_add(bytes), *most) {
-            let others = *held - *own;
+            let others = held.saturating_sub(*own);
             self.admission.0.metrics.refused(Refusal::TenantMemory);
             return Err(grown_too_large(*own + bytes, others, *most));
         }

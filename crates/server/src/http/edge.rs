@@ -81,7 +81,7 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
     } else {
         (request, None)
     };
-    let patience = Patience::of(app.config.server.request_timeout.0, &mut request);
+    let patience = Patience::of(app.config.server.request_timeout.0, route, &mut request);
     // Given back when the answer has been encoded and compressed, or given up.
     let holdings = Holdings::default();
     if route.asks() {
@@ -107,8 +107,16 @@ struct Patience {
 
 impl Patience {
     /// The server's, or what the client says if that is shorter. Its header is taken off then: who
-    /// runs out of patience first would tell less of why.
-    fn of(limit: Duration, request: &mut Request) -> Self {
+    /// runs out of patience first would tell less of why. An answer without an end is left to the
+    /// protocol, as only its beginning is waited for here.
+    fn of(limit: Duration, route: Route, request: &mut Request) -> Self {
+        let own = Self {
+            limit,
+            says: "server.request_timeout",
+        };
+        if matches!(route, Route::Health { .. }) {
+            return own;
+        }
         let headers = request.headers_mut();
         for (name, read) in [
             ("connect-timeout-ms", connect_timeout as fn(&str) -> _),
@@ -123,10 +131,7 @@ impl Patience {
                 };
             }
         }
-        Self {
-            limit,
-            says: "server.request_timeout",
-        }
+        own
     }
 
     fn ended(&self, route: Route) -> Fault {
@@ -249,7 +254,7 @@ mod tests {
         let of = |name: &'static str, value: &'static str| {
             let request = Request::builder().header(name, value).body(Body::empty());
             let mut request = request.unwrap_or_else(|e| panic!("{e}"));
-            let patience = Patience::of(limit, &mut request);
+            let patience = Patience::of(limit, Route::Unknown, &mut request);
             let is_left = request.headers().contains_key(name);
             assert_eq!(is_left, patience.limit == limit, "{value}");
             patience.limit

@@ -16,7 +16,7 @@ use scoria_query::request::{LabelValues, ProfileTypes};
 
 use super::App;
 use super::fault::Fault;
-use super::query::{cost, fault_of};
+use super::query::{cost, fault_of, keep};
 use super::url_parameters::UrlParameters;
 
 /// How far the answer looks back when no `from` is given.
@@ -25,8 +25,12 @@ const LOOKBACK_MS: i64 = 3_600_000;
 pub(super) async fn label_values(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     match answer(&app, &parts).await {
-        Ok(answer) => cost::planned(&answer.stats)
-            .unwrap_or_else(|| (cost::headers(&answer.stats), Json(answer.value)).into_response()),
+        Ok(answer) => {
+            keep(&parts.extensions, answer.holding);
+            let stats = answer.stats;
+            cost::planned(&stats)
+                .unwrap_or_else(|| (cost::headers(&stats), Json(answer.value)).into_response())
+        }
         Err(fault) => fault.into_response(),
     }
 }

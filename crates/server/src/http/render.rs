@@ -20,7 +20,7 @@ use scoria_query::timeline::step_s;
 
 use super::App;
 use super::fault::Fault;
-use super::query::{cost, fault_of};
+use super::query::{cost, fault_of, keep};
 use super::url_parameters::UrlParameters;
 
 pub(super) async fn render(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -116,6 +116,8 @@ async fn answer(app: &App, request: &Parts) -> Result<Response, Fault> {
         querier.select_series(tenants, &points, now),
     )
     .map_err(|error| fault_of(&error))?;
+    keep(&request.extensions, stacks.holding);
+    keep(&request.extensions, points.holding);
     let mut stats = stacks.stats;
     stats.merge(&points.stats);
     if let Some(plan) = cost::planned(&stats) {

@@ -16,7 +16,7 @@ use scoria_query::request::{Diff, SelectMergeStacktraces};
 
 use super::App;
 use super::fault::Fault;
-use super::query::{cost, fault_of};
+use super::query::{cost, fault_of, keep};
 use super::render::kind_of;
 use super::url_parameters::UrlParameters;
 
@@ -87,6 +87,7 @@ async fn answer(app: &App, request: &Parts) -> Result<Response, Fault> {
         .diff(scope.tenants(), &diff, now)
         .await
         .map_err(|error| fault_of(&error))?;
+    keep(&request.extensions, answer.holding);
     if let Some(plan) = cost::planned(&answer.stats) {
         return Ok(plan);
     }

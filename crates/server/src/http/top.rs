@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::App;
 use super::fault::Fault;
-use super::query::{cost, fault_of};
+use super::query::{cost, fault_of, keep};
 use super::render::kind_of;
 use super::url_parameters::UrlParameters;
 
@@ -63,6 +63,7 @@ async fn answer(app: &App, parts: &Parts) -> Result<Response, Fault> {
         .top(scope.tenants(), &request, now)
         .await
         .map_err(|error| fault_of(&error))?;
+    keep(&parts.extensions, answer.holding);
     if let Some(plan) = cost::planned(&answer.stats) {
         return Ok(plan);
     }

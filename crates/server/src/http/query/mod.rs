@@ -14,6 +14,7 @@ use connectrpc::{
     CodecFormat, ConnectError, ErrorCode, PreEncoded, Protocol, RequestContext, Response,
     ServiceRequest, ServiceResult,
 };
+use http::Extensions;
 use parking_lot::Mutex;
 use scoria_model::{TenantId, Timestamp};
 use scoria_proto::public::google::v1::Profile;
@@ -53,9 +54,19 @@ struct Call<'a> {
 pub(super) struct Holdings(Arc<Mutex<Vec<Holding>>>);
 
 impl Holdings {
+    /// Those of a request; of one that nobody waits for, they are given back at once.
+    fn of(extensions: &Extensions) -> Self {
+        extensions.get().cloned().unwrap_or_default()
+    }
+
     fn keep(&self, holding: Holding) {
         self.0.lock().push(holding);
     }
+}
+
+/// Keeps what an answer is accounted with until its request is done.
+pub(super) fn keep(extensions: &Extensions, holding: Holding) {
+    Holdings::of(extensions).keep(holding);
 }
 
 impl QueryRpc {
@@ -69,7 +80,7 @@ impl QueryRpc {
             querier: roles.querier.in_mode(cost::mode(ctx.headers())?),
             tenants: self.0.scope(ctx.extensions())?.tenants(),
             now: roles.clock.now(),
-            holdings: ctx.extensions().get().cloned().unwrap_or_default(),
+            holdings: Holdings::of(ctx.extensions()),
             format: Protocol::detect(ctx.headers())
                 .map_or(CodecFormat::Proto, |detected| detected.codec_format),
         })
