@@ -356,6 +356,7 @@ impl World {
             Settings {
                 threads: Arc::new(tokio::sync::Semaphore::new(1)),
                 datasets_in_flight,
+                datasets_in_flight_max: datasets_in_flight,
                 decoded_cache_bytes: 1 << 20,
                 ..Settings::default()
             },
