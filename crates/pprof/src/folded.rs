@@ -5,7 +5,8 @@
 //! ```
 //!
 //! # Invariants
-//! - A line is read whole whatever its length, or the body is refused with the line's number.
+//! - A line is read whole or the body is refused with the line's number: no line ends the reading,
+//!   as a long one does elsewhere.
 //! - A line that is left out is counted.
 //!
 //! # What it must not know
@@ -15,6 +16,9 @@ use crate::stacks::{StackError, Stacks};
 
 /// Bytes of a line that an error shows.
 const SHOWN: usize = 80;
+/// Bytes of a line without a count. A longer one is no stack but a body of another kind, as the
+/// server that clients were written for takes it; in lines with a count the count tells.
+const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// Reads lines of a stack, a blank and a count. Lines without a blank say nothing; their number.
 ///
@@ -45,10 +49,21 @@ pub fn read_groups(body: &[u8], into: &mut Stacks) -> Result<u64, StackError> {
 /// Reads lines each of which is a stack that occurred once. Empty lines say nothing.
 ///
 /// # Errors
-/// The stacks are too many or too long.
+/// A line is longer than 64 KiB, or the stacks are too many or too long.
 pub fn read_lines(body: &[u8], into: &mut Stacks) -> Result<(), StackError> {
-    let mut stacks = lines(body).filter(|line| !line.is_empty());
-    stacks.try_for_each(|stack| into.add_text(stack, 1))
+    for (stack, line) in lines(body).zip(1_u64..) {
+        if stack.len() > LINE_BYTES_MAX {
+            let actual = stack.len();
+            let problem = format!(
+                "it has {actual} bytes, and a stack without a count at most {LINE_BYTES_MAX}; send longer ones with counts, as format=groups"
+            );
+            return Err(StackError::Line { line, problem });
+        }
+        if !stack.is_empty() {
+            into.add_text(stack, 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// Without their ends, which are `\n` or `\r\n`.
@@ -155,9 +170,18 @@ mod tests {
             totals,
             ["after = 1".to_owned(), format!("main;{frame} = 2")]
         );
-        let mut into = stacks(1);
-        read_lines(text.as_bytes(), &mut into).unwrap();
-        assert_eq!(super::tests::totals(into).len(), 2);
+    }
+
+    #[test]
+    fn a_line_without_a_count_is_64_kib_at_most() {
+        let read = |length: usize| {
+            let text = format!("main\n{}\r\nafter", "f".repeat(length));
+            let mut into = stacks(1);
+            read_lines(text.as_bytes(), &mut into).map(|()| totals(into).len())
+        };
+        assert_eq!(read(LINE_BYTES_MAX).unwrap(), 3);
+        let error = read(LINE_BYTES_MAX + 1).unwrap_err().to_string();
+        assert!(error.starts_with("line 2: it has 65537 bytes"), "{error}");
     }
 
     #[test]
