@@ -186,6 +186,24 @@ async fn whole(answer: Response) -> Result<Response, Fault> {
     Ok(Response::from_parts(parts, body))
 }
 
+/// A deadline is at most ten digits of milliseconds in the Connect protocol. One that cannot be read
+/// would else be none, and the client wait for what it believes to be bounded.
+///
+/// # Errors
+/// 400 for anything else.
+fn refuse_timeout(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(timeout) = headers.get(Protocol::Connect.timeout_header()) else {
+        return Ok(());
+    };
+    let digits = timeout.as_bytes();
+    if (1..=10).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!(
+        "Connect-Timeout-Ms is {timeout:?}; it is a number of milliseconds of 1 to 10 digits, or left out"
+    )))
+}
+
 /// 405 with what is allowed, for a method that the route does not take.
 fn refuse_method(route: Route, method: &Method) -> Option<Response> {
     let allowed = route.method()?;
@@ -235,6 +253,7 @@ async fn admit(
     if !enveloped {
         paid = body::decode(&mut parts.headers, paid, limit).await?;
         if route.is_rpc() {
+            refuse_timeout(&parts.headers)?;
             body::refuse_encoding(&parts.headers)?;
         }
     }
