@@ -106,8 +106,8 @@ async fn methods_and_types() {
 
 #[tokio::test]
 async fn ingest_answers() {
-    let server = Running::start(&["limits.ingestion_body_limit_bytes=64KiB"]).await;
-    let table: [(&str, Vec<u8>, u16, &str); 14] = [
+    let server = Running::start(&["limits.ingestion_body_limit_bytes=66KiB"]).await;
+    let table: [(&str, Vec<u8>, u16, &str); 15] = [
         ("name=app&format=pprof", pprof(), 200, ""),
         ("name=app", pprof(), 200, ""),
         ("name=app&format=folded", b"main;work 7\n".to_vec(), 200, ""),
@@ -124,6 +124,12 @@ async fn ingest_answers() {
             "ingestion window",
         ),
         ("name=app", b"main;work x\n".to_vec(), 422, "line 1: "),
+        (
+            "name=app&format=lines",
+            vec![b'f'; 65_537],
+            422,
+            "line 1: it has 65537 bytes",
+        ),
         (
             "name=app&format=speedscope",
             b"{}".to_vec(),
@@ -205,6 +211,81 @@ async fn push_answers() {
             let told: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(told["code"], "invalid_argument", "{text}");
             assert!(told["message"].as_str().unwrap().contains(says), "{text}");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_push_without_profiles_says_what_it_holds() {
+    let server = Running::start(&[]).await;
+    let table: [(&[u8], &[&str]); 7] = [
+        (b"", &["no profiles received", "has no series"]),
+        // A series without samples.
+        (
+            &[0x0a, 0],
+            &[
+                "no profiles received",
+                "the 1 series of the request have no samples",
+            ],
+        ),
+        // Only fields of some other message.
+        (
+            &[0x18, 5, 0x22, 1, 0],
+            &[
+                "no profiles received",
+                "field 3 (a number), field 4 (bytes)",
+            ],
+        ),
+        (&[0x08, 1], &["field 1"]),
+        (b"nonsense", &["wire type"]),
+        (&[0x0a, 9, 1], &["unexpected end"]),
+        // A pprof without the request around it.
+        (&pprof(), &["field 1"]),
+    ];
+    for (body, says) in table {
+        let request = server
+            .post("/push.v1.PusherService/Push")
+            .header("content-type", "application/proto");
+        let answer = request.body(body.to_vec()).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{body:x?}");
+        let told: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(told["code"], "invalid_argument", "{told}");
+        for says in says {
+            assert!(told["message"].as_str().unwrap().contains(says), "{told}");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deadline_is_ten_digits_at_most() {
+    let server = Running::start(&[]).await;
+    for (timeout, status) in [
+        ("1000", 200),
+        ("9999999999", 200),
+        ("10000000000", 400),
+        ("-1", 400),
+        ("1.5", 400),
+        ("soon", 400),
+    ] {
+        for path in [
+            "/querier.v1.QuerierService/ProfileTypes",
+            "/push.v1.PusherService/Push",
+        ] {
+            let request = server
+                .post(path)
+                .header("content-type", "application/json")
+                .header("connect-timeout-ms", timeout);
+            let answer = request.body("{}").send().await.unwrap();
+            let told: serde_json::Value = answer.json().await.unwrap();
+            let message = told["message"].as_str().unwrap_or_default();
+            // The push that gets through has no profiles.
+            let refused = message.contains("Connect-Timeout-Ms");
+            assert_eq!(refused, status == 400, "{path} {timeout}: {told}");
+            if refused {
+                assert_eq!(told["code"], "invalid_argument", "{timeout}: {told}");
+            }
         }
     }
     server.stop().await;
