@@ -2,10 +2,27 @@
 //! in one process, across kill -9, and across a flush that truncates the log.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jfr_writer::{RUNNABLE, class};
+use scoria_tests::otlp_bytes::CpuExport;
 use scoria_tests::pprof_bytes::{TestProfile, put_message};
 use scoria_tests::process::{ServerProcess, now_ns};
-use serde_json::json;
+
+#[path = "../../crates/pprof/tests/suite/jfr_writer.rs"]
+#[expect(dead_code, reason = "recordings here are small")]
+mod jfr_writer;
+
+const PUSH: &str = "/push.v1.PusherService/Push";
+const CONNECT: [(&str, &str); 2] = [
+    ("content-type", "application/proto"),
+    ("connect-protocol-version", "1"),
+];
+const OTLP_HTTP: &str = "/v1development/profiles";
+const OTLP_GRPC: &str =
+    "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
 
 /// A request as its sender repeats it; the number says how often it has been sent.
 type Sender<'a> = Box<dyn Fn(&ServerProcess, u32) + 'a>;
@@ -40,47 +57,38 @@ fn push(services: &[&str], profile: &[u8]) -> Vec<u8> {
 }
 
 /// As Java and Go send a form: with another boundary each time.
-fn form(profile: &[u8], attempt: u32) -> (String, Vec<u8>) {
+fn form(part: &str, content: &[u8], attempt: u32) -> (String, Vec<u8>) {
     let boundary = format!("boundary{attempt}");
     let head = format!(
-        "--{boundary}\r\ncontent-disposition: form-data; name=\"profile\"; filename=\"p\"\r\n\r\n"
+        "--{boundary}\r\ncontent-disposition: form-data; name=\"{part}\"; filename=\"p\"\r\n\r\n"
     );
     let tail = format!("\r\n--{boundary}--\r\n");
-    let body = [head.as_bytes(), profile, tail.as_bytes()].concat();
+    let body = [head.as_bytes(), content, tail.as_bytes()].concat();
     (format!("multipart/form-data; boundary={boundary}"), body)
 }
 
-/// Two profiles of each service, which share a dictionary.
-fn export(services: &[&str], time_ns: i64) -> Vec<u8> {
-    let resources = services.iter().map(|service| {
-        let profile = |stack: u32, value: &str| {
-            json!({
-                "sampleType": {"typeStrindex": 1, "unitStrindex": 2},
-                "periodType": {"typeStrindex": 3, "unitStrindex": 4},
-                "period": "10000000", "timeUnixNano": time_ns.to_string(),
-                "samples": [{"stackIndex": stack, "values": [value]}],
-            })
-        };
-        let attribute = json!({"key": "service.name", "value": {"stringValue": service}});
-        json!({
-            "resource": {"attributes": [attribute]},
-            "scopeProfiles": [{"profiles": [profile(1, "3"), profile(2, "4")]}],
-        })
-    });
-    let function = |name: u32| json!({"nameStrindex": name});
-    let location = |at: u32| json!({"lines": [{"functionIndex": at}]});
-    json!({
-        "resourceProfiles": resources.collect::<Vec<_>>(),
-        "dictionary": {
-            "stringTable": ["", "samples", "count", "cpu", "nanoseconds", "main", "work", "rest"],
-            "mappingTable": [{}], "linkTable": [{}], "attributeTable": [{}],
-            "functionTable": [{}, function(5), function(6), function(7)],
-            "locationTable": [{}, location(1), location(2), location(3)],
-            "stackTable": [{}, {"locationIndices": [2, 1]}, {"locationIndices": [3, 1]}],
-        },
-    })
-    .to_string()
-    .into_bytes()
+/// As async-profiler records it: three samples of `work` and four of `rest`, at 100 Hz.
+fn recording() -> Vec<u8> {
+    let mut chunk = jfr_writer::Chunk::new();
+    for (leaf, samples) in [("work", 3), ("rest", 4)] {
+        let stack = chunk.stack(&[("App", leaf, 1), ("App", "main", 1)]);
+        for _ in 0..samples {
+            chunk.sample(class::EXECUTION_SAMPLE, stack, RUNNABLE, [0; 3], None);
+        }
+    }
+    chunk.finish()
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::default());
+    out.write_all(plain).expect("a vector takes it");
+    out.finish().expect("a vector takes it")
+}
+
+/// One message, as gRPC frames it.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("it is small");
+    [&[0][..], &length.to_be_bytes(), message].concat()
 }
 
 fn taken(server: &ServerProcess, path: &str, headers: &[(&str, &str)], body: Vec<u8>) {
@@ -89,17 +97,17 @@ fn taken(server: &ServerProcess, path: &str, headers: &[(&str, &str)], body: Vec
     assert_eq!(reply.status, 200, "{path}: {text}");
 }
 
-/// Every way in.
-fn senders(time_ns: i64) -> Vec<Sender<'static>> {
-    const PUSH: &str = "/push.v1.PusherService/Push";
-    const CONNECT: [(&str, &str); 2] = [
-        ("content-type", "application/proto"),
-        ("connect-protocol-version", "1"),
-    ];
-    let seconds = time_ns / 1_000_000_000;
-    let times = format!("from={seconds}&until={}", seconds + 10);
-    let raw = format!("/ingest?name=raw&format=pprof&spyName=gospy&{times}");
-    let in_form = format!("/ingest?name=form&spyName=gospy&{times}");
+/// As it is taken over gRPC: the first frame is an answer, and the headers hold no refusal.
+fn taken_by_grpc(server: &ServerProcess, message: &[u8]) {
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    let reply = server.post_http2(OTLP_GRPC, &headers, framed(message));
+    let refused = reply.headers.get("grpc-message");
+    assert_eq!((reply.status, refused), (200, None));
+    assert_eq!(reply.body, framed(b""), "all profiles were taken");
+}
+
+/// By push.v1, the pprof plain and as gzip.
+fn pushes(time_ns: i64) -> Vec<Sender<'static>> {
     vec![
         // The first time only the first of two series is there: the good part is sent again.
         Box::new(move |server, attempt| {
@@ -110,34 +118,107 @@ fn senders(time_ns: i64) -> Vec<Sender<'static>> {
             };
             taken(server, PUSH, &CONNECT, push(services, &pprof(time_ns)));
         }),
-        Box::new(move |server, _| taken(server, &raw, &[], pprof(time_ns))),
-        Box::new(move |server, attempt| {
-            let (content_type, body) = form(&pprof(time_ns), attempt);
-            taken(server, &in_form, &[("content-type", &content_type)], body);
-        }),
         Box::new(move |server, _| {
-            let body = export(&["otlp-a", "otlp-b"], time_ns);
-            let headers = [("content-type", "application/json")];
-            taken(server, "/v1development/profiles", &headers, body);
+            let body = push(&["scrape"], &gzip(&pprof(time_ns)));
+            taken(server, PUSH, &CONNECT, body);
         }),
     ]
 }
+
+/// By the old HTTP API, in forms and without, of several formats.
+fn ingests(time_ns: i64) -> Vec<Sender<'static>> {
+    let seconds = time_ns / 1_000_000_000;
+    let path = move |query: &str| {
+        let times = format!("from={seconds}&until={}", seconds + 10);
+        format!("/ingest?{query}&sampleRate=100&{times}")
+    };
+    let raw = path("name=raw&format=pprof&spyName=gospy");
+    let in_form = path("name=form&spyName=gospy");
+    let folded = path("name=folded.cpu&format=folded");
+    let jfr = path("name=jfr&format=jfr&spyName=javaspy");
+    let jfr_in_form = path("name=jfr-form&format=jfr&spyName=javaspy");
+    vec![
+        Box::new(move |server, _| taken(server, &raw, &[], pprof(time_ns))),
+        Box::new(move |server, attempt| {
+            let (content_type, body) = form("profile", &pprof(time_ns), attempt);
+            taken(server, &in_form, &[("content-type", &content_type)], body);
+        }),
+        Box::new(move |server, _| {
+            let body = b"main;work 3\nmain;rest 4\n".to_vec();
+            taken(server, &folded, &[], body);
+        }),
+        Box::new(move |server, _| taken(server, &jfr, &[], recording())),
+        Box::new(move |server, attempt| {
+            let (content_type, body) = form("jfr", &gzip(&recording()), attempt);
+            let headers = [("content-type", &*content_type)];
+            taken(server, &jfr_in_form, &headers, body);
+        }),
+    ]
+}
+
+/// By OTLP: JSON, protobuf, and gRPC.
+fn exports(time_ns: i64) -> Vec<Sender<'static>> {
+    let export = move |services: &'static [&'static str]| CpuExport { time_ns, services };
+    vec![
+        Box::new(move |server, _| {
+            let headers = [("content-type", "application/json")];
+            let body = export(&["otlp-json-a", "otlp-json-b"]).json();
+            taken(server, OTLP_HTTP, &headers, body);
+        }),
+        Box::new(move |server, _| {
+            let headers = [("content-type", "application/x-protobuf")];
+            let body = export(&["otlp-http-a", "otlp-http-b"]).protobuf();
+            taken(server, OTLP_HTTP, &headers, body);
+        }),
+        Box::new(move |server, _| {
+            let body = export(&["otlp-grpc-a", "otlp-grpc-b"]).protobuf();
+            taken_by_grpc(server, &body);
+        }),
+    ]
+}
+
+/// What every service has when each profile was counted once. Recordings name the class as well.
+fn once(server: &ServerProcess, service: &str) -> BTreeMap<String, i64> {
+    let found = server.self_by_function(service).into_iter();
+    found
+        .map(|(name, value)| (name.trim_start_matches("App.").to_owned(), value))
+        .collect()
+}
+
+const SERVICES: [&str; 14] = [
+    "alloy-a",
+    "alloy-b",
+    "scrape",
+    "raw",
+    "form",
+    "folded",
+    "jfr",
+    "jfr-form",
+    "otlp-json-a",
+    "otlp-json-b",
+    "otlp-http-a",
+    "otlp-http-b",
+    "otlp-grpc-a",
+    "otlp-grpc-b",
+];
 
 #[test]
 fn resends_count_once_over_every_route_across_kill_9_and_flush() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
-    let senders = senders(now_ns() - 20_000_000_000);
+    let time_ns = now_ns() - 20_000_000_000;
+    let senders = [pushes(time_ns), ingests(time_ns), exports(time_ns)];
     let expected = BTreeMap::from([
         ("work".to_owned(), 30_000_000),
         ("rest".to_owned(), 40_000_000),
     ]);
     let send_and_check = |server: &ServerProcess, attempts: &[u32]| {
         for &attempt in attempts {
-            senders.iter().for_each(|send| send(server, attempt));
+            let senders = senders.iter().flatten();
+            senders.for_each(|send| send(server, attempt));
         }
-        for service in ["alloy-a", "alloy-b", "raw", "form", "otlp-a", "otlp-b"] {
-            let found = server.self_by_function(service);
+        for service in SERVICES {
+            let found = once(server, service);
             assert_eq!(found, expected, "{service} after {attempts:?}");
         }
     };
