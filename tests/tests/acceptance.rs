@@ -1,21 +1,31 @@
-//! `docs/reference/read-acceptance.md` names tests that exist, and leaves no point out.
+//! The pages that say what holds the read and the write interface name tests that exist, and leave
+//! no rule out.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Points of the acceptance checklist.
+/// Points of the acceptance checklist of the read interface.
 const POINTS: [&str; 10] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"];
+
+/// Sections of the write interface. A rule of one has its number in front.
+const SECTIONS: [&str; 55] = [
+    "0.1", "0.2", "0.3", "0.4", "0.5", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8",
+    "1.9", "1.10", "1.11", "1.12", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7", "2.8", "3.1",
+    "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "5", "7",
+    "10.1", "10.2", "10.3", "10.4", "10.5", "10.6", "10.7", "10.8", "10.9", "10.10", "10.11",
+    "10.12", "10.13", "10.14", "10.15",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn page() -> String {
-    let page = root().join("docs/reference/read-acceptance.md");
+fn page(name: &str) -> String {
+    let page = root().join("docs/reference").join(name);
     std::fs::read_to_string(page).expect("the page")
 }
 
-/// Files and tests that a piece of the page names.
+/// Files and tests that a piece of a page names.
 fn tests_of(text: &str) -> Vec<(&str, &str)> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted.filter_map(|name| name.split_once("::")).collect()
@@ -37,32 +47,57 @@ fn missing((file, test): (&str, &str)) -> Option<String> {
     (!is_test).then(|| format!("{file} has no test {test}"))
 }
 
-#[test]
-fn every_test_that_the_page_names_exists() {
-    let page = page();
-    let named: BTreeSet<(&str, &str)> = tests_of(&page).into_iter().collect();
-    assert!(named.len() > 60, "{named:?}");
+fn check_names(page: &str, at_least: usize) {
+    let named: BTreeSet<(&str, &str)> = tests_of(page).into_iter().collect();
+    assert!(named.len() > at_least, "{named:?}");
     let wrong: Vec<String> = named.into_iter().filter_map(missing).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The rows of a page's tables, by their first cell, without the heads.
+fn rows(page: &str) -> Vec<(&str, &str)> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.filter_map(|row| Some((row.split(" | ").next()?.strip_prefix("| ")?, row)));
+    cells
+        .filter(|(first, _)| !["point", "rule"].contains(first))
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_pages_name_exists() {
+    check_names(&page("read-acceptance.md"), 60);
+    check_names(&page("write-acceptance.md"), 200);
+}
+
 #[test]
 fn no_point_of_the_checklist_is_without_a_test() {
-    let page = page();
+    let page = page("read-acceptance.md");
     let list = page
         .split("## ")
         .find(|part| part.starts_with("The acceptance"));
-    let rows: Vec<&str> = list
-        .expect("the checklist")
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| point"))
-        .collect();
-    let points: Vec<&str> = rows
-        .iter()
-        .filter_map(|row| row.split(" | ").next()?.strip_prefix("| "))
-        .collect();
+    let rows = rows(list.expect("the checklist"));
+    let points: Vec<&str> = rows.iter().map(|(point, _)| *point).collect();
     assert_eq!(points, POINTS);
-    for row in rows {
+    for (_, row) in rows {
+        assert!(!tests_of(row).is_empty(), "{row}");
+    }
+}
+
+#[test]
+fn no_rule_of_the_write_interface_is_without_a_test() {
+    let page = page("write-acceptance.md");
+    let rows = rows(&page);
+    for section in SECTIONS {
+        let is_of = |(rule, _): &&(&str, &str)| {
+            let rest = rule.strip_prefix(section);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '.']))
+        };
+        assert!(
+            rows.iter().any(|row| is_of(&row)),
+            "nothing holds {section}"
+        );
+    }
+    for (_, row) in rows {
         assert!(!tests_of(row).is_empty(), "{row}");
     }
 }
