@@ -175,6 +175,19 @@ async fn ingest_answers() {
 }
 
 #[tokio::test]
+async fn a_body_that_was_decompressed_on_its_way_is_taken() {
+    let server = Running::start(&[]).await;
+    for (encoding, status) in [("gzip", 200), ("identity", 200), ("br", 422)] {
+        let request = server
+            .post("/ingest?name=app&format=pprof")
+            .header("content-encoding", encoding);
+        let answer = request.body(pprof()).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{encoding}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn push_answers() {
     let server = Running::start(&["limits.max_profile_size_bytes=64KiB"]).await;
     use base64::Engine;

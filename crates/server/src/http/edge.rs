@@ -21,6 +21,7 @@ use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use scoria_model::Permit;
+use scoria_pprof::gunzip::is_gzip;
 
 use super::App;
 use super::body::{self, RETRY_AFTER};
@@ -250,7 +251,9 @@ async fn admit(
         protocol(&parts.headers),
         Some(Protocol::Grpc | Protocol::GrpcWeb)
     );
-    if !enveloped {
+    // The old API never looked at the header: a body may have been decompressed on its way.
+    let is_plain = route.is_ingest() && !is_gzip(&paid.bytes);
+    if !enveloped && !is_plain {
         paid = body::decode(&mut parts.headers, paid, limit).await?;
         if route.is_rpc() {
             refuse_timeout(&parts.headers)?;

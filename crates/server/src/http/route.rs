@@ -210,6 +210,10 @@ impl Route {
         }
     }
 
+    pub(super) const fn is_ingest(self) -> bool {
+        matches!(self, Self::Ingest { .. })
+    }
+
     pub(super) const fn is_otlp(self) -> bool {
         matches!(self, Self::Otlp { .. })
     }
