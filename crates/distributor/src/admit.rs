@@ -73,13 +73,12 @@ impl Batch<'_> {
         if !Limits::exceeded(self.sum, limit) {
             return Ok(());
         }
-        Err(Stop::Request(Refusal::invalid(
-            DiscardReason::BodySizeLimitExceeded,
-            format!(
-                "the profiles of the request exceed the body size limit (ingestion_body_limit_bytes, actual: more than {} decompressed, limit: {limit}); send them in several requests",
-                self.sum - 1
-            ),
-        )))
+        let message = format!(
+            "the profiles of the request exceed the body size limit (ingestion_body_limit_bytes, actual: more than {} decompressed, limit: {limit}); send them in several requests",
+            self.sum - 1
+        );
+        let refusal = Refusal::invalid(DiscardReason::BodySizeLimitExceeded, message);
+        Err(Stop::Request(Box::new(refusal)))
     }
 
     fn check_quota(&self, groups: &[&str]) -> Result<(), Stop> {
@@ -97,7 +96,7 @@ impl Batch<'_> {
         let quotas = &self.preparation.quotas;
         let checked = quotas.check(self.tenant, limit, groups, now);
         checked.map_err(|used_up| {
-            Stop::Profile(Refusal {
+            Stop::from(Refusal {
                 kind: RefusalKind::QuotaReached {
                     retry_after: used_up.retry_after,
                 },
@@ -114,7 +113,7 @@ impl Batch<'_> {
             .rates
             .take(self.tenant, limits, charged, now);
         taken.map_err(|too_fast| {
-            Stop::Profile(Refusal {
+            Stop::from(Refusal {
                 kind: RefusalKind::RateLimited {
                     retry_after: too_fast.wait,
                 },

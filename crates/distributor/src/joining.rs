@@ -16,6 +16,7 @@ use crate::incoming::IncomingProfile;
 use crate::outcome::Refusal;
 use crate::parcel::{Accepted, Cargo, Parcel, Router};
 use crate::prepare::{Batch, Ready, Stop, Worker, encode, overloaded};
+use crate::senders::Senders;
 
 /// A part beyond this is sent as it is and another begun: the places in a part are 32 bits wide,
 /// and a part is encoded in one piece.
@@ -27,8 +28,10 @@ pub(crate) struct Joining<'b> {
     batch: Batch<'b>,
     router: Router,
     worker: Worker,
-    taken: Vec<IncomingProfile>,
+    senders: Senders,
     outcomes: Vec<Result<Accepted, Stop>>,
+    /// Covers the two above.
+    kept: Permit,
     open: Vec<Open>,
     terms: Terms,
 }
@@ -45,24 +48,34 @@ struct Terms {
 impl<'b> Joining<'b> {
     /// `seed` is secret to the process.
     pub(crate) fn new(batch: Batch<'b>, router: Router, seed: u64) -> Self {
+        let bodies = batch.preparation.bodies.clone();
         Self {
             worker: batch.preparation.workers.take(),
             terms: Terms {
-                bodies: batch.preparation.bodies.clone(),
+                bodies: bodies.clone(),
                 seed,
                 room: Room::default(),
             },
             batch,
             router,
-            taken: Vec::new(),
+            senders: Senders::default(),
             outcomes: Vec::new(),
+            kept: bodies.nothing(),
             open: Vec::new(),
         }
     }
 
-    /// What is to come needs at most this room, for each ingester.
-    pub(crate) fn expect(&mut self, room: Room) {
+    /// What is to come are about `n` profiles that need at most this room, for each ingester.
+    ///
+    /// # Errors
+    /// There is no memory for what is kept of so many.
+    pub(crate) fn expect(&mut self, n: usize, room: Room) -> Result<(), Refusal> {
+        let each = size_of::<Result<Accepted, Stop>>() + Senders::EACH_BYTES;
+        self.kept.grow((n * each) as u64).map_err(overloaded)?;
+        self.senders = Senders::with_room(n);
+        self.outcomes.reserve_exact(n);
         self.terms.room = room;
+        Ok(())
     }
 
     /// Prepares one more profile.
@@ -70,7 +83,7 @@ impl<'b> Joining<'b> {
     /// # Errors
     /// The request as a whole breaks a limit; the caller counts it.
     pub(crate) fn add(&mut self, mut profile: IncomingProfile) -> Result<(), Refusal> {
-        let at = self.taken.len();
+        let at = self.senders.len();
         let target = self.router.target(self.batch.tenant, &profile).cloned();
         let terms = &self.terms;
         let open = &mut self.open;
@@ -88,26 +101,30 @@ impl<'b> Joining<'b> {
                 };
                 open[place].add((at, ready), normaliser, terms)
             });
-        self.taken.push(profile);
+        self.senders.push(&profile.labels);
         match outcome {
-            Err(Stop::Request(refusal)) => return Err(refusal),
+            Err(Stop::Request(refusal)) => return Err(*refusal),
             outcome => self.outcomes.push(outcome),
         }
         Ok(())
     }
 
-    /// The profiles, and what to send of them.
+    /// Whose the profiles are, and what to send of them.
     ///
     /// # Errors
     /// There is no memory for the parts.
-    pub(crate) fn finish(self) -> Result<(Vec<IncomingProfile>, Cargo), Refusal> {
+    pub(crate) fn finish(self) -> Result<(Senders, Cargo), Refusal> {
         self.batch.preparation.workers.give_back(self.worker);
         let parcels = self.open.into_iter().map(Open::close);
+        let mut parcels = parcels.collect::<Result<Vec<_>, _>>()?;
+        if let Some(first) = parcels.first_mut() {
+            first.permits.push(self.kept);
+        }
         let cargo = Cargo {
             outcomes: self.outcomes,
-            parcels: parcels.collect::<Result<_, _>>()?,
+            parcels,
         };
-        Ok((self.taken, cargo))
+        Ok((self.senders, cargo))
     }
 }
 

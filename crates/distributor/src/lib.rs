@@ -41,6 +41,7 @@ mod push;
 mod quota;
 mod rate;
 pub mod rejections;
+mod senders;
 pub mod tenants;
 
 pub use decoded::{DecodedProfile, DecodedUpload};

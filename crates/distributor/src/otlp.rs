@@ -32,6 +32,7 @@ use crate::outcome::{PushError, Refusal, RefusalKind};
 use crate::parcel::Cargo;
 use crate::prepare::MEMORY_RETRY_AFTER;
 use crate::push::Distributor;
+use crate::senders::Senders;
 pub use answer::Exported;
 use answer::Tally;
 pub(crate) use metrics::OtlpMetrics;
@@ -67,7 +68,7 @@ struct Taken {
     /// Locations whose frame type is left out.
     n_frame_types: u64,
     tally: Tally,
-    profiles: Vec<IncomingProfile>,
+    senders: Senders,
     cargo: Cargo,
 }
 
@@ -108,9 +109,11 @@ impl Distributor {
                 metrics.dropped(tenant, reason, n);
             }
         }
-        metrics.batch(tenant, taken.profiles.len());
-        if !taken.profiles.is_empty() {
-            let stored = self.store(tenant, &taken.profiles, taken.cargo).await;
+        let senders = taken.senders;
+        metrics.batch(tenant, senders.len());
+        if senders.len() > 0 {
+            let labels = |at| senders.labels(at);
+            let stored = self.store(tenant, labels, taken.cargo).await;
             tally.add(stored)?;
         }
         tally.answer()
@@ -163,7 +166,7 @@ fn prepare<B: AsRef<[u8]>>(
     let export = read(body.as_ref())?;
     let layout = export.layout().as_str();
     let n_frame_types = export.n_frame_types();
-    joining.expect(export.room());
+    joining.expect(export.n_profiles(), export.room())?;
     let mut feed = Feed::of(&export, terms, sent);
     let mut last = None;
     while let Some(profile) = feed.next() {
@@ -181,12 +184,12 @@ fn prepare<B: AsRef<[u8]>>(
     if let Some(profile) = last {
         joining.add(profile)?;
     }
-    let (profiles, cargo) = joining.finish()?;
+    let (senders, cargo) = joining.finish()?;
     Ok(Taken {
         layout,
         n_frame_types,
         tally,
-        profiles,
+        senders,
         cargo,
     })
 }

@@ -47,7 +47,7 @@ pub(crate) struct Accepted {
     /// What was charged for it.
     pub(crate) bytes: u64,
     /// Some of its label groups were refused; the others are in the parcel.
-    pub(crate) refused: Option<Refusal>,
+    pub(crate) refused: Option<Box<Refusal>>,
 }
 
 /// What one ingester gets of a request.

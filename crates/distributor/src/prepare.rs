@@ -85,21 +85,22 @@ pub(crate) struct Prepared {
     pub(crate) permit: Permit,
 }
 
-/// Why there is nothing to store.
+/// Why there is nothing to store. Boxed: a request can hold thousands of small profiles, of which
+/// hardly any is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The profile has no samples, or none that could be kept.
     Empty,
     /// By a sampling rule.
     SampledOut,
-    Profile(Refusal),
+    Profile(Box<Refusal>),
     /// Nothing of the whole request may be stored.
-    Request(Refusal),
+    Request(Box<Refusal>),
 }
 
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
-        Self::Profile(refusal)
+        Self::Profile(Box::new(refusal))
     }
 }
 
@@ -152,7 +153,7 @@ impl Batch<'_> {
             .iter_mut()
             .map(
                 |profile| match self.profile(&mut worker, profile, Ready::encode) {
-                    Err(Stop::Request(refusal)) => Err(refusal),
+                    Err(Stop::Request(refusal)) => Err(*refusal),
                     other => Ok(other),
                 },
             )
@@ -184,7 +185,7 @@ impl Batch<'_> {
             Err(Stop::Profile(refusal)) => {
                 self.discarded(refusal.kind.reason(), charged);
                 self.remember(profile, Seen::refused(&refusal));
-                Err(Stop::Profile(refusal.of(profile)))
+                Err(refusal.of(profile).into())
             }
             Err(Stop::SampledOut) => {
                 let reason = DiscardReason::DroppedBySamplingRules;
@@ -224,7 +225,7 @@ impl Batch<'_> {
         }
         let accepted = Accepted {
             bytes: *charged,
-            refused,
+            refused: refused.map(Box::new),
         };
         Ok(Ready {
             part: normalised.part,

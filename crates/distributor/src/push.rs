@@ -190,7 +190,7 @@ impl Distributor {
         let prepared = self.prepare(tenant, profiles).await;
         let (profiles, prepared) = prepared.map_err(PushError::whole)?;
         let cargo = Cargo::of(&shared.router(), (tenant, &profiles), prepared);
-        self.store(tenant, &profiles, cargo).await
+        self.store(tenant, |at| &profiles[at].labels, cargo).await
     }
 
     async fn prepare(
@@ -254,18 +254,18 @@ impl Distributor {
         .await
     }
 
-    /// Stores the profiles of one request that are prepared.
+    /// Stores the profiles of one request that are prepared; `labels` are what is known of each.
     ///
     /// # Errors
     /// At least one profile was refused or could not be stored.
-    pub(crate) async fn store(
+    pub(crate) async fn store<'p>(
         &self,
         tenant: &TenantId,
-        profiles: &[IncomingProfile],
+        labels: impl Fn(usize) -> &'p [(String, String)],
         cargo: Cargo,
     ) -> Result<PushSummary, PushError> {
         let shared = &self.shared;
-        let outcomes = shared.store(tenant, profiles, cargo).await;
+        let outcomes = shared.store(tenant, labels, cargo).await;
         let delay = shared.limits.policy(tenant).artificial_delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -309,29 +309,33 @@ impl Shared {
     }
 
     /// Hands the parcels to their ingesters; what became of each profile.
-    async fn store(
+    async fn store<'p>(
         &self,
         tenant: &TenantId,
-        profiles: &[IncomingProfile],
+        labels: impl Fn(usize) -> &'p [(String, String)],
         cargo: Cargo,
     ) -> Vec<Result<Outcome, Refusal>> {
         let mut accepted = Vec::with_capacity(cargo.outcomes.len());
         let mut outcomes = Vec::with_capacity(cargo.outcomes.len());
         for outcome in cargo.outcomes {
             let (taken, outcome) = match outcome {
-                // Stands until the ingester has answered.
-                Ok(taken) => (
-                    Some(taken),
-                    Err(Refusal::unavailable("the profile was not stored")),
-                ),
-                Err(Stop::Empty | Stop::SampledOut) => (None, Ok(Outcome::Empty)),
-                Err(Stop::Profile(refusal) | Stop::Request(refusal)) => (None, Err(refusal)),
+                // There is none until the ingester has answered.
+                Ok(taken) => (Some(taken), None),
+                Err(Stop::Empty | Stop::SampledOut) => (None, Some(Ok(Outcome::Empty))),
+                Err(Stop::Profile(refusal) | Stop::Request(refusal)) => (None, Some(Err(*refusal))),
             };
             accepted.push(taken);
             outcomes.push(outcome);
         }
+        let unanswered = || Err(Refusal::unavailable("the profile was not stored"));
+        let all = |outcomes: Vec<Option<Result<Outcome, Refusal>>>| {
+            let outcomes = outcomes.into_iter();
+            outcomes
+                .map(|outcome| outcome.unwrap_or_else(unanswered))
+                .collect()
+        };
         if cargo.parcels.is_empty() {
-            return outcomes;
+            return all(outcomes);
         }
         let started = self.preparation.clock.monotonic();
         let answers = cargo.parcels.into_iter().map(|mut parcel| async move {
@@ -349,14 +353,13 @@ impl Shared {
                     Err(refusal) => Err(refusal.clone()),
                 };
                 if let Some(accepted) = accepted[at].take() {
-                    let labels = &profiles[at].labels;
-                    outcomes[at] = self.conclude((tenant, labels), answer, accepted);
+                    outcomes[at] = Some(self.conclude((tenant, labels(at)), answer, accepted));
                 }
             }
         }
         let took = self.preparation.clock.monotonic().saturating_sub(started);
         self.preparation.metrics.stored_in(tenant, took);
-        outcomes
+        all(outcomes)
     }
 
     /// One call with all parts; an outcome for each of their `n_writes` writes.
@@ -424,7 +427,7 @@ impl Shared {
             }
         }
         match (answer, accepted.refused) {
-            (Ok(_), Some(refused)) => Err(refused),
+            (Ok(_), Some(refused)) => Err(*refused),
             (answer, _) => answer,
         }
     }

@@ -31,6 +31,8 @@ enum Outcome {
     Refused(usize),
     /// By a rule.
     Dropped,
+    /// Not settled: there are too many groups, and the profile will start again without some labels.
+    Later,
 }
 
 /// A group that has been looked at.
@@ -168,13 +170,21 @@ impl Groups {
         })
     }
 
+    /// Whether there are more groups than allowed.
+    fn are_too_many(&self, limits: &Limits) -> bool {
+        Limits::exceeded(
+            self.known.len() as u64,
+            limits.max_promoted_series_per_profile,
+        )
+    }
+
     /// If there are more groups than allowed: chooses the labels to leave out, those with the most
     /// values first, until there are not. Whether it chose any; then the profile starts again.
     pub(crate) fn narrow(&mut self, raw: &RawProfile<'_>, limits: &Limits) -> bool {
-        let most = limits.max_promoted_series_per_profile;
-        if !Limits::exceeded(self.known.len() as u64, most) {
+        if !self.are_too_many(limits) {
             return false;
         }
+        let most = limits.max_promoted_series_per_profile;
         let mut values: HashMap<&[u8], HashSet<&[u8], FixedState>, FixedState> =
             HashMap::with_hasher(self.hash.clone());
         let none = || HashSet::with_hasher(self.hash.clone());
@@ -298,10 +308,20 @@ impl Group<'_, '_, '_> {
                 dropped.add(DiscardReason::DroppedByRelabelRules, 1);
                 None
             }
+            Outcome::Later => None,
         }
     }
 
     fn resolve(&mut self, terms: &Terms<'_>, into: (&mut Part, &mut Tables)) -> Known {
+        if !self.groups.current.is_empty() && self.groups.are_too_many(terms.limits) {
+            let known = Known {
+                outcome: Outcome::Later,
+                demoted: 0,
+            };
+            let key = self.groups.current.as_slice().into();
+            self.groups.known.insert(key, known);
+            return known;
+        }
         let raw = self.raw;
         let text = |at: u32| std::str::from_utf8(raw.text(at)).unwrap_or_default();
         let mut labels = terms.base.clone();

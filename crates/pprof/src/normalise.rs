@@ -196,7 +196,11 @@ impl Normaliser {
         about: &About<'_>,
         limits: &Limits,
     ) -> Result<Normalised, Rejection> {
-        let normalised = self.run(&mut draft.raw(), about, limits);
+        let mut raw = draft.raw();
+        if raw.columns.held_bytes() > SHRUNK_BYTES {
+            raw.columns.shrink();
+        }
+        let normalised = self.run(&mut raw, about, limits);
         self.give_back();
         normalised
     }
@@ -254,6 +258,11 @@ impl Normaliser {
         pass.run().map_err(|Overflow| {
             Rejection::malformed(&rules.labels, "the values of a stacktrace overflow 64 bits")
         })?;
+        let n_samples = pass.raw.columns.samples.len() as u64;
+        if pass.raw.columns.held_bytes() > SHRUNK_BYTES {
+            // All of it is in the part and the entries now.
+            pass.raw.columns.release_samples();
+        }
         pass.profiles();
         part.end_write(upload.key);
         let refused = self.groups.take_refused();
@@ -269,7 +278,7 @@ impl Normaliser {
             dropped,
             stats: Stats {
                 decompressed_bytes: raw.size(),
-                samples: raw.columns.samples.len() as u64,
+                samples: n_samples,
                 entries: self.entries.len() as u64,
                 language,
             },
@@ -314,7 +323,7 @@ pub(crate) struct Overflow;
 
 /// Everything that one pass over the samples needs.
 struct Pass<'p, 'a> {
-    raw: &'p RawProfile<'a>,
+    raw: &'p mut RawProfile<'a>,
     terms: Terms<'p>,
     /// The sample types that are kept.
     kinds: &'p [usize],

@@ -393,6 +393,19 @@ impl Columns {
             + self.functions.capacity() * size_of::<RawFunction>()
     }
 
+    /// Gives back everything but strings and types.
+    pub(crate) fn release_samples(&mut self) {
+        self.samples = Vec::new();
+        self.frames = Vec::new();
+        self.wide_ids = WideIds::default();
+        self.values = Vec::new();
+        self.labels = Vec::new();
+        self.mappings = Vec::new();
+        self.locations = Vec::new();
+        self.lines = Vec::new();
+        self.functions = Vec::new();
+    }
+
     /// Gives back the room that growing has left over.
     pub(crate) fn shrink(&mut self) {
         self.strings.shrink_to_fit();

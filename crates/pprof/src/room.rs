@@ -8,6 +8,8 @@ use scoria_model::part::{Function, Line};
 /// How much will come at most, where that is known beforehand: what grows need not move then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Room {
+    /// That come one after the other.
+    pub profiles: usize,
     /// Bytes of all strings.
     pub text: usize,
     pub strings: usize,

@@ -183,6 +183,7 @@ impl<'a> Export<'a> {
         let tables = &self.dictionary;
         let stacks = tables.stacks.iter();
         Room {
+            profiles: self.profiles.len(),
             text: tables.strings.iter().map(|s| s.length as usize).sum(),
             strings: tables.strings.len(),
             functions: tables.functions.len(),

@@ -15,6 +15,11 @@ use scoria_model::part::{Function, Line, Mapping, NONE, Part, ProfileRow, Write}
 use super::{Tables, function_hash, intern_text, location_hash, mapping_hash, span};
 use crate::room::{Room, make_room};
 
+/// Room is made for so many labels of each profile, and so many series and types, at most: what has
+/// more grows into it.
+const LABELS_OF_EACH: usize = 16;
+const ROWS_OF_EACH: usize = 2;
+
 /// The part that parts are added to.
 #[derive(Debug)]
 pub struct Joined {
@@ -62,7 +67,21 @@ impl Joined {
     /// What adding a part takes beside the part, at most.
     pub fn room_bytes(&self) -> usize {
         let is_first = self.part.writes.is_empty() || self.is_indexed;
-        if is_first { 0 } else { self.room.bytes() }
+        if is_first {
+            return 0;
+        }
+        let (labels, rows) = self.rows_of_each();
+        let each = labels * 8 + rows * (size_of::<ProfileRow>() + 4) + size_of::<Write>();
+        self.room.bytes() + self.room.profiles * each
+    }
+
+    /// Labels and rows that each profile to come probably has: as many as the first, within reason.
+    fn rows_of_each(&self) -> (usize, usize) {
+        let part = &self.part;
+        (
+            part.series_labels.len().min(LABELS_OF_EACH),
+            part.profiles.len().min(ROWS_OF_EACH),
+        )
     }
 
     /// Bytes of the part, encoded.
@@ -151,6 +170,12 @@ impl Joined {
 
     /// For all that is expected.
     fn make_all_room(&mut self) {
+        let (labels, rows) = self.rows_of_each();
+        let n = self.room.profiles;
+        reserve(&mut self.part.series_labels, n * labels);
+        reserve(&mut self.part.series_ends, n * rows);
+        reserve(&mut self.part.profiles, n * rows);
+        reserve(&mut self.part.writes, n);
         let (room, part, tables) = (self.room, &mut self.part, &mut self.tables);
         // Empty, so that nothing is hashed anew.
         tables.strings.reserve(room.strings, |_| 0);
