@@ -107,7 +107,7 @@ pub fn choose(format: Option<&str>, content_type: Option<&str>, body: &[u8]) -> 
 }
 
 /// Refuses a body that cannot be what it is declared as, if what it is can be told.
-pub(super) fn check(declared: BodyFormat, body: &[u8]) -> Result<(), WronglyDeclared> {
+pub fn check(declared: BodyFormat, body: &[u8]) -> Result<(), WronglyDeclared> {
     const JFR: &str = "begins like a JFR recording; send it with format=jfr";
     const SPEEDSCOPE: &str = "begins like a speedscope file; send it with format=speedscope";
     const TEXT: &str = "is text; send folded stacks with format=groups";
