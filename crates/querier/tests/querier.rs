@@ -573,6 +573,18 @@ async fn held_by(world: &World, question: &str) -> Result<u64, QueryError> {
     answer.map(|_answer| held())
 }
 
+/// What has begun on a thread of its own holds its memory until it ends, which may be a moment after
+/// the question has ended.
+async fn all_is_given_back(world: &World, question: &str) {
+    for _ in 0..1000 {
+        if world.memory.used() == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{question} keeps {} bytes", world.memory.used());
+}
+
 #[tokio::test]
 async fn what_an_answer_is_drawn_with_is_accounted_for_and_can_be_refused() {
     let world = wide().await;
@@ -584,7 +596,7 @@ async fn what_an_answer_is_drawn_with_is_accounted_for_and_can_be_refused() {
     for question in ["top", "diff", "flame graph", "tree bytes", "dot", "pprof"] {
         let held = held_by(&world, question).await.unwrap();
         assert!(held > of_tree * 3 / 2, "{question}: {held} of {of_tree}");
-        assert_eq!(world.memory.used(), 0, "{question} gives all of it back");
+        all_is_given_back(&world, question).await;
         // All that scanning takes is there, and less than the answer would hold.
         let sides = if question == "diff" { 2 } else { 1 };
         let enough = sides * scanned.max(of_tree) + 4096;
@@ -594,6 +606,6 @@ async fn what_an_answer_is_drawn_with_is_accounted_for_and_can_be_refused() {
         assert_eq!(refused.kind(), ErrorKind::LimitExceeded, "{question}");
         assert!(refused.to_string().contains("queries"), "{refused}");
         drop(rest);
-        assert_eq!(world.memory.used(), 0, "{question}, refused");
+        all_is_given_back(&world, question).await;
     }
 }
