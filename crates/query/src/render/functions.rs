@@ -83,7 +83,11 @@ fn shorten<T>(rows: &mut Vec<T>, max_rows: usize) {
 fn larger_share(row: &FunctionDiffRow, totals: [i64; 2]) -> Share {
     let of = |part: i64, whole: i64| match whole {
         0 => Share { part: 0, whole: 1 },
-        whole => Share { part, whole },
+        // Of values below 0 the whole may be, too; the order needs one that is not.
+        whole => Share {
+            part: i128::from(part) * i128::from(whole.signum()),
+            whole: i128::from(whole).abs(),
+        },
     };
     of(row.left.1, totals[0]).max(of(row.right.1, totals[1]))
 }
@@ -91,13 +95,14 @@ fn larger_share(row: &FunctionDiffRow, totals: [i64; 2]) -> Share {
 /// A part of a whole that is larger than 0, compared without rounding.
 #[derive(Debug, Clone, Copy)]
 struct Share {
-    part: i64,
-    whole: i64,
+    part: i128,
+    whole: i128,
 }
 
 impl Ord for Share {
     fn cmp(&self, other: &Self) -> Ordering {
-        let cross = |a: &Self, b: &Self| i128::from(a.part) * i128::from(b.whole);
+        // Both fit 64 bits, so that their product fits.
+        let cross = |a: &Self, b: &Self| a.part * b.whole;
         cross(self, other).cmp(&cross(other, self))
     }
 }
@@ -148,5 +153,24 @@ mod tests {
         );
         let none = functions_diff(&left, &TreePartial::default(), 1);
         assert_eq!((none.rows.len(), none.right_total), (1, 0));
+    }
+
+    /// An order that contradicts itself is a wrong one, and may make a sort of many rows panic.
+    #[test]
+    fn shares_of_a_whole_below_zero_are_in_order_too() {
+        let names: Vec<String> = (0..200).map(|n| format!("f{n}")).collect();
+        let tree = |own: fn(i64) -> i64| {
+            let rows = names.iter().zip(0..).map(|(f, n)| (f.as_str(), own(n)));
+            TreePartial::from_folded(rows)
+        };
+        let (left, right) = (tree(|n| n * 37 % 101 - 30), tree(|n| 30 - n * 53 % 101));
+        assert!(left.total() > 0 && right.total() < 0);
+        let diff = functions_diff(&left, &right, 0);
+        let share = |row: &FunctionDiffRow| {
+            let of = |part: i64, whole: i64| part as f64 / whole as f64;
+            of(row.left.1, diff.left_total).max(of(row.right.1, diff.right_total))
+        };
+        let shares: Vec<f64> = diff.rows.iter().map(share).collect();
+        assert!(shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
     }
 }

@@ -84,7 +84,8 @@ impl Upload {
             let request = self
                 .parts
                 .complete_multipart(&self.key, &self.id, parts.clone());
-            self.store.attempt(self.what, 0, request)
+            // Some stores copy the parts into their place.
+            self.store.attempt(self.what, bytes, request)
         };
         let error = match self.store.retrying(self.what.operation, once).await {
             Ok(put) => return Ok(put),
