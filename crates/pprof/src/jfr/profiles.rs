@@ -37,11 +37,12 @@ pub struct Conversion<'a> {
 }
 
 impl Conversion<'_> {
-    /// Nanoseconds for which one sample stands.
+    /// Nanoseconds for which one sample stands; 0 without a rate, else at least one.
     fn period(&self) -> i64 {
-        NS_PER_SECOND
-            .checked_div(i64::from(self.sample_rate))
-            .unwrap_or_default()
+        match i64::from(self.sample_rate) {
+            0 => 0,
+            rate => (NS_PER_SECOND / rate).max(1),
+        }
     }
 }
 
@@ -206,7 +207,12 @@ impl<'p, 'r> Filler<'p, 'r> {
     fn labels(&mut self, tag: Tag) -> Result<Vec<(u32, u32)>, JfrError> {
         let snapshot = self.conversion.snapshot;
         let mut labels = Vec::new();
-        for (name, value) in snapshot.labels(tag.context)? {
+        // An event outside of any context or span says 0, whatever the snapshot has under it.
+        let context = match tag.context {
+            0 => Vec::new(),
+            context => snapshot.labels(context)?,
+        };
+        for (name, value) in context {
             let name = self.draft.bytes_string(name)?;
             labels.push((name, self.draft.bytes_string(value)?));
         }
@@ -215,7 +221,8 @@ impl<'p, 'r> Filler<'p, 'r> {
             let id = format!("{:016x}", tag.span);
             labels.push((name, self.draft.string(&id)?));
         }
-        if let Some(span_name) = snapshot.text(tag.span_name) {
+        let span_name = (tag.span_name != 0).then(|| snapshot.text(tag.span_name));
+        if let Some(span_name) = span_name.flatten() {
             let name = self.draft.string(SPAN_NAME)?;
             labels.push((name, self.draft.bytes_string(span_name)?));
         }

@@ -53,6 +53,8 @@ pub(crate) struct Totals {
     pub(crate) tags: Vec<Tag>,
     pub(crate) rows: [Rows; Kind::ALL.len()],
     pub(crate) event: String,
+    /// Whether the setting `event` that was read last says that the wall clock is sampled.
+    pub(crate) is_wall: bool,
     pub(crate) dropped: Dropped,
     pub(crate) n_events: u64,
     numbers: HashMap<Tag, u32, FixedState>,
@@ -78,6 +80,7 @@ impl Recording {
             rows: Default::default(),
             numbers: HashMap::with_hasher(FixedState::with_seed(seed)),
             event: String::new(),
+            is_wall: false,
             dropped: Dropped::default(),
             n_events: 0,
         };

@@ -60,8 +60,6 @@ pub(crate) struct ChunkReader<'r, 'a, 'w> {
     stacks: Vec<u32>,
     method_names: Vec<u32>,
     states: Vec<State>,
-    /// Whether the setting `event` says that the wall clock was sampled.
-    is_wall: bool,
     held: u64,
     scratch: (Vec<u32>, String),
 }
@@ -106,7 +104,6 @@ impl<'r, 'a, 'w> ChunkReader<'r, 'a, 'w> {
             stacks,
             method_names,
             states: vec![State::Unresolved; n_states],
-            is_wall: false,
             held,
             scratch: Default::default(),
         })
@@ -117,7 +114,8 @@ impl<'r, 'a, 'w> ChunkReader<'r, 'a, 'w> {
         self.held
     }
 
-    /// Finds out what was sampled.
+    /// Finds out what was sampled. Profilers write it into the first chunk of a recording only, so
+    /// what an earlier chunk said holds on.
     pub(crate) fn settings(&mut self) -> Result<(), JfrError> {
         let chunk = self.chunk;
         chunk.each(|event| {
@@ -128,7 +126,7 @@ impl<'r, 'a, 'w> ChunkReader<'r, 'a, 'w> {
                 return Ok(());
             }
             let value = self.text_of(Pool::Texts, slots[Field::Value as usize])?;
-            self.is_wall = value == "wall";
+            self.totals.is_wall = value == "wall";
             if self.totals.event.is_empty() {
                 self.totals.event = value.chars().take(EVENT_CHARS_MAX).collect();
             }
@@ -170,6 +168,7 @@ impl<'r, 'a, 'w> ChunkReader<'r, 'a, 'w> {
         };
         let tag = self.totals.tag(tag, allowance)?;
         let state = self.state(slots[Field::State as usize])?;
+        let is_wall = self.totals.is_wall;
         let mut add = |kind: Kind, count, sum| {
             if count < 0 || sum < 0 {
                 self.totals.dropped.add(DiscardReason::NegativeValue, 1);
@@ -185,7 +184,7 @@ impl<'r, 'a, 'w> ChunkReader<'r, 'a, 'w> {
                 if state != State::Sleeping {
                     add(Kind::Cpu, 1, 0)?;
                 }
-                if self.is_wall {
+                if is_wall {
                     add(Kind::Wall, 1, 0)?;
                 }
             }
@@ -194,7 +193,7 @@ impl<'r, 'a, 'w> ChunkReader<'r, 'a, 'w> {
                     Value::Number(count) => count as i64,
                     _ => 1,
                 };
-                if self.is_wall && state == State::Runnable {
+                if is_wall && state == State::Runnable {
                     add(Kind::Cpu, count, 0)?;
                 }
                 add(Kind::Wall, count, 0)?;

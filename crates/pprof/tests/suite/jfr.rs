@@ -1,8 +1,9 @@
 //! Recordings written here: each event, encoding and layout, and what damage does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use scoria_model::part::mapping_flags;
 use scoria_model::{ByteBudget, DiscardReason};
 use scoria_pprof::DraftTerms;
 use scoria_pprof::jfr::{Conversion, JfrError, Recording, Snapshot};
@@ -167,6 +168,175 @@ fn the_wall_clock() {
     assert_eq!(lines(&chunk.finish()), expected);
 }
 
+/// async-profiler writes its settings into the first chunk of a recording only.
+#[test]
+fn the_setting_holds_for_the_chunks_behind_it() {
+    let chunk = |event: Option<&str>| {
+        let mut chunk = Chunk::new();
+        if let Some(event) = event {
+            chunk.event(class::SETTING, &[text("event"), text(event)]);
+        }
+        let stack = chunk.stack(&[("A", "a", 1)]);
+        chunk.sample(class::EXECUTION_SAMPLE, stack, RUNNABLE, NO_TAG, None);
+        chunk.finish()
+    };
+    let wall = [chunk(Some("wall")), chunk(None)].concat();
+    let expected = [
+        "process_cpu cpu/nanoseconds {} A.a:1 = 20000000",
+        "wall wall/nanoseconds {} A.a:1 = 20000000",
+    ];
+    assert_eq!(lines(&wall), expected);
+    let ended = [chunk(Some("wall")), chunk(Some("cpu")), chunk(None)].concat();
+    let expected = [
+        "process_cpu cpu/nanoseconds {} A.a:1 = 30000000",
+        "wall wall/nanoseconds {} A.a:1 = 10000000",
+    ];
+    assert_eq!(lines(&ended), expected);
+}
+
+/// A thread that is neither known to run nor to sleep counts as one that runs.
+#[test]
+fn only_threads_that_sleep_take_no_time_of_the_processor() {
+    const UNHEARD_OF: u64 = 77;
+    let mut chunk = Chunk::new();
+    let stack = chunk.stack(&[("A", "a", 1)]);
+    for state in [RUNNABLE, SLEEPING, UNHEARD_OF] {
+        chunk.sample(class::EXECUTION_SAMPLE, stack, state, NO_TAG, None);
+    }
+    let expected = ["process_cpu cpu/nanoseconds {} A.a:1 = 20000000"];
+    assert_eq!(lines(&chunk.finish()), expected);
+    // Of the wall clock only what is known to run does.
+    let mut chunk = Chunk::new();
+    chunk.event(class::SETTING, &[text("event"), text("wall")]);
+    let stack = chunk.stack(&[("A", "a", 1)]);
+    for state in [RUNNABLE, SLEEPING, UNHEARD_OF] {
+        let wall = class::WALL_CLOCK_SAMPLE;
+        chunk.sample(wall, stack, state, NO_TAG, Some(state));
+    }
+    let expected = [
+        "process_cpu cpu/nanoseconds {} A.a:1 = 10000000",
+        "wall wall/nanoseconds {} A.a:1 = 800000000",
+    ];
+    assert_eq!(lines(&chunk.finish()), expected);
+}
+
+/// Of every event that names a context and a span, and of none that says 0.
+#[test]
+fn contexts_and_spans_of_every_event() {
+    /// `{context 0: {9: 9}, context 3: {1: 2}}, {0: "none", 1: "thread", 2: "pool-1", 9: "GET /"}`
+    const WITH_ZEROS: &[u8] =
+        b"\x0a\x0a\x08\x00\x12\x06\x0a\x04\x08\x09\x10\x09\x12\x08\x08\x00\x12\x04none";
+    let memory = ByteBudget::new("test", MEMORY);
+    let labels = [WITH_ZEROS, LABELS].concat();
+    let snapshot = Snapshot::read(&labels, 1, &memory).expect("it is well-formed");
+    for (id, name, own) in [
+        (101, "jdk.ExecutionSample", "state"),
+        (105, "profiler.WallClockSample", "samples"),
+        (102, "jdk.ObjectAllocationInNewTLAB", "tlabSize"),
+        (200, "jdk.ObjectAllocationOutsideTLAB", "allocationSize"),
+        (103, "jdk.JavaMonitorEnter", "duration"),
+    ] {
+        let mut chunk = Chunk::new();
+        let fields = vec![
+            constant("stackTrace", class::STACK_TRACE),
+            plain(own, class::LONG),
+            plain("contextId", class::LONG),
+            plain("spanId", class::LONG),
+            plain("spanName", class::LONG),
+        ];
+        chunk.class(id, name, fields);
+        let stack = chunk.stack(&[("A", "a", 1)]);
+        for tag in [[3, 0xabcd, 9], [0; 3], [99, 1, 99]] {
+            let numbers = [stack, 1, tag[0], tag[1], tag[2]];
+            chunk.event(id, &numbers.map(Value::Integer));
+        }
+        let recording = read(&chunk.finish()).expect("it is well-formed");
+        let lines = lines_of(&recording, conversion(&snapshot), 0);
+        let found: BTreeSet<&str> = lines
+            .iter()
+            .filter_map(|line| line.split_once('{')?.1.split_once('}'))
+            .map(|(labels, _)| labels)
+            .collect();
+        let expected = [
+            "",
+            "profile_id=0000000000000001",
+            "thread=pool-1,profile_id=000000000000abcd,span_name=GET /",
+        ];
+        assert_eq!(found, BTreeSet::from(expected), "{name}");
+    }
+}
+
+/// What each kind of event becomes: name, types, period, and what stands around its frames.
+#[test]
+fn the_profiles_of_each_kind_look_like_this() {
+    const FIRST: u64 = 200;
+    let names = [
+        "jdk.ExecutionSample",
+        "profiler.WallClockSample",
+        "jdk.ObjectAllocationInNewTLAB",
+        "jdk.ObjectAllocationOutsideTLAB",
+        "jdk.ObjectAllocationSample",
+        "profiler.LiveObject",
+        "profiler.Malloc",
+        "jdk.JavaMonitorEnter",
+        "jdk.ThreadPark",
+    ];
+    let mut chunk = Chunk::new();
+    let stack = chunk.stack(&[("A", "a", 1)]);
+    for (id, name) in (FIRST..).zip(names) {
+        chunk.class(id, name, vec![constant("stackTrace", class::STACK_TRACE)]);
+        chunk.event(id, &[Value::Integer(stack)]);
+    }
+    let recording = read(&chunk.finish()).expect("it is well-formed");
+    let memory = ByteBudget::new("test", MEMORY);
+    let snapshot = Snapshot::read(b"", 1, &memory).expect("it is well-formed");
+    let terms = DraftTerms {
+        seed: 1,
+        memory: memory.clone(),
+        max_bytes: 0,
+    };
+    let mut profiles = recording.profiles(conversion(&snapshot), terms);
+    let mut shapes = Vec::new();
+    while let Some(mut profile) = profiles.next_profile().expect("it is well-formed") {
+        let raw = profile.draft.raw();
+        let columns = &raw.columns;
+        let text = |at| String::from_utf8_lossy(raw.text(at)).into_owned();
+        let types = columns.sample_types.iter();
+        let types: Vec<String> = types
+            .map(|kind| format!("{}/{}", text(kind.kind), text(kind.unit)))
+            .collect();
+        let period = columns.period_type;
+        shapes.push(format!(
+            "{} {} per {} {}/{}",
+            profile.name,
+            types.join(" "),
+            columns.period,
+            text(period.kind),
+            text(period.unit)
+        ));
+        let [mapping] = columns.mappings[..] else {
+            panic!("one mapping: {:?}", columns.mappings);
+        };
+        assert_eq!(mapping.flags, mapping_flags::HAS_FUNCTIONS);
+        let mut locations = columns.locations.iter();
+        assert!(locations.all(|location| location.mapping == mapping.id));
+        let mut functions = columns.functions.iter();
+        assert!(functions.all(|function| text(function.filename).is_empty()));
+    }
+    let expected = [
+        "process_cpu cpu/nanoseconds per 10000000 cpu/nanoseconds",
+        "wall wall/nanoseconds per 10000000 wall/nanoseconds",
+        "memory alloc_in_new_tlab_objects/count alloc_in_new_tlab_bytes/bytes per 0 space/bytes",
+        "memory alloc_outside_tlab_objects/count alloc_outside_tlab_bytes/bytes per 0 space/bytes",
+        "memory alloc_sample_objects/count alloc_sample_bytes/bytes per 0 space/bytes",
+        "memory live/count per 0 objects/count",
+        "memory malloc_objects/count malloc_bytes/bytes per 0 /",
+        "mutex contentions/count delay/nanoseconds per 0 mutex/count",
+        "block contentions/count delay/nanoseconds per 0 block/count",
+    ];
+    assert_eq!(shapes, expected);
+}
+
 /// Events that have no fixture above, with fields in another order and of kinds nobody reads.
 #[test]
 fn fields_are_found_by_name_whatever_stands_between_them() {
@@ -258,6 +428,26 @@ fn a_rate_of_zero_makes_times_zero_and_nothing_else() {
     let lines = lines_of(&recording, conversion, 0);
     let zero = lines.iter().filter(|line| line.ends_with(" = 0")).count();
     assert_eq!((lines.len(), zero), (6, 2));
+}
+
+#[test]
+fn a_sample_stands_for_whole_nanoseconds_and_one_at_least() {
+    let mut chunk = Chunk::new();
+    let stack = chunk.stack(&[("A", "a", 1)]);
+    for _ in 0..3 {
+        chunk.sample(class::EXECUTION_SAMPLE, stack, RUNNABLE, NO_TAG, None);
+    }
+    let recording = read(&chunk.finish()).expect("it is well-formed");
+    let memory = ByteBudget::new("test", MEMORY);
+    let snapshot = Snapshot::read(b"", 1, &memory).expect("it is well-formed");
+    for (sample_rate, expected) in [(97, 3 * 10_309_278), (1_000_000_000, 3), (u32::MAX, 3)] {
+        let conversion = Conversion {
+            sample_rate,
+            ..conversion(&snapshot)
+        };
+        let expected = format!("process_cpu cpu/nanoseconds {{}} A.a:1 = {expected}");
+        assert_eq!(lines_of(&recording, conversion, 0), [expected]);
+    }
 }
 
 #[test]
