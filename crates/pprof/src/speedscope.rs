@@ -562,6 +562,23 @@ mod tests {
     }
 
     #[test]
+    fn profiles_that_differ_in_name_unit_or_type_stay_apart() {
+        let one = sampled("[[0]]", "[1]");
+        let events = one.replace("\"sampled\"", "\"evented\"");
+        for other in [
+            one.replace("\"one\"", "\"two\""),
+            one.replace("seconds", "milliseconds"),
+            events,
+        ] {
+            let text = file(&format!("{one},{other},{one}"));
+            let file = Speedscope::parse(text.as_bytes()).unwrap();
+            let groups = file.groups();
+            let members: Vec<&[usize]> = groups.iter().map(|group| &group.members[..]).collect();
+            assert_eq!(members, [&[0, 2][..], &[1]], "{other}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused_with_its_place() {
         let table = [
             (

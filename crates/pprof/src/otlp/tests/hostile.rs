@@ -1,5 +1,7 @@
 //! Exports that lie, contradict themselves or ask for too much.
 
+use serde_json::{Value, json};
+
 use super::super::Unreadable;
 use super::*;
 
@@ -35,6 +37,95 @@ fn bad_indexes_refuse_the_profile_and_name_table_and_index() {
         assert!(overflow.contains("overflows"), "{overflow}");
         let scaled = message(&simple(generation, |row| row.values = &[i64::MAX]));
         assert!(scaled.contains("times the period"), "{scaled}");
+    }
+}
+
+/// Every index that a table holds, in an export whose other profile uses none of them.
+#[test]
+fn bad_indexes_of_tables_refuse_what_uses_them_alone() {
+    let sound = json!({
+        "stringTable": ["", "events", "count", "service.name"],
+        "mappingTable": [{}, {"attributeIndices": []}],
+        "functionTable": [{}, {"nameStrindex": 1}],
+        "locationTable": [{}, {"mappingIndex": 1, "lines": [{"functionIndex": 1}]}],
+        "stackTable": [{}, {"locationIndices": [1]}],
+        "attributeTable": [
+            {},
+            {"keyStrindex": 1, "value": {"stringValue": "x"}},
+            {"keyStrindex": 3, "value": {"stringValue": "shop"}},
+        ],
+    });
+    let bad = [
+        ("/stackTable/1/locationIndices/0", "location_table"),
+        ("/locationTable/1/mappingIndex", "mapping_table"),
+        ("/locationTable/1/lines/0/functionIndex", "function_table"),
+        ("/functionTable/1/nameStrindex", "string_table"),
+        ("/functionTable/1/filenameStrindex", "string_table"),
+        ("/functionTable/1/systemNameStrindex", "string_table"),
+        ("/mappingTable/1/filenameStrindex", "string_table"),
+        ("/mappingTable/1/attributeIndices/0", "attribute_table"),
+        ("/attributeTable/1/keyStrindex", "string_table"),
+        (
+            "/attributeTable/1/value/stringValueStrindex",
+            "string_table",
+        ),
+    ];
+    for (place, table) in bad {
+        let mut dictionary = sound.clone();
+        let (parent, last) = place.rsplit_once('/').unwrap();
+        match dictionary.pointer_mut(parent).unwrap() {
+            Value::Array(items) => {
+                items.clear();
+                items.push(json!(99));
+            }
+            fields => fields[last] = json!(99),
+        }
+        let profile = |sample: Value| json!({"sampleType": {"typeStrindex": 1, "unitStrindex": 2}, "samples": [sample]});
+        let export = json!({
+            "resourceProfiles": [{"scopeProfiles": [{"profiles": [
+                profile(json!({"stackIndex": 1, "attributeIndices": [1], "values": [1]})),
+                profile(json!({"values": [2]})),
+            ]}]}],
+            "dictionary": dictionary,
+        });
+        let read = outcome_of_json(&export.to_string()).unwrap();
+        let [refused, taken] = &read[..] else {
+            panic!("{place}: {read:?}");
+        };
+        assert!(
+            refused.starts_with("refused: profile 0"),
+            "{place}: {refused}"
+        );
+        let said = refused.contains("99") && refused.contains(table) && refused.contains("entries");
+        assert!(said, "{place}: {refused}");
+        assert!(taken.ends_with("  2  {}"), "{place}: {taken}");
+    }
+}
+
+/// Also where some sample names its service by an attribute, for which all are looked at.
+#[test]
+fn a_bad_attribute_beside_one_that_names_a_service_is_told() {
+    for generation in Generation::ALL {
+        let mut encoder = ExportEncoder::new(generation, Texts::InPlace);
+        let shop = encoder.attribute("service.name", &AttributeValue::Text("shop"));
+        encoder.scope("s", &[]);
+        let row = |attributes| SampleRow {
+            attributes,
+            values: &[1],
+            ..SampleRow::default()
+        };
+        let (good, bad) = ([shop], [shop, 99]);
+        let header = ProfileHeader {
+            sample_type: ("events", "count"),
+            ..ProfileHeader::default()
+        };
+        encoder.profile(&header, &[row(&good), row(&bad)]);
+        let text = message(&encoder.finish());
+        assert!(text.starts_with("refused: profile 0"), "{text}");
+        assert!(
+            text.contains("entry 99") && text.contains("attribute_table"),
+            "{text}"
+        );
     }
 }
 

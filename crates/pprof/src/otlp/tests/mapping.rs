@@ -1,5 +1,7 @@
 //! What the parts of an export become: labels, services, build ids, values.
 
+use serde_json::{Value, json};
+
 use super::*;
 
 fn one(encoder: ExportEncoder) -> String {
@@ -185,4 +187,156 @@ fn values_are_summed_and_timestamps_counted() {
     assert_eq!(value(&[5, 6], &[1, 2]), "11");
     assert_eq!(value(&[], &[1, 2, 3]), "3");
     assert_eq!(value(&[0], &[1, 2, 3]), "0");
+}
+
+/// An export in JSON of one profile of one sample, with more of a resource, scope and profile.
+fn json_of(resource: &Value, scope: &Value, profile: &Value) -> String {
+    let mut whole = json!({
+        "sampleType": {"typeStrindex": 1, "unitStrindex": 2},
+        "samples": [{"values": [3]}],
+    });
+    let fields = whole.as_object_mut().unwrap();
+    fields.extend(profile.as_object().unwrap().clone());
+    json!({
+        "resourceProfiles": [{
+            "resource": resource,
+            "schemaUrl": "https://example.org/resource",
+            "scopeProfiles": [{"scope": scope, "profiles": [whole], "schemaUrl": "https://example.org/scope"}],
+        }],
+        "dictionary": {
+            "stringTable": ["", "events", "count", "kept", "as it is"],
+            "attributeTable": [{}, {"keyStrindex": 3, "value": {"stringValue": "x"}}],
+            "stackTable": [{}],
+        },
+    })
+    .to_string()
+}
+
+const EVENTS: &str = "__name__=events,service_name=unknown_service events/count per 0 / at 0 for 10000000000\n  3  {}";
+
+#[test]
+fn values_that_are_no_texts_make_no_labels() {
+    let attributes = json!({"attributes": [
+        {"key": "double", "value": {"doubleValue": 1.5}},
+        {"key": "bytes", "value": {"bytesValue": "AQI="}},
+        {"key": "two", "value": {"arrayValue": {"values": [{"stringValue": "a"}, {"stringValue": "b"}]}}},
+        {"key": "none", "value": {"arrayValue": {"values": []}}},
+        {"key": "of flags", "value": {"arrayValue": {"values": [{"boolValue": true}]}}},
+        {"key": "of lists", "value": {"arrayValue": {"values": [{"arrayValue": {"values": [{"stringValue": "a"}]}}]}}},
+        {"key": "map", "value": {"kvlistValue": {"values": [{"key": "a", "value": {"stringValue": "b"}}]}}},
+        {"key": "missing"},
+        {"key": "", "value": {"stringValue": "nameless"}},
+        {"key": "of numbers", "value": {"arrayValue": {"values": [{"intValue": "7"}]}}},
+    ]});
+    let read = outcome_of_json(&json_of(&attributes, &json!({}), &json!({}))).unwrap();
+    let expected = EVENTS.replace("service_name", "of numbers=7,service_name");
+    assert_eq!(read, [expected]);
+}
+
+#[test]
+fn what_nobody_reads_changes_nothing() {
+    let scope = json!({"name": "a profiler", "version": "1.2", "droppedAttributesCount": 1});
+    let profile = json!({
+        "profileId": "0102030405060708090a0b0c0d0e0f10",
+        "droppedAttributesCount": 5,
+        "originalPayloadFormat": "jfr",
+        "originalPayload": "AQID",
+        "attributeIndices": [1],
+    });
+    let resource = json!({"droppedAttributesCount": 2});
+    let read = outcome_of_json(&json_of(&resource, &scope, &profile)).unwrap();
+    // Nor is a time, which is the server's then; a duration is ten seconds.
+    assert_eq!(read, [EVENTS]);
+}
+
+/// A message inside of a field.
+fn wrap(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, bytes.len() as u8][..], bytes].concat()
+}
+
+/// Strings of the dictionary: "", "events", "long.name", "of the table".
+fn dictionary(attributes: &[&[u8]]) -> Vec<u8> {
+    let strings = ["", "events", "long.name", "of the table"];
+    let mut out = strings.map(|text| wrap(5, text.as_bytes())).concat();
+    for attribute in attributes {
+        out.extend(wrap(6, attribute));
+    }
+    out.extend(wrap(7, b""));
+    out
+}
+
+/// Of one resource with an attribute, whose only sample names attribute 1 of the dictionary.
+fn interned(attribute: &[u8], of_dictionary: &[u8]) -> Vec<String> {
+    let sample = [0x08, 0, 0x12, 1, 1, 0x22, 1, 5];
+    let profile = [&[0x0a, 2, 0x08, 1][..], &wrap(2, &sample)].concat();
+    let resource = wrap(1, &wrap(1, attribute));
+    let scope = wrap(2, &wrap(2, &profile));
+    let mut body = wrap(1, &[resource, scope].concat());
+    body.extend(wrap(2, &dictionary(&[b"", of_dictionary])));
+    outcome(&body).unwrap()
+}
+
+/// 0 is no text of the table, whatever it holds there: what stands in place counts.
+#[test]
+fn texts_of_the_table_are_found_and_0_means_none() {
+    let line = |label: &str, of_sample: &str| {
+        format!(
+            "__name__=events,{label}service_name=unknown_service events/ per 0 / at 0 for 10000000000\n  5  {{{of_sample}}}"
+        )
+    };
+    // key 3: string_value_strindex in AnyValue is 8, key_strindex in KeyValue is 3.
+    let by_index = [0x12, 2, 0x40, 3, 0x18, 2];
+    let in_place = [0x0a, 1, b'a', 0x12, 5, 0x0a, 1, b'x', 0x40, 0, 0x18, 0];
+    let in_a_list = [0x12, 6, 0x2a, 4, 0x0a, 2, 0x40, 3, 0x18, 2];
+    let nothing = [0x12, 2, 0x40, 0, 0x18, 2];
+    let no_key = [0x12, 2, 0x40, 3, 0x18, 0];
+    let table = [
+        (&by_index[..], "long.name=of the table,"),
+        (&in_place, "a=x,"),
+        (&in_a_list, "long.name=of the table,"),
+        (&nothing, ""),
+        (&no_key, ""),
+    ];
+    for (attribute, label) in table {
+        assert_eq!(
+            interned(attribute, b""),
+            [line(label, "")],
+            "{attribute:x?}"
+        );
+    }
+    // In the attributes of samples the key is an index always, the value may be.
+    let of_sample = [0x08, 2, 0x12, 2, 0x40, 3];
+    assert_eq!(
+        interned(&in_place, &of_sample),
+        [line("a=x,", "long.name=of the table")]
+    );
+    let zero = [0x08, 2, 0x12, 5, 0x0a, 1, b'y', 0x40, 0];
+    assert_eq!(interned(&in_place, &zero), [line("a=x,", "long.name=y")]);
+}
+
+/// Ids of links by their length: 8 bytes are a span, 16 a trace, and others nothing.
+#[test]
+fn ids_of_other_lengths_are_no_ids() {
+    let labels = |trace: &[u8], span: &[u8]| {
+        let link = [wrap(1, trace), wrap(2, span)].concat();
+        let sample = [0x08, 0, 0x18, 1, 0x22, 1, 5];
+        let profile = [&[0x0a, 2, 0x08, 1][..], &wrap(2, &sample)].concat();
+        let mut body = wrap(1, &wrap(2, &wrap(2, &profile)));
+        let mut tables = dictionary(&[]);
+        tables.extend(wrap(4, b""));
+        tables.extend(wrap(4, &link));
+        body.extend(wrap(2, &tables));
+        let text = outcome(&body).unwrap().remove(0);
+        let (_, labels) = text.split_once("{").unwrap();
+        labels.trim_end_matches('}').to_owned()
+    };
+    let (span, trace) = (
+        "span_id=0909090909090909",
+        format!("trace_id={}", "07".repeat(16)),
+    );
+    assert_eq!(labels(&[7; 16], &[9; 8]), format!("{span},{trace}"));
+    assert_eq!(labels(&[7; 15], &[9; 8]), span);
+    assert_eq!(labels(&[], &[9; 8]), span);
+    assert_eq!(labels(&[7; 16], &[9; 7]), trace);
+    assert_eq!(labels(&[0; 16], &[0; 8]), "");
 }
