@@ -13,7 +13,7 @@ use scoria_model::{DiscardReason, Limits};
 use scoria_pprof::policy::Keep;
 
 use crate::incoming::IncomingProfile;
-use crate::metrics::name_of;
+use crate::metrics::{Stage, name_of};
 use crate::outcome::{Refusal, RefusalKind};
 use crate::policy::{SampledOut, is_kept};
 use crate::prepare::{Batch, Stop};
@@ -37,6 +37,11 @@ impl Batch<'_> {
         charge: Charge,
     ) -> Result<Keep, Stop> {
         self.count_sum(charge.plain)?;
+        let stage = |stage| {
+            let metrics = &self.preparation.metrics;
+            metrics.stage(self.tenant, stage, charge.charged);
+        };
+        stage(Stage::Received);
         let policy = self.policy;
         let groups = policy.groups_of(labels);
         self.check_quota(&[])?;
@@ -54,10 +59,9 @@ impl Batch<'_> {
             self.check_quota(&groups)
                 .inspect_err(|_| discarded(DiscardReason::IngestLimitReached))?;
         }
-        let Some(probability) = policy.probability(&groups) else {
-            return Ok(Keep::Whole);
-        };
-        if is_kept(self.key(profile), probability) {
+        let probability = policy.probability(&groups);
+        if probability.is_none_or(|probability| is_kept(self.key(profile), probability)) {
+            stage(Stage::Sampled);
             return Ok(Keep::Whole);
         }
         discarded(DiscardReason::DroppedBySamplingRules);

@@ -28,7 +28,7 @@
 use scoria_model::{DiscardReason, TenantId};
 use scoria_pprof::{Draft, DraftError};
 
-use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, UploadDigest};
+use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, SentAs, UploadDigest};
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
 use crate::prepare::MEMORY_RETRY_AFTER;
 use crate::push::Distributor;
@@ -39,6 +39,9 @@ pub struct DecodedUpload {
     pub digest: UploadDigest,
     /// Its size as it was sent.
     pub wire_bytes: u64,
+    pub sent_as: SentAs,
+    /// What is known of who sent it: told where there is no profile to tell of.
+    pub sender: Vec<(String, String)>,
     pub profiles: Vec<DecodedProfile>,
 }
 
@@ -64,8 +67,8 @@ impl Distributor {
     ) -> Result<PushSummary, PushError> {
         let n = upload.profiles.len() as u64;
         if n == 0 {
-            let reason = DiscardReason::EmptyProfile;
-            self.metrics().discarded(tenant, reason, upload.wire_bytes);
+            let empty = (DiscardReason::EmptyProfile, upload.wire_bytes);
+            self.put_aside(tenant, empty, &upload.sender);
             return Ok(PushSummary {
                 outcomes: vec![Outcome::Empty],
             });
@@ -82,6 +85,7 @@ impl Distributor {
                 digest: upload.digest,
                 nth,
                 wire_bytes: share + if nth == 0 { rest } else { 0 },
+                sent_as: upload.sent_as,
             }),
         });
         self.push(tenant, profiles.collect()).await

@@ -43,6 +43,17 @@ pub struct DraftPayload {
     pub nth: u32,
     /// Its share of the bytes that were sent, for the metrics.
     pub wire_bytes: u64,
+    pub sent_as: SentAs,
+}
+
+/// What an upload came as, as far as its size is counted by that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SentAs {
+    /// Counted by the names of its profiles.
+    #[default]
+    Text,
+    Jfr,
+    Otlp,
 }
 
 /// A hash by which a resent upload is recognised.

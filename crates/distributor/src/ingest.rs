@@ -33,7 +33,7 @@ use scoria_model::labels::names;
 use scoria_model::{DiscardReason, Permit, TenantId};
 
 use crate::decoded::DecodedUpload;
-use crate::incoming::{IncomingProfile, IngestOrigin, Origin, Payload};
+use crate::incoming::{IncomingProfile, IngestOrigin, Origin, Payload, SentAs};
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
 use crate::push::Distributor;
 use content::{Content, ContentError};
@@ -116,14 +116,22 @@ impl Distributor {
         request: IngestRequest<'_>,
     ) -> Result<PushSummary, IngestError> {
         let bytes = request.body.len() as u64;
+        let sender = || {
+            let query = IngestQuery::parse(request.query, self.clock().now());
+            query.map_or_else(|_| Vec::new(), |query| labels_of(&query))
+        };
         let opened = self.open(tenant, &request);
         let opened = opened.inspect_err(|error| {
             let refusal = Refusal {
                 kind: error.kind(),
                 message: error.to_string(),
             };
-            self.refused(tenant, &refusal, bytes, &[]);
+            self.refused(tenant, &refusal, bytes, &sender());
         })?;
+        if matches!(opened, Opened::Pprof(None, _)) {
+            let reason = DiscardReason::EmptyProfile;
+            self.put_aside(tenant, (reason, bytes), &sender());
+        }
         drop(request);
         match opened {
             Opened::Pprof(Some(profile), _permit) => {
@@ -133,13 +141,9 @@ impl Distributor {
                     is_text: false,
                 })
             }
-            Opened::Pprof(None, _) => {
-                let reason = DiscardReason::EmptyProfile;
-                self.metrics().discarded(tenant, reason, bytes);
-                Ok(PushSummary {
-                    outcomes: vec![Outcome::Empty],
-                })
-            }
+            Opened::Pprof(None, _) => Ok(PushSummary {
+                outcomes: vec![Outcome::Empty],
+            }),
             Opened::Encoded(job, _permit) => self.push_job(tenant, *job, bytes).await,
         }
     }
@@ -194,7 +198,11 @@ impl Distributor {
         wire_bytes: u64,
     ) -> Result<PushSummary, IngestError> {
         let is_text = job.format.is_text();
-        let discarded = |reason| self.metrics().discarded(tenant, reason, wire_bytes);
+        let sender = job.sender();
+        let sent_as = match job.format {
+            BodyFormat::Jfr | BodyFormat::JfrForm => SentAs::Jfr,
+            _ => SentAs::Text,
+        };
         let digest = job.digest();
         let bytes = job.body.len() as u64;
         let decoded = self.decode(bytes, move || decode::decode(job)).await;
@@ -206,19 +214,15 @@ impl Distributor {
                     kind: error.kind(),
                     message: error.to_string(),
                 };
-                self.refused(tenant, &refusal, wire_bytes, &[]);
+                self.refused(tenant, &refusal, wire_bytes, &sender);
             })
             .map_err(|error| IngestError::Body { error, is_text })?;
-        let lines = decoded.skipped_lines;
-        if lines > 0 {
-            let reason = DiscardReason::MalformedLine;
-            self.metrics().dropped(tenant, reason, lines);
-        }
-        for (reason, n) in decoded.left_out.iter() {
-            self.metrics().dropped(tenant, reason, n);
+        let lines = (DiscardReason::MalformedLine, decoded.skipped_lines);
+        for left_out in decoded.left_out.iter().chain([lines]) {
+            self.left_out(tenant, left_out, &sender);
         }
         if let Some(reason) = decoded.dropped {
-            discarded(reason);
+            self.put_aside(tenant, (reason, wire_bytes), &sender);
             return Ok(PushSummary {
                 outcomes: vec![Outcome::Empty],
             });
@@ -226,6 +230,8 @@ impl Distributor {
         let upload = DecodedUpload {
             digest,
             wire_bytes,
+            sent_as,
+            sender,
             profiles: decoded.profiles,
         };
         let pushed = self.push_decoded(tenant, upload).await;

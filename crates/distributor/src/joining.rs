@@ -109,6 +109,11 @@ impl<'b> Joining<'b> {
         Ok(())
     }
 
+    /// Counts and remembers a profile that could not be made of what was sent.
+    pub(crate) fn refuse(&self, refusal: &Refusal, bytes: u64, labels: &[(String, String)]) {
+        self.batch.refuse(refusal, bytes, labels);
+    }
+
     /// Whose the profiles are, and what to send of them.
     ///
     /// # Errors

@@ -45,7 +45,9 @@ mod senders;
 pub mod tenants;
 
 pub use decoded::{DecodedProfile, DecodedUpload};
-pub use incoming::{DraftPayload, IncomingProfile, IngestOrigin, Origin, Payload, UploadDigest};
+pub use incoming::{
+    DraftPayload, IncomingProfile, IngestOrigin, Origin, Payload, SentAs, UploadDigest,
+};
 pub use ingest::{IngestError, IngestRequest};
 pub use metrics::Metrics;
 pub use outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use scoria_model::labels::names;
 use scoria_model::{DiscardReason, TenantId};
 
-use crate::incoming::IncomingProfile;
+use crate::incoming::{IncomingProfile, SentAs};
 use crate::otlp::OtlpMetrics;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,13 +94,25 @@ const SAMPLES: Buckets = Buckets(10.0, 4.0, 9);
 const SECONDS: Buckets = Buckets(0.0001, 4.0, 8);
 const SERIES: Buckets = Buckets(1.0, 4.0, 7);
 
+/// How far a profile got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its size is known.
+    Received,
+    /// It was let in, and not sampled out.
+    Sampled,
+    /// It is what goes on to the ingester.
+    Normalised,
+}
+
 /// What is known of one profile once it is decoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Received<'a> {
     /// The `__name__` it has or was given.
     pub(crate) name: &'a str,
-    /// As it came.
+    /// As it came, and as what.
     pub(crate) compressed: u64,
+    pub(crate) sent_as: SentAs,
     /// With its labels; what limits charge.
     pub(crate) decompressed: u64,
     pub(crate) samples: u64,
@@ -339,7 +351,17 @@ impl Metrics {
         let observe = |family: &Histograms<ByType>, value: u64| {
             family.get_or_create(&labels).observe(value as f64);
         };
-        observe(&self.compressed_bytes, received.compressed);
+        let sent_as = ByType {
+            r#type: match received.sent_as {
+                SentAs::Text => labels.r#type,
+                SentAs::Jfr => "jfr",
+                SentAs::Otlp => "otel",
+            },
+            tenant: labels.tenant.clone(),
+        };
+        self.compressed_bytes
+            .get_or_create(&sent_as)
+            .observe(received.compressed as f64);
         observe(&self.decompressed_bytes, received.decompressed);
         observe(&self.samples, received.samples);
         observe(&self.samples_bytes, received.samples_bytes);
@@ -347,19 +369,22 @@ impl Metrics {
         self.parse_seconds
             .get_or_create(&labels)
             .observe(received.parsed_in.as_secs_f64());
-        for (stage, bytes) in [
-            ("received", received.decompressed),
-            ("sampled", received.decompressed),
-            ("normalized", received.normalised),
-        ] {
-            let labels = ByStage {
-                tenant: Tenant(tenant.clone()),
-                stage,
-            };
-            self.stage_bytes
-                .get_or_create(&labels)
-                .observe(bytes as f64);
-        }
+        self.stage(tenant, Stage::Normalised, received.normalised);
+    }
+
+    /// A profile got so far on its way, at this size.
+    pub(crate) fn stage(&self, tenant: &TenantId, stage: Stage, bytes: u64) {
+        let labels = ByStage {
+            tenant: Tenant(tenant.clone()),
+            stage: match stage {
+                Stage::Received => "received",
+                Stage::Sampled => "sampled",
+                Stage::Normalised => "normalized",
+            },
+        };
+        self.stage_bytes
+            .get_or_create(&labels)
+            .observe(bytes as f64);
     }
 }
 
@@ -466,6 +491,7 @@ mod tests {
             &Received {
                 name: "nobody knows it",
                 compressed: 1,
+                sent_as: SentAs::Text,
                 decompressed: 2,
                 samples: 3,
                 samples_bytes: 4,

@@ -26,7 +26,7 @@ use scoria_model::{DiscardReason, TenantId};
 use scoria_pprof::otlp::{Converted, Converter, Export, ExportError, Refused, json};
 use scoria_pprof::{DraftError, DraftTerms};
 
-use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, UploadDigest};
+use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, SentAs, UploadDigest};
 use crate::joining::Joining;
 use crate::outcome::{PushError, Refusal, RefusalKind};
 use crate::parcel::Cargo;
@@ -93,23 +93,17 @@ impl Distributor {
                 self.refused(tenant, &refusal, bytes, &[]);
                 PushError::whole(refusal)
             })?;
-        let mut tally = taken.tally;
+        let (mut tally, senders) = (taken.tally, taken.senders);
         let metrics = self.metrics();
         metrics
             .otlp
             .exported(tenant, taken.layout, encoding, &tally);
-        for (refusal, bytes) in tally.refused() {
-            self.refused(tenant, refusal, bytes, &[]);
-        }
         for (reason, n) in [
             (DiscardReason::UnusableAttribute, tally.n_unusable()),
             (DiscardReason::FrameType, taken.n_frame_types),
         ] {
-            if n > 0 {
-                metrics.dropped(tenant, reason, n);
-            }
+            self.left_out(tenant, (reason, n), senders.only());
         }
-        let senders = taken.senders;
         metrics.batch(tenant, senders.len());
         if senders.len() > 0 {
             let labels = |at| senders.labels(at);
@@ -169,8 +163,15 @@ fn prepare<B: AsRef<[u8]>>(
     joining.expect(export.n_profiles(), export.room())?;
     let mut feed = Feed::of(&export, terms, sent);
     let mut last = None;
-    while let Some(profile) = feed.next() {
-        let profile = profile?;
+    while let Some(fed) = feed.next() {
+        let profile = match fed? {
+            Fed::Profile(profile) => profile,
+            Fed::Refused { refusal, bytes } => {
+                joining.refuse(&refusal, bytes, feed.converter.labels_of_refused());
+                feed.tally.refuse(refusal);
+                continue;
+            }
+        };
         if feed.is_done() {
             last = Some(profile);
             break;
@@ -194,6 +195,12 @@ fn prepare<B: AsRef<[u8]>>(
     })
 }
 
+/// One profile of an export, or why it is none.
+enum Fed {
+    Profile(IncomingProfile),
+    Refused { refusal: Refusal, bytes: u64 },
+}
+
 /// The profiles of an export, converted one at a time.
 struct Feed<'f, 'a> {
     export: &'f Export<'a>,
@@ -212,18 +219,21 @@ struct Feed<'f, 'a> {
 }
 
 impl Iterator for Feed<'_, '_> {
-    type Item = Result<IncomingProfile, Refusal>;
+    type Item = Result<Fed, Refusal>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.ready.is_empty() {
             if self.at == self.export.n_profiles() {
                 return None;
             }
-            if let Err(refusal) = self.convert() {
-                return Some(Err(refusal));
+            match self.convert() {
+                Ok(None) => {}
+                Ok(Some(refused)) => return Some(Ok(refused)),
+                Err(refusal) => return Some(Err(refusal)),
             }
         }
-        self.ready.pop_front().map(|one| Ok(self.incoming(one)))
+        let one = self.ready.pop_front();
+        one.map(|one| Ok(Fed::Profile(self.incoming(one))))
     }
 }
 
@@ -249,11 +259,11 @@ impl<'f, 'a> Feed<'f, 'a> {
         self.ready.is_empty() && self.at == self.export.n_profiles()
     }
 
-    /// Converts the next profile of the export; counts it if it is refused.
+    /// Converts the next profile of the export, or says why it is refused.
     ///
     /// # Errors
     /// There is no memory for it, and so none for the export.
-    fn convert(&mut self) -> Result<(), Refusal> {
+    fn convert(&mut self) -> Result<Option<Fed>, Refusal> {
         let at = self.at;
         self.at += 1;
         match self.converter.profile(at, self.terms) {
@@ -263,17 +273,17 @@ impl<'f, 'a> Feed<'f, 'a> {
                 }
                 self.wire_bytes += self.export.profile_bytes(at);
                 self.ready.extend(converted);
+                Ok(None)
             }
             Err(Refused::Full {
                 error: DraftError::Memory(_),
                 message,
-            }) => return Err(overloaded(message)),
-            Err(refused) => {
-                let bytes = self.export.profile_bytes(at);
-                self.tally.refuse(refusal_of(refused), bytes);
-            }
+            }) => Err(overloaded(message)),
+            Err(refused) => Ok(Some(Fed::Refused {
+                refusal: refusal_of(refused),
+                bytes: self.export.profile_bytes(at),
+            })),
         }
-        Ok(())
     }
 
     fn incoming(&mut self, converted: Converted) -> IncomingProfile {
@@ -289,6 +299,7 @@ impl<'f, 'a> Feed<'f, 'a> {
                 digest: self.digest,
                 nth,
                 wire_bytes: std::mem::take(&mut self.wire_bytes),
+                sent_as: SentAs::Otlp,
             }),
         }
     }

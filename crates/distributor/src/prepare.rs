@@ -34,7 +34,7 @@ use scoria_pprof::{
 };
 
 use crate::admit::Charge;
-use crate::incoming::{IncomingProfile, Origin, Payload};
+use crate::incoming::{IncomingProfile, Origin, Payload, SentAs};
 use crate::key::{ByContent, Keys};
 use crate::metrics::{Metrics, Received, name_of};
 use crate::outcome::{Refusal, RefusalKind};
@@ -195,6 +195,13 @@ impl Batch<'_> {
             }
             other => other,
         }
+    }
+
+    /// Counts and remembers a profile that never came so far.
+    pub(crate) fn refuse(&self, refusal: &Refusal, bytes: u64, labels: &[(String, String)]) {
+        self.discarded(refusal.kind.reason(), bytes);
+        let rejections = &self.preparation.rejections;
+        rejections.record(self.tenant, labels, Seen::refused(refusal), self.now);
     }
 
     fn ready(
@@ -407,6 +414,10 @@ impl Batch<'_> {
             &Received {
                 name: name.unwrap_or_else(|| name_of(profile)),
                 compressed,
+                sent_as: match &profile.payload {
+                    Payload::Pprof(_) => SentAs::Text,
+                    Payload::Draft(part) => part.sent_as,
+                },
                 decompressed,
                 samples: normalised.stats.samples,
                 samples_bytes: samples_bytes as u64,

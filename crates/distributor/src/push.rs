@@ -161,6 +161,32 @@ impl Distributor {
         self.shared.remember(tenant, labels, Seen::refused(refusal));
     }
 
+    /// Counts and remembers an upload that is put aside whole though its client goes on.
+    pub(crate) fn put_aside(
+        &self,
+        tenant: &TenantId,
+        (reason, bytes): (DiscardReason, u64),
+        labels: &[(String, String)],
+    ) {
+        self.metrics().discarded(tenant, reason, bytes);
+        self.shared
+            .remember(tenant, labels, Seen::dropped(reason, 1));
+    }
+
+    /// Counts and remembers what is left out of an upload.
+    pub(crate) fn left_out(
+        &self,
+        tenant: &TenantId,
+        (reason, n): (DiscardReason, u64),
+        labels: &[(String, String)],
+    ) {
+        if n > 0 {
+            self.metrics().dropped(tenant, reason, n);
+            self.shared
+                .remember(tenant, labels, Seen::dropped(reason, n));
+        }
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.shared.preparation.metrics
     }

@@ -49,6 +49,20 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Who sent it, as far as the query says: with the service under which it would be stored.
+    pub(super) fn sender(&self) -> Vec<(String, String)> {
+        let app = &self.query.name.app;
+        let service = match self.format {
+            BodyFormat::Jfr | BodyFormat::JfrForm => app,
+            _ => App::parse(app).map_or(&**app, |app| app.service),
+        };
+        let (mut labels, is_service_given) = given_labels(&self.query);
+        if !is_service_given {
+            labels.push((names::SERVICE_NAME.to_owned(), service.to_owned()));
+        }
+        labels
+    }
+
     /// By which a resend is recognised; the labels of the profiles say the rest.
     pub(super) fn digest(&self) -> UploadDigest {
         let query = &self.query;

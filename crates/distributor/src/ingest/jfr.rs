@@ -39,7 +39,8 @@ pub(super) struct RecordingLimits {
 pub(super) fn decode(mut job: Job) -> Result<Decoded, BodyError> {
     let (recording, labels) = parts(&mut job)?;
     let job = &job;
-    let (recording, labels) = (plain(job, recording)?, plain(job, labels)?);
+    let recording = plain(job, (recording, "the JFR recording exceeds"))?;
+    let labels = plain(job, (labels, "the labels of the JFR recording exceed"))?;
     let (seed, memory) = (job.terms.seed, &job.terms.memory);
     let snapshot = Snapshot::read(&labels.body, seed, memory)?;
     let bytes = recording;
@@ -86,11 +87,12 @@ fn parts(job: &mut Job) -> Result<(Bytes, Bytes), BodyError> {
     Ok((recording, content(LABELS_PART).unwrap_or_default()))
 }
 
-fn plain(job: &Job, content: Bytes) -> Result<Content, BodyError> {
+/// A part without its gzip; `exceeds` begins what is said of one that is too large.
+fn plain(job: &Job, (content, exceeds): (Bytes, &str)) -> Result<Content, BodyError> {
     let limit = job.recording_limits.max_bytes;
     let refuse = |actual: &str| {
         let message = format!(
-            "the JFR recording exceeds the size limit (max_jfr_size_bytes, actual: {actual} decompressed, limit: {limit}); record for a shorter time or raise the limit"
+            "{exceeds} the size limit (max_jfr_size_bytes, actual: {actual} decompressed, limit: {limit}); record for a shorter time or raise the limit"
         );
         BodyError::Refused(Refusal::invalid(DiscardReason::ProfileSizeLimit, message))
     };

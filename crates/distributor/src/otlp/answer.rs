@@ -27,8 +27,10 @@ pub(super) struct Tally {
     of_profile: Vec<usize>,
     n_nameless: u64,
     n_unusable: u64,
-    refused: Vec<(Refusal, u64)>,
-    /// How many profiles the refusals above are about.
+    /// The first of the refusals: no more are spelled out.
+    refused: Vec<Refusal>,
+    n_refusals: usize,
+    /// How many profiles they are about.
     n_refused: u64,
     n_taken: u64,
 }
@@ -40,9 +42,16 @@ impl Tally {
         self.n_unusable += n_unusable;
     }
 
-    pub(super) fn refuse(&mut self, refusal: Refusal, bytes: u64) {
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
         self.n_refused += 1;
-        self.refused.push((refusal, bytes));
+        self.tell(refusal);
+    }
+
+    fn tell(&mut self, refusal: Refusal) {
+        self.n_refusals += 1;
+        if self.refused.len() < SPELLED_OUT {
+            self.refused.push(refusal);
+        }
     }
 
     /// Profiles without a service name.
@@ -53,13 +62,6 @@ impl Tally {
     /// Attributes that cannot be labels.
     pub(super) const fn n_unusable(&self) -> u64 {
         self.n_unusable
-    }
-
-    /// The refusals so far and the bytes of each profile.
-    pub(super) fn refused(&self) -> impl Iterator<Item = (&Refusal, u64)> {
-        self.refused
-            .iter()
-            .map(|(refusal, bytes)| (refusal, *bytes))
     }
 
     /// Takes in what became of the profiles that were handed on.
@@ -90,14 +92,15 @@ impl Tally {
             return Err(PushError { kind, ..error });
         }
         let mut last = None;
-        for (outcome, &profile) in error.outcomes.into_iter().zip(&self.of_profile) {
+        let of_profile = std::mem::take(&mut self.of_profile);
+        for (outcome, profile) in error.outcomes.into_iter().zip(of_profile) {
             match outcome {
                 Ok(_) => self.n_taken += 1,
                 Err(refusal) => {
                     // Of a profile that came apart one refusal is enough to count it.
                     self.n_refused += u64::from(last != Some(profile));
                     last = Some(profile);
-                    self.refused.push((refusal, 0));
+                    self.tell(refusal);
                 }
             }
         }
@@ -110,7 +113,7 @@ impl Tally {
     /// There were profiles, and none was taken.
     pub(super) fn answer(self) -> Result<Exported, PushError> {
         let message = self.message();
-        if let ([(first, _), ..], 0) = (&self.refused[..], self.n_taken) {
+        if let ([first, ..], 0) = (&self.refused[..], self.n_taken) {
             let kind = match first.kind {
                 RefusalKind::Invalid { reason } => RefusalKind::Invalid { reason },
                 _ => RefusalKind::Invalid {
@@ -131,12 +134,13 @@ impl Tally {
 
     fn message(&self) -> String {
         let mut message = String::new();
-        for (at, (refusal, _)) in self.refused.iter().take(SPELLED_OUT).enumerate() {
+        for (at, refusal) in self.refused.iter().enumerate() {
             let separator = if at == 0 { "" } else { "; " };
             let _ = write!(message, "{separator}{refusal}");
         }
-        if let Some(rest) = self.refused.len().checked_sub(SPELLED_OUT + 1) {
-            let _ = write!(message, "; and {} more", rest + 1);
+        let rest = self.n_refusals - self.refused.len();
+        if rest > 0 {
+            let _ = write!(message, "; and {rest} more");
         }
         if self.n_nameless > 0 {
             let separator = if message.is_empty() { "" } else { "; " };
@@ -176,13 +180,27 @@ mod tests {
     #[test]
     fn what_is_taken_in_part_is_a_success_that_says_so() {
         let mut tally = tally(2);
-        tally.refuse(bad("first"), 7);
+        tally.refuse(bad("first"));
         tally
             .add(refused(vec![Ok(Outcome::Stored), Err(bad("second"))]))
             .unwrap();
         let answer = tally.answer().unwrap();
         assert_eq!(answer.rejected_profiles, 2);
         assert_eq!(answer.message, "first; second");
+    }
+
+    #[test]
+    fn few_of_many_refusals_are_spelled_out() {
+        let mut tally = tally(1);
+        for n in 0..1000 {
+            tally.refuse(bad(&format!("no. {n}")));
+        }
+        assert!(tally.refused.len() < 20, "{}", tally.refused.len());
+        tally.add(refused(vec![Err(bad("last"))])).unwrap();
+        assert_eq!(tally.n_refused, 1001);
+        let message = tally.answer().unwrap_err().message;
+        assert!(message.starts_with("no. 0; no. 1; "), "{message}");
+        assert!(message.ends_with("no. 9; and 991 more"), "{message}");
     }
 
     #[test]

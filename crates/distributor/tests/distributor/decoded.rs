@@ -1,6 +1,6 @@
 //! Uploads that a decoder made profiles of.
 
-use scoria_distributor::{DecodedProfile, DecodedUpload, Outcome, UploadDigest};
+use scoria_distributor::{DecodedProfile, DecodedUpload, Outcome, SentAs, UploadDigest};
 use scoria_model::{DiscardReason, Limits, TenantId};
 use scoria_pprof::{Draft, DraftError};
 
@@ -29,6 +29,8 @@ fn upload(body: &[u8], profiles: Vec<DecodedProfile>) -> DecodedUpload {
     DecodedUpload {
         digest: UploadDigest::of(&[b"test", body]),
         wire_bytes: body.len() as u64,
+        sent_as: SentAs::Text,
+        sender: vec![("service_name".to_owned(), "api".to_owned())],
         profiles,
     }
 }

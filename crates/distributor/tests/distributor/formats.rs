@@ -1,6 +1,7 @@
 //! The old HTTP API's formats other than pprof: what is stored of them, what is refused and how.
 
 use bytes::Bytes;
+use scoria_distributor::rejections::Treatment;
 use scoria_distributor::{IngestError, IngestRequest, Outcome, RefusalKind};
 use scoria_model::varint::{put_bytes, put_u64};
 use scoria_model::{DiscardReason, Limits};
@@ -206,6 +207,83 @@ async fn profiles_of_a_speedscope_file_are_stored_by_their_units() {
     assert!(error.is_about_body());
 }
 
+/// One profile goes by the name as any other body does; times are times whatever the rate.
+#[tokio::test]
+async fn a_speedscope_file_of_one_profile_goes_by_the_name() {
+    const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+    const WALL: &str = "wall:wall:nanoseconds:cpu:nanoseconds";
+    let twice_alike = || {
+        let text = String::from_utf8(speedscope(&["seconds", "seconds"])).unwrap();
+        text.replace("\"p1\"", "\"p0\"").into_bytes()
+    };
+    let one = |unit: &str| speedscope(&[unit]);
+    let table = [
+        ("name=app", one("seconds"), CPU, 7_000_000_000_i64),
+        ("name=app", one("milliseconds"), CPU, 7_000_000),
+        ("name=app", one("microseconds"), CPU, 7_000),
+        ("name=app", one("nanoseconds"), CPU, 7),
+        (
+            "name=app.cpu&sampleRate=97",
+            one("seconds"),
+            CPU,
+            7_000_000_000,
+        ),
+        ("name=app&sampleRate=0", one("seconds"), CPU, 7_000_000_000),
+        ("name=app.wall", one("milliseconds"), WALL, 7_000_000),
+        ("name=app", one("none"), CPU, 70_000_000),
+        ("name=app&sampleRate=1000", one("none"), CPU, 7_000_000),
+        (
+            "name=app.wall&sampleRate=0",
+            one("none"),
+            "wall:samples:count::",
+            7,
+        ),
+        ("name=app.bytes", one("bytes"), "memory:samples:bytes::", 7),
+        ("name=app", one("bytes"), "process_cpu:samples:count::", 7),
+        ("name=app", twice_alike(), CPU, 14_000_000_000),
+    ];
+    for (query, body, kind, total) in table {
+        let house = House::new(Limits::default());
+        let query = format!("{query}&format=speedscope&units=objects");
+        send(&house, &query, None, body).await.unwrap();
+        let name = kind.split(':').next().unwrap();
+        let expected = format!(
+            "{{__name__=\"{name}\", profile_name=\"p0\", pyroscope_spy=\"unknown\", service_name=\"app\"}} {kind} = {total}"
+        );
+        assert_eq!(house.ingester.stored(), [expected], "{query}");
+    }
+    let house = House::new(Limits::default());
+    let query = "name=my.app&format=speedscope";
+    let error = send(&house, query, None, one("seconds")).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("unknown profile type: app"), "{text}");
+    assert!(error.is_about_body(), "422 here, 400 for text");
+}
+
+/// Events weigh as samples do, and what the client calls its profile stays.
+#[tokio::test]
+async fn speedscope_events_and_labels_of_the_client() {
+    let events = r#""unit":"milliseconds","startValue":0,"endValue":9,"events":[
+        {"type":"O","at":0,"frame":0},{"type":"O","at":2.5,"frame":1},
+        {"type":"C","at":6.5,"frame":1},{"type":"C","at":9,"frame":0}]"#;
+    let text = String::from_utf8(speedscope(&[])).unwrap();
+    let profile = format!(r#""profiles":[{{"type":"evented","name":"e",{events}}}]"#);
+    let body = text.replace(r#""profiles":[]"#, &profile);
+    let house = House::new(Limits::default());
+    let query = "name=app.wall{profile_name=mine,service_name=shop}&format=speedscope";
+    send(&house, query, None, body.into_bytes()).await.unwrap();
+    let labels = r#"{__name__="wall", app_name="app", profile_name="mine", pyroscope_spy="unknown", service_name="shop"}"#;
+    let kind = "wall:wall:nanoseconds:cpu:nanoseconds";
+    assert_eq!(
+        house.ingester.stored(),
+        [format!("{labels} {kind} = 9000000")]
+    );
+    let flame = house.ingester.flames().remove(kind).unwrap();
+    let expected = [("main", 5_000_000), ("main;work", 4_000_000)];
+    let expected = expected.map(|(stack, value)| (stack.to_owned(), value));
+    assert_eq!(flame, expected.into_iter().collect());
+}
+
 #[tokio::test]
 async fn refusals_say_what_is_wrong_and_by_which_status() {
     let table: [(&str, &[u8], &str, bool); 10] = [
@@ -281,6 +359,93 @@ async fn what_is_left_out_is_counted() {
         assert_eq!(summary.outcomes, [Outcome::Empty]);
     }
     assert_eq!(house.discarded("empty_profile"), 2);
+}
+
+/// Whatever becomes of a body, its tenant can read it, by the service that it would be stored as.
+#[tokio::test]
+async fn what_is_refused_or_left_out_of_a_body_can_be_read_afterwards() {
+    let table: [(&str, &[u8], &str, Treatment, &str); 8] = [
+        (
+            "name=shop.api.cpu",
+            b"x\na 1\n",
+            "malformed_line",
+            Treatment::LeftOut,
+            "shop.api",
+        ),
+        (
+            "name=shop.cpu",
+            b"",
+            "empty_profile",
+            Treatment::LeftOut,
+            "shop",
+        ),
+        (
+            "name=shop&format=pprof",
+            b"",
+            "empty_profile",
+            Treatment::LeftOut,
+            "shop",
+        ),
+        (
+            "name=shop{profile_id=x}",
+            b"a 1",
+            "exemplar_profile",
+            Treatment::LeftOut,
+            "shop",
+        ),
+        (
+            "name=shop.cpu",
+            b"a b",
+            "malformed_profile",
+            Treatment::Refused,
+            "shop",
+        ),
+        (
+            "name=x{service_name=shop}&format=jfr",
+            b"FLR\0",
+            "malformed_profile",
+            Treatment::Refused,
+            "shop",
+        ),
+        (
+            "name=shop&format=pprof",
+            b"\x1f\x8b",
+            "malformed_profile",
+            Treatment::Refused,
+            "shop",
+        ),
+        (
+            "name=shop.else",
+            b"a 1",
+            "invalid_labels",
+            Treatment::Refused,
+            "shop.else",
+        ),
+    ];
+    for (query, body, reason, treatment, service) in table {
+        let house = House::new(Limits::default());
+        drop(send(&house, query, None, body.to_vec()).await);
+        let told = house.distributor.rejections(&tenant());
+        let [entry] = &told[..] else {
+            panic!("{query}: {told:?}");
+        };
+        let found = (
+            entry.reason.as_str(),
+            entry.treatment,
+            &*entry.service,
+            entry.count,
+        );
+        assert_eq!(found, (reason, treatment, service, 1), "{query}");
+        assert!(!entry.remedy().is_empty());
+    }
+    // Without a name there is nobody to tell of, but still what was wrong.
+    let house = House::new(Limits::default());
+    send(&house, "name=", None, b"a 1".to_vec())
+        .await
+        .unwrap_err();
+    let told = house.distributor.rejections(&tenant());
+    assert_eq!((told.len(), &*told[0].service), (1, ""));
+    assert!(told[0].message.starts_with("name: "), "{told:?}");
 }
 
 #[tokio::test]

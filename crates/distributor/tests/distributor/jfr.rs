@@ -7,7 +7,7 @@ use scoria_model::{DiscardReason, Limits};
 
 use crate::corpus::corpus;
 use crate::ingest::{FORM, form, send};
-use crate::support::{House, NOW_S, gzip};
+use crate::support::{House, NOW_S, gzip, tenant};
 
 /// The fuzzer's seed: the length of the labels, the labels, the recording.
 const SEED: &[u8] = include_bytes!("../../../../fuzz/seeds/jfr/small");
@@ -93,11 +93,123 @@ async fn times_service_and_event() {
         .unwrap();
     for row in house.ingester.rows() {
         assert_eq!(row.time.0, (NOW_S - 10) * 1_000_000_000);
+        assert_eq!(row.duration_ns, 10_000_000_000);
         let labels = row.labels;
         assert!(labels.contains(r#"service_name="mine""#), "{labels}");
         assert!(labels.contains(r#"app_name="shop""#), "{labels}");
         assert!(labels.contains(r#"jfr_event="own""#), "{labels}");
     }
+}
+
+/// Without times it is now, and an end before the start is no duration.
+#[tokio::test]
+async fn times_that_are_missing_or_the_wrong_way_round() {
+    for (times, start_s) in [
+        (String::new(), NOW_S),
+        (
+            format!("&from={}&until={}", NOW_S - 5, NOW_S - 9),
+            NOW_S - 5,
+        ),
+    ] {
+        let house = House::new(Limits::default());
+        let query = format!("{QUERY}{times}");
+        let sent = send(&house, &query, None, recording().to_vec()).await;
+        sent.unwrap();
+        for row in house.ingester.rows() {
+            assert_eq!(row.time.0, start_s * 1_000_000_000, "{times}");
+            assert_eq!(row.duration_ns, 0, "{times}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_span_of_an_event_stays_with_its_sample() {
+    let house = House::new(Limits::default());
+    let body = form(&[("jfr", recording()), ("labels", labels())]);
+    send(&house, QUERY, Some(FORM), body).await.unwrap();
+    let rows = house.ingester.rows();
+    let spans: Vec<u64> = rows.iter().flat_map(|row| row.spans.clone()).collect();
+    // 16 digits in hexadecimal, whose bytes are the number's, the lowest first.
+    assert_eq!(spans, [0xabcd_u64.swap_bytes()]);
+    assert!(rows.iter().all(|row| !row.labels.contains("profile_id")));
+}
+
+/// The recording with its samples renamed to events that nobody reads.
+fn without_samples() -> Vec<u8> {
+    let mut bytes = recording().to_vec();
+    for name in [
+        &b"jdk.ExecutionSample"[..],
+        b"jdk.ObjectAllocationInNewTLAB",
+        b"jdk.JavaMonitorEnter",
+    ] {
+        let at = memchr::memmem::find(&bytes, name).expect("the metadata names it");
+        bytes[at] = b'x';
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn a_recording_without_samples_is_a_success_and_counted() {
+    let house = House::new(Limits::default());
+    let summary = send(&house, QUERY, None, without_samples()).await.unwrap();
+    assert_eq!(summary.outcomes, [Outcome::Empty]);
+    assert!(house.ingester.stored().is_empty());
+    assert_eq!(house.discarded("empty_profile"), 1);
+}
+
+#[tokio::test]
+async fn samples_without_a_stacktrace_can_be_read_of_afterwards() {
+    let house = House::new(Limits::default());
+    // What stands for the stacktraces is not found under another name.
+    let mut bytes = recording().to_vec();
+    let name = b"jdk.types.StackTrace";
+    let at = memchr::memmem::find(&bytes, name).expect("the metadata names it");
+    bytes[at] = b'x';
+    let summary = send(&house, QUERY, None, bytes).await.unwrap();
+    assert_eq!(summary.outcomes, [Outcome::Empty]);
+    let told = house.distributor.rejections(&tenant());
+    let mut told: Vec<_> = told
+        .iter()
+        .map(|entry| (entry.reason.as_str(), &*entry.service, entry.count))
+        .collect();
+    told.sort_unstable();
+    let expected = [
+        ("broken_reference", "shop.api", 8),
+        ("empty_profile", "shop.api", 1),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn the_size_of_a_recording_is_counted_as_that_of_one() {
+    let house = House::new(Limits::default());
+    let sent = send(&house, QUERY, None, gzip(recording())).await;
+    assert_eq!(sent.unwrap().outcomes.len(), 3);
+    let by = |kind: &str| {
+        let name = "pyroscope_distributor_received_compressed_bytes_sum";
+        house.metric(&format!("{name}{{type=\"{kind}\",tenant=\"anonymous\"}}"))
+    };
+    assert_eq!(by("jfr"), gzip(recording()).len() as u64);
+    assert_eq!((by("process_cpu"), by("memory")), (0, 0));
+}
+
+/// Parts of a form by the name alone: what is no file is taken as well.
+#[tokio::test]
+async fn parts_without_a_file_name_and_a_recording_without_a_limit() {
+    let house = House::new(Limits {
+        max_jfr_size_bytes: 0,
+        max_profile_size_bytes: 0,
+        ..Limits::default()
+    });
+    let body = form(&[("jfr", &gzip(recording())), ("labels", labels())]);
+    let with = b"; filename=\"jfr\"";
+    let at = memchr::memmem::find(&body, with).unwrap();
+    let body = [&body[..at], &body[at + with.len()..]].concat();
+    send(&house, QUERY, Some(FORM), body).await.unwrap();
+    let mut stored = house.ingester.stored();
+    stored.sort();
+    let context = r#"span_name="GET /", thread="pool-1""#;
+    assert_eq!(stored, expected(context));
 }
 
 #[tokio::test]
@@ -121,8 +233,12 @@ async fn refusals() {
         max_jfr_size_bytes: 1_000,
         ..Limits::default()
     };
+    let tiny = Limits {
+        max_jfr_size_bytes: 100,
+        ..Limits::default()
+    };
     let malformed = DiscardReason::MalformedProfile;
-    let table: [Refused<'_>; 8] = [
+    let table: [Refused<'_>; 10] = [
         (
             &Limits::default(),
             None,
@@ -178,6 +294,20 @@ async fn refusals() {
             form(&[("jfr", &gzip(recording()))]),
             DiscardReason::ProfileSizeLimit,
             "max_jfr_size_bytes, actual: more than 1000",
+        ),
+        (
+            &tiny,
+            Some(FORM),
+            form(&[("jfr", b"FLR\0"), ("labels", &[0; 101])]),
+            DiscardReason::ProfileSizeLimit,
+            "the labels of the JFR recording exceed the size limit (max_jfr_size_bytes, actual: 101 ",
+        ),
+        (
+            &Limits::default(),
+            Some(FORM),
+            form(&[("jfr", recording()), ("labels", b"x")]),
+            malformed,
+            "LabelsSnapshot",
         ),
     ];
     for (limits, content_type, body, reason, says) in table {

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use scoria_distributor::Settings;
 use scoria_distributor::otlp::{Encoding, ExportRequest, Exported};
-use scoria_model::Limits;
+use scoria_distributor::{PushError, Settings};
 use scoria_model::part::PartView;
+use scoria_model::{DiscardReason, Limits};
 use scoria_pprof::otlp::encode::{
     AttributeValue, ExportEncoder, Generation, ProfileHeader, SampleRow, Texts,
 };
 
-use crate::support::{House, MEMORY, NOW_S, tenant};
+use tonic::Code;
+
+use crate::support::{House, MEMORY, Mood, NOW_S, tenant};
 
 /// A profile for each service and value, of stacks of one dictionary.
 fn export(profiles: &[(&str, i64)]) -> Vec<u8> {
@@ -41,13 +43,17 @@ fn export(profiles: &[(&str, i64)]) -> Vec<u8> {
     encoder.finish()
 }
 
-async fn sent(house: &House, body: Vec<u8>, encoding: Encoding) -> Exported {
+async fn answered(house: &House, body: Vec<u8>, encoding: Encoding) -> Result<Exported, PushError> {
     let request = ExportRequest {
         body: Bytes::from(body),
         encoding,
         user_agent: String::new(),
     };
-    let exported = house.distributor.export(&tenant(), request).await;
+    house.distributor.export(&tenant(), request).await
+}
+
+async fn sent(house: &House, body: Vec<u8>, encoding: Encoding) -> Exported {
+    let exported = answered(house, body, encoding).await;
     exported.expect("something of it is taken")
 }
 
@@ -126,4 +132,151 @@ async fn frame_types_are_left_out_and_counted() {
     assert_eq!(exported.rejected_profiles, 0);
     assert_eq!(house.dropped("frame_type"), 2);
     assert_eq!(house.ingester.rows()[0].total, 3);
+}
+
+/// A header whose profile is dated now.
+fn header(kind: &str) -> ProfileHeader<'_> {
+    ProfileHeader {
+        sample_type: (kind, "count"),
+        time_ns: (NOW_S as u64) * 1_000_000_000,
+        ..ProfileHeader::default()
+    }
+}
+
+/// Labels that others find profiles by: the mark that they came as OTLP among them.
+#[tokio::test]
+async fn labels_times_and_the_size_as_it_was_sent() {
+    let house = House::new(Limits::default());
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::Interned);
+    let stack = encoder.stack(&[]);
+    encoder.resource(&[
+        ("service.name", AttributeValue::Text("shop")),
+        ("k8s.pod.name", AttributeValue::Text("a")),
+    ]);
+    encoder.scope("a profiler", &[]);
+    let sample = SampleRow {
+        stack,
+        values: &[1],
+        ..SampleRow::default()
+    };
+    // Neither a time nor a duration.
+    let header = ProfileHeader {
+        sample_type: ("events", "count"),
+        ..ProfileHeader::default()
+    };
+    encoder.profile(&header, &[sample]);
+    let body = encoder.finish();
+    let bytes = body.len();
+    sent(&house, body, Encoding::Protobuf).await;
+    let row = house.ingester.rows().remove(0);
+    assert_eq!(
+        row.labels,
+        r#"{__name__="events", __otel__="true", k8s.pod.name="a", service.name="shop", service_name="shop"}"#
+    );
+    assert_eq!((row.time, row.duration_ns), (house.now(), 10_000_000_000));
+    let received = house.metric(
+        r#"pyroscope_distributor_received_compressed_bytes_sum{type="otel",tenant="anonymous"}"#,
+    );
+    assert_eq!(received, bytes as u64);
+}
+
+#[tokio::test]
+async fn what_is_refused_of_an_export_is_told_with_its_labels() {
+    let house = House::new(Limits::default());
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+    let stack = encoder.stack(&[]);
+    for (service, stack) in [("good", stack), ("bad", 99), ("bad", 98)] {
+        encoder.resource(&[
+            ("service.name", AttributeValue::Text(service)),
+            ("pod", AttributeValue::Text("p-1")),
+        ]);
+        encoder.scope("test", &[]);
+        let sample = SampleRow {
+            stack,
+            values: &[1],
+            ..SampleRow::default()
+        };
+        encoder.profile(&header("events"), &[sample]);
+    }
+    let body = encoder.finish();
+    let exported = sent(&house, body.clone(), Encoding::Protobuf).await;
+    assert_eq!(exported.rejected_profiles, 2);
+    assert_eq!(house.discarded("malformed_profile"), 2);
+    let told = house.distributor.rejections(&tenant());
+    let [entry] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!((&*entry.service, entry.count), ("bad", 2));
+    assert!(entry.labels.contains("pod=\"p-1\""), "{entry:?}");
+
+    // And what could not be stored, or is stored already, though the profile is gone by then.
+    *house.ingester.mood.lock() = Mood::Refuses(Code::Unavailable);
+    let body = export(&[("shop", 1)]);
+    answered(&house, body.clone(), Encoding::Protobuf)
+        .await
+        .unwrap_err();
+    *house.ingester.mood.lock() = Mood::Stores;
+    for _ in 0..2 {
+        sent(&house, body.clone(), Encoding::Protobuf).await;
+    }
+    let told = house.distributor.rejections(&tenant());
+    for reason in [DiscardReason::Unavailable, DiscardReason::Duplicate] {
+        let entry = told.iter().find(|entry| entry.reason == reason).unwrap();
+        assert_eq!((&*entry.service, entry.count), ("shop", 1));
+        let labels = r#"{__name__="events", service_name="shop", __delta__="false", __otel__="true", service.name="shop"}"#;
+        assert_eq!(entry.labels, labels);
+    }
+}
+
+/// What has no form as a label, and types of frames, are told as what else is left out.
+#[tokio::test]
+async fn what_is_left_out_of_an_export_can_be_read_afterwards() {
+    let house = House::new(Limits::default());
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+    let stack = encoder.stack(&[]);
+    encoder.resource(&[
+        ("service.name", AttributeValue::Text("shop")),
+        ("flag", AttributeValue::Bool(true)),
+    ]);
+    encoder.scope("test", &[]);
+    let sample = SampleRow {
+        stack,
+        values: &[1],
+        ..SampleRow::default()
+    };
+    encoder.profile(&header("events"), &[sample]);
+    sent(&house, encoder.finish(), Encoding::Protobuf).await;
+    assert_eq!(house.dropped("unusable_attribute"), 1);
+    let told = house.distributor.rejections(&tenant());
+    let told: Vec<_> = told
+        .iter()
+        .map(|entry| (entry.reason, &*entry.service, entry.count))
+        .collect();
+    assert_eq!(told, [(DiscardReason::UnusableAttribute, "shop", 1)]);
+}
+
+/// Room is made for what has samples: what has none takes no more than being counted.
+#[tokio::test]
+async fn profiles_without_samples_take_next_to_no_room() {
+    const MANY: usize = 100_000;
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+    let stack = encoder.stack(&[]);
+    encoder.resource(&[("service.name", AttributeValue::Text("shop"))]);
+    encoder.scope("test", &[]);
+    for at in 0..MANY {
+        let value = [at as i64 + 1];
+        let sample = SampleRow {
+            stack,
+            values: &value,
+            ..SampleRow::default()
+        };
+        let samples = [sample];
+        let n = usize::from(at < 2);
+        encoder.profile(&header("events"), &samples[..n]);
+    }
+    let house = House::with_memory(Limits::default(), 12 << 20);
+    sent(&house, encoder.finish(), Encoding::Protobuf).await;
+    assert_eq!(house.ingester.rows().len(), 2);
+    assert_eq!(house.discarded("empty_profile"), MANY as u64 - 2);
+    assert_eq!(house.bodies.used(), 0);
 }

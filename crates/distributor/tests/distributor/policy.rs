@@ -148,3 +148,142 @@ async fn labels_alone_never_make_a_profile_wait_for_ever() {
     let refused = house.push(vec![incoming(&API, good(1))]).await.unwrap_err();
     assert!(matches!(refused.kind, RefusalKind::RateLimited { .. }));
 }
+
+/// A group's quota concerns its profiles only, and is counted as the group's.
+#[tokio::test]
+async fn the_quota_of_a_usage_group_refuses_what_is_of_the_group() {
+    let house = House::new(Limits::default());
+    let mut policy = sampled(1.0, SampledOut::Drop);
+    policy.ingest_limit = Some(IngestLimit {
+        reached: false,
+        limit_mib: 0,
+        period: "day".to_owned(),
+        resets_at: 0,
+        groups_reached: vec![(Arc::from("apis"), 5)],
+        trickle: None,
+    });
+    house.set_policy(policy);
+    let other = [API[0], ("service_name", "other")];
+    let profiles = vec![incoming(&API, good(7)), incoming(&other, good(8))];
+    let refused = house.push(profiles).await.unwrap_err();
+    let kind = RefusalKind::QuotaReached {
+        retry_after: Duration::from_secs(60),
+    };
+    assert_eq!(refused.kind, kind);
+    assert!(
+        refused
+            .message
+            .contains("5 MiB/day reached by usage group apis"),
+        "{refused}"
+    );
+    let stored = house.ingester.stored();
+    assert!(
+        stored.len() == 1 && stored[0].contains("service_name=\"other\""),
+        "{stored:?}"
+    );
+    let group = r#"{reason="ingest_limit_reached",tenant="anonymous",usage_group="apis"}"#;
+    let lost = house.metric(&format!(
+        "pyroscope_usage_group_discarded_bytes_total{group}"
+    ));
+    let plain = good(7).len() + "__name__process_cpuservice_nameapi".len();
+    assert_eq!(lost, plain as u64);
+    assert_eq!(house.discarded("ingest_limit_reached"), 1);
+    let told = house.distributor.rejections(&tenant());
+    assert_eq!(
+        (told.len(), told[0].reason.as_str()),
+        (1, "ingest_limit_reached")
+    );
+}
+
+/// In this order: the tenant's quota, the rate, the group's quota. What the first refuses costs
+/// nothing, what the last refuses has been paid for.
+#[tokio::test]
+async fn what_a_quota_refuses_costs_rate_only_if_it_is_a_groups() {
+    let size = good(1).len() as u64 + 34;
+    let limits = Limits {
+        ingestion_rate_bytes: 1,
+        max_profile_size_bytes: size,
+        ingestion_burst_bytes: 0,
+        ..Limits::default()
+    };
+    let burst = (1 << 20) + size;
+    let quota = |reached| IngestLimit {
+        reached,
+        limit_mib: 1,
+        period: "hour".to_owned(),
+        resets_at: 0,
+        groups_reached: vec![(Arc::from("apis"), 1)],
+        trickle: None,
+    };
+    for (reached, is_paid) in [(true, false), (false, true)] {
+        let house = House::new(limits.clone());
+        let policy = |ingest_limit| {
+            let mut policy = TenantPolicy::from(limits.clone());
+            policy.usage_groups = sampled(1.0, SampledOut::Drop).usage_groups;
+            policy.ingest_limit = ingest_limit;
+            policy
+        };
+        house.set_policy(policy(Some(quota(reached))));
+        let huge = "x".repeat((1 << 20) - 1024);
+        let labels = [API[0], API[1], ("huge", &huge)];
+        let refused = house.push(vec![incoming(&labels, good(1))]).await;
+        let kind = refused.unwrap_err().kind;
+        assert!(matches!(kind, RefusalKind::QuotaReached { .. }), "{kind:?}");
+        house.set_policy(policy(None));
+        // Nearly all of the burst: refused for its label if it is let in at all.
+        let refused = house.push(vec![incoming(&labels, good(1))]).await;
+        let kind = refused.unwrap_err().kind;
+        let is_limited = matches!(kind, RefusalKind::RateLimited { .. });
+        assert_eq!(is_limited, is_paid, "{kind:?}, burst {burst}");
+    }
+}
+
+#[tokio::test]
+async fn sizes_are_counted_at_each_stage_that_a_profile_comes_to() {
+    let stages = |house: &House| {
+        ["received", "sampled", "normalized"].map(|stage| {
+            let name = "pyroscope_distributor_received_decompressed_bytes_total_count";
+            house.metric(&format!("{name}{{tenant=\"anonymous\",stage=\"{stage}\"}}"))
+        })
+    };
+    let house = House::new(Limits::default());
+    house.set_policy(sampled(0.0, SampledOut::Drop));
+    house.push(vec![incoming(&API, good(1))]).await.unwrap();
+    assert_eq!(stages(&house), [1, 0, 0]);
+    let other = [API[0], ("service_name", "other")];
+    house.push(vec![incoming(&other, good(2))]).await.unwrap();
+    assert_eq!(stages(&house), [2, 1, 1]);
+    let nameless = [("service_name", "other")];
+    house
+        .push(vec![incoming(&nameless, good(3))])
+        .await
+        .unwrap_err();
+    assert_eq!(stages(&house), [3, 2, 1]);
+    let received = house.metric(
+        "pyroscope_distributor_received_decompressed_bytes_total_sum{tenant=\"anonymous\",stage=\"received\"}",
+    );
+    let labels = [
+        "__name__process_cpuservice_nameapi",
+        "__name__process_cpuservice_nameother",
+        "service_nameother",
+    ];
+    let labels: usize = labels.map(str::len).iter().sum();
+    let bodies: usize = (1..=3).map(|n| good(n).len()).sum();
+    assert_eq!(received, (bodies + labels) as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_to_writes_are_held_back_if_wanted() {
+    let delay = Duration::from_millis(300);
+    let house = House::new(Limits::default());
+    let push = async || {
+        let started = tokio::time::Instant::now();
+        house.push(vec![incoming(&API, good(1))]).await.unwrap();
+        started.elapsed()
+    };
+    assert!(push().await < delay);
+    let mut policy = TenantPolicy::default();
+    policy.artificial_delay = delay;
+    house.set_policy(policy);
+    assert!(push().await >= delay);
+}

@@ -149,7 +149,10 @@ pub(crate) struct Row {
     pub(crate) labels: String,
     pub(crate) kind: String,
     pub(crate) time: Timestamp,
+    pub(crate) duration_ns: i64,
     pub(crate) total: i64,
+    /// Spans of its samples that have one.
+    pub(crate) spans: Vec<u64>,
     /// Distinct functions of its samples.
     pub(crate) functions: Vec<String>,
 }
@@ -193,6 +196,12 @@ fn rows(part: &Bytes) -> Vec<Row> {
                 labels: view.series_labels(view.profile_series.get(at)).to_string(),
                 kind: view.profile_type(view.profile_kind.get(at)).to_string(),
                 time: Timestamp(view.profile_time.get_i64(at)),
+                duration_ns: view.profile_duration.get_i64(at),
+                spans: samples
+                    .clone()
+                    .map(|sample| view.span(sample))
+                    .filter(|&span| span != 0)
+                    .collect(),
                 total: samples
                     .map(|sample| view.sample_value.get_i64(sample))
                     .sum(),
@@ -311,8 +320,8 @@ impl House {
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("metrics can be written");
         text.lines()
-            .find_map(|l| l.strip_prefix(line)?.trim().parse().ok())
-            .unwrap_or_default()
+            .find_map(|l| l.strip_prefix(line)?.trim().parse::<f64>().ok())
+            .unwrap_or_default() as u64
     }
 
     /// Profiles discarded for a reason.

@@ -91,6 +91,8 @@ pub struct Converter<'e, 'a> {
     pub(super) lines: Vec<RawLine>,
     pub(super) labels: Vec<(u32, u32)>,
     pub(super) n_unusable: u64,
+    /// Of the profile that was refused last, as far as they were known.
+    shown: Vec<(String, String)>,
 }
 
 impl<'a> Export<'a> {
@@ -113,6 +115,7 @@ impl<'a> Export<'a> {
             lines: Vec::new(),
             labels: Vec::new(),
             n_unusable: 0,
+            shown: Vec::new(),
         }
     }
 }
@@ -158,7 +161,16 @@ impl Converter<'_, '_> {
         let place = self.export.profiles.get(at).copied().unwrap_or_default();
         let mut shown = Vec::new();
         let converted = self.convert(place, terms, &mut shown);
-        converted.map_err(|problem| refused(at, &shown, problem))
+        converted.map_err(|problem| {
+            let refused = refused(at, &shown, problem);
+            self.shown = shown;
+            refused
+        })
+    }
+
+    /// The labels of the profile that was refused last, as far as they were known.
+    pub fn labels_of_refused(&self) -> &[(String, String)] {
+        &self.shown
     }
 
     fn convert(

@@ -51,6 +51,7 @@ use dictionary::Dictionary;
 use fields::{Fields, Span};
 use layout::Evidence;
 use origin::{Origin, Place};
+use samples::Samples;
 
 const EXPORT: &str = "the export";
 /// A dictionary comes in one piece; a few are merged as protobuf has it.
@@ -182,8 +183,12 @@ impl<'a> Export<'a> {
     pub fn room(&self) -> Room {
         let tables = &self.dictionary;
         let stacks = tables.stacks.iter();
+        let profiles = self.profiles.iter();
+        // Of the others nothing is stored.
+        let with_samples =
+            profiles.filter(|place| Samples::of(self.body, place.profile).next().is_some());
         Room {
-            profiles: self.profiles.len(),
+            profiles: with_samples.count(),
             text: tables.strings.iter().map(|s| s.length as usize).sum(),
             strings: tables.strings.len(),
             functions: tables.functions.len(),
