@@ -11,6 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use scoria_pprof::ProfileEncoder;
 use scoria_pprof::encode::{FunctionRow, SampleLabel};
+use scoria_pprof::otlp::encode::{
+    AttributeValue, ExportEncoder, Generation, ProfileHeader, SampleRow, Texts,
+};
 use serde_json::{Value, json};
 use support::{Running, now_ns};
 
@@ -63,6 +66,36 @@ async fn told(request: reqwest::RequestBuilder) -> Told {
 async fn ingest(server: &Running, profile: &[u8], labels: &str) -> Told {
     let path = format!("/ingest?name=app%7B{labels}%7D&format=pprof&spyName=gospy");
     told(server.post(&path).body(profile.to_vec())).await
+}
+
+/// The same as an export of OTLP.
+async fn export(server: &Running, age_ns: i64) -> Told {
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+    let function = encoder.function("work", "work.c");
+    let location = encoder.location(0, 0, &[(function, 1)]);
+    let stack = encoder.stack(&[location]);
+    let labels = ["10", "20"].map(|worker| {
+        [("worker", worker), ("color", "red")]
+            .map(|(key, value)| encoder.attribute(key, &AttributeValue::Text(value)))
+    });
+    encoder.resource(&[("service.name", AttributeValue::Text("app"))]);
+    encoder.scope("test", &[]);
+    let header = ProfileHeader {
+        sample_type: ("cpu", "nanoseconds"),
+        time_ns: (now_ns() - age_ns) as u64,
+        ..ProfileHeader::default()
+    };
+    let samples = [(&labels[0], &[10]), (&labels[1], &[20])];
+    let samples = samples.map(|(attributes, values)| SampleRow {
+        stack,
+        attributes,
+        values,
+        ..SampleRow::default()
+    });
+    encoder.profile(&header, &samples);
+    let request = server.post("/v1development/profiles");
+    let request = request.header("content-type", "application/x-protobuf");
+    told(request.body(encoder.finish())).await
 }
 
 async fn push(server: &Running, profile: &[u8], labels: &[(&str, &str)]) -> Told {
@@ -171,6 +204,7 @@ async fn each_limit_says_its_name_value_and_actual_on_each_route() {
         for (told, status) in [
             (ingest(&server, &profile, "").await, 422),
             (push(&server, &profile, &[]).await, 400),
+            (export(&server, age).await, 400),
         ] {
             let Told(got, retry, body) = &told;
             assert_eq!((*got, retry), (status, &None), "{limit}: {body}");
@@ -182,12 +216,12 @@ async fn each_limit_says_its_name_value_and_actual_on_each_route() {
         let line = format!(
             "pyroscope_discarded_samples_total{{reason=\"{reason}\",tenant=\"anonymous\"}}"
         );
-        assert_eq!(metric(&server, &line).await, 2, "{limit}");
+        assert_eq!(metric(&server, &line).await, 3, "{limit}");
         let seen = rejections(&server).await;
         assert_eq!(seen.len(), 1, "{seen:?}");
         assert_eq!(
             (&seen[0]["reason"], &seen[0]["count"]),
-            (&json!(reason), &json!(2))
+            (&json!(reason), &json!(3))
         );
         assert!(
             seen[0]["message"].as_str().unwrap().contains(limit),

@@ -363,12 +363,13 @@ async fn what_was_not_stored_is_said_in_the_answer() {
     server.stop().await;
 }
 
-/// What the tenant can read of a refusal: how often, and in which words.
-async fn told_of(server: &Running, reason: &str) -> (u64, String) {
+/// What the tenant can read of a service's refusals: how often, and in which words.
+async fn told_of(server: &Running, (reason, service): (&str, &str)) -> (u64, String) {
     let answer = server.get("/api/v1/tenant/rejections").await;
     let told: Value = answer.json().await.unwrap();
     let entries = told["rejections"].as_array().unwrap().iter();
-    let mut of_reason = entries.filter(|entry| entry["reason"] == reason);
+    let mut of_reason =
+        entries.filter(|entry| entry["reason"] == reason && entry["service_name"] == service);
     let entry = of_reason.next().unwrap_or_else(|| panic!("{told}"));
     assert!(of_reason.next().is_none(), "{told}");
     assert_eq!(entry["treatment"], "refused", "{entry}");
@@ -395,7 +396,7 @@ async fn refused_exports_and_profiles_can_be_read_afterwards_and_are_counted_onc
     // No export at all.
     let answer = post(&server, media, "", vec![0xff; 9]).await;
     assert_eq!(answer.status(), 400);
-    let (count, message) = told_of(&server, "malformed_profile").await;
+    let (count, message) = told_of(&server, ("malformed_profile", "")).await;
     assert_eq!(count, 1);
     assert!(message.contains("without a user agent"), "{message}");
 
@@ -421,10 +422,10 @@ async fn refused_exports_and_profiles_can_be_read_afterwards_and_are_counted_onc
     encoder.profile(&header, &[sample(stacks[0])]);
     let answer = post(&server, media, "", encoder.finish()).await;
     assert_eq!(answer.status(), 200);
-    let (count, message) = told_of(&server, "malformed_profile").await;
-    assert_eq!(count, 2);
+    let (count, message) = told_of(&server, ("malformed_profile", "shop")).await;
+    assert_eq!(count, 1);
     assert!(message.contains("stack_table"), "{message}");
-    let (count, message) = told_of(&server, "samples_limit").await;
+    let (count, message) = told_of(&server, ("samples_limit", "shop")).await;
     assert_eq!(count, 1);
     assert!(message.contains("actual: 2, limit: 1"), "{message}");
 
@@ -503,6 +504,119 @@ async fn refusals_are_in_the_form_of_the_request() {
     server.stop().await;
 }
 
+/// What gRPC's details say in binary.
+fn says_when(details: &[u8]) -> bool {
+    const RETRY_INFO: &[u8] = b"google.rpc.RetryInfo";
+    let mut windows = details.windows(RETRY_INFO.len());
+    windows.any(|window| window == RETRY_INFO)
+}
+
+#[tokio::test]
+async fn the_same_answers_over_both_transports() {
+    let sets = ["limits.ingestion_body_limit_bytes=64KiB"];
+    let server = Running::start(&sets).await;
+    let good = export(Generation::V1_10, "shop");
+    let without_dictionary = {
+        // A profile of one sample in a scope of the only resource.
+        let profile = [0x12, 5, 0x08, 0, 0x22, 1, 1];
+        let scope = [&[0x12, profile.len() as u8][..], &profile].concat();
+        let resource = [&[0x12, scope.len() as u8][..], &scope].concat();
+        [&[0x0a, resource.len() as u8][..], &resource].concat()
+    };
+    let old = {
+        let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+        let stack = encoder.stack(&[]);
+        encoder.scope("test", &[]);
+        let header = ProfileHeader {
+            sample_type: ("events", "count"),
+            time_ns: 1_000_000_000,
+            ..ProfileHeader::default()
+        };
+        let sample = SampleRow {
+            stack,
+            values: &[1],
+            ..SampleRow::default()
+        };
+        encoder.profile(&header, &[sample]);
+        encoder.finish()
+    };
+    for (case, body, status, code) in [
+        ("stored", good.clone(), 200, Code::Ok),
+        ("a resource without profiles", vec![0x0a, 0], 200, Code::Ok),
+        ("nothing", Vec::new(), 400, Code::InvalidArgument),
+        ("garbage", vec![0xff; 9], 400, Code::InvalidArgument),
+        (
+            "no dictionary",
+            without_dictionary,
+            400,
+            Code::InvalidArgument,
+        ),
+        ("too old", old, 400, Code::InvalidArgument),
+        ("too large", vec![0; 70_000], 413, Code::InvalidArgument),
+    ] {
+        let answer = post(&server, "application/x-protobuf", "", body.clone()).await;
+        assert_eq!(answer.status(), status, "{case}");
+        assert!(!answer.headers().contains_key("retry-after"), "{case}");
+        let called = call(&server.url, body, None).await;
+        let found = called.as_ref().err().map_or(Code::Ok, Status::code);
+        assert_eq!(found, code, "{case}: {called:?}");
+        if let Err(status) = called {
+            assert!(!says_when(status.details()), "{case}: {status:?}");
+        }
+    }
+    // As large as allowed packed, and too large unpacked.
+    let bomb = vec![0; 1 << 20];
+    let answer = post(&server, "application/x-protobuf", "gzip", gzip(&bomb)).await;
+    assert_eq!(answer.status(), 413);
+    let called = call(&server.url, bomb, Some(CompressionEncoding::Gzip)).await;
+    assert_eq!(called.unwrap_err().code(), Code::InvalidArgument);
+    let broken = gzip(&good)[..20].to_vec();
+    let answer = post(&server, "application/x-protobuf", "gzip", broken).await;
+    assert_eq!(answer.status(), 400);
+    server.stop().await;
+}
+
+/// What is in gRPC's frame or in zstd is as long as its tenant's bodies may be, and no longer.
+#[tokio::test]
+async fn a_tenants_own_limit_holds_for_what_is_unpacked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("runtime.yaml");
+    let limit = "overrides:\n  anonymous:\n    ingestion_body_limit_bytes: 64KiB\n";
+    std::fs::write(&file, limit).unwrap();
+    let server = Running::start(&[&format!("runtime_config.file={}", file.display())]).await;
+    let bomb = vec![0; 1 << 20];
+    let packed = zstd::encode_all(&bomb[..], 1).unwrap();
+    let answer = post(&server, "application/x-protobuf", "zstd", packed).await;
+    assert_eq!(answer.status(), 413);
+    let called = call(&server.url, bomb, Some(CompressionEncoding::Gzip)).await;
+    let status = called.unwrap_err();
+    assert!(
+        status.message().contains("ingestion_body_limit_bytes"),
+        "{status:?}"
+    );
+    let (count, message) = told_of(&server, ("body_size_limit_exceeded", "")).await;
+    assert_eq!(count, 2);
+    assert!(message.contains("limit: 65536"), "{message}");
+    let answer = post(&server, "application/x-protobuf", "zstd", vec![1, 2, 3]).await;
+    assert_eq!(answer.status(), 400);
+    assert_eq!(told_of(&server, ("malformed_profile", "")).await.0, 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_memory_tells_exporters_to_come_back() {
+    let server = Running::start(&["memory.limit=64MiB", "memory.shed_percent=1"]).await;
+    let body = export(Generation::V1_10, "shop");
+    let answer = post(&server, "application/x-protobuf", "", body.clone()).await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert!(says_when(&answer.bytes().await.unwrap()));
+    let status = call(&server.url, body, None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(says_when(status.details()), "{status:?}");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_sender_that_is_too_fast_is_told_when_to_come_back() {
     // The burst is the largest profile and a mebibyte; the rate gives back nothing to speak of.
@@ -544,18 +658,10 @@ async fn a_sender_that_is_too_fast_is_told_when_to_come_back() {
     let answer = post(&server, "application/x-protobuf", "", body("a")).await;
     assert_eq!(answer.status(), 429);
     assert!(answer.headers().contains_key("retry-after"));
-    let status = answer.bytes().await.unwrap();
-    let named = status
-        .windows(21)
-        .any(|window| window == b"google.rpc.RetryInfo\x12");
-    assert!(named, "{status:?}");
+    assert!(says_when(&answer.bytes().await.unwrap()));
     let status = call(&server.url, body("b"), None).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    let details = status.details();
-    let named = details
-        .windows(20)
-        .any(|window| window == b"google.rpc.RetryInfo");
-    assert!(named, "{details:?}");
+    assert!(says_when(status.details()), "{status:?}");
     server.stop().await;
 }
 

@@ -9,6 +9,7 @@
 //! - What is worth sending again says so and when: `RetryInfo`, and `Retry-After` over HTTP.
 
 mod content;
+mod frame;
 mod messages;
 
 use std::fmt::Write as _;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use connectrpc::ErrorCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
@@ -31,9 +32,8 @@ use super::body::PaidBody;
 use super::fault::Fault;
 use super::push::refused as fault_of;
 use content::Coding;
+use frame::{PREFIX_BYTES, unframe};
 
-/// Flag and length in front of a gRPC message.
-const PREFIX_BYTES: usize = 5;
 /// What an error says at most over gRPC, where it travels in headers.
 const GRPC_MESSAGE_MAX: usize = 2000;
 const RETRY_INFO: &str = "google.rpc.RetryInfo";
@@ -79,8 +79,24 @@ pub(super) async fn export(State(app): State<Arc<App>>, request: Request) -> Res
 }
 
 async fn take(app: &App, parts: &Parts, body: Body, form: Form) -> Result<Exported, Fault> {
-    let tenant = app.scope(&parts.extensions)?.single()?;
+    let scope = app.scope(&parts.extensions)?;
+    let tenant = scope.single()?;
     let distributor = &app.roles()?.distributor;
+    let opened = open(app, parts, body, form).await;
+    let request = opened.inspect_err(|fault| app.refused(scope.tenants(), fault))?;
+    let exported = distributor.export(tenant, request).await;
+    exported.map_err(|error| {
+        let fault = fault_of(error.kind, error.message);
+        match error.kind {
+            RefusalKind::TooLarge => fault.with_status(StatusCode::PAYLOAD_TOO_LARGE),
+            _ => fault,
+        }
+    })
+}
+
+/// Takes framing and compression off; what comes out is not longer than its tenant's bodies may be.
+async fn open(app: &App, parts: &Parts, body: Body, form: Form) -> Result<ExportRequest, Fault> {
+    let limit = app.body_bytes_max(app.scope(&parts.extensions)?.tenants());
     let body = to_bytes(body, usize::MAX)
         .await
         .map_err(|error| Fault::invalid(format!("reading the request body: {error}")))?;
@@ -97,50 +113,15 @@ async fn take(app: &App, parts: &Parts, body: Body, form: Form) -> Result<Export
         bytes: message,
         permit: app.memory.bodies.nothing(),
     };
-    let plain = content::decode(coding, paid, app.body_bytes_max).await?;
-    let request = ExportRequest {
+    let plain = content::decode(coding, paid, limit).await?;
+    Ok(ExportRequest {
         body: plain.bytes,
         encoding: match form {
             Form::Json => Encoding::Json,
             Form::Grpc | Form::Protobuf => Encoding::Protobuf,
         },
         user_agent: text(headers, &USER_AGENT).to_owned(),
-    };
-    let exported = distributor.export(tenant, request).await;
-    exported.map_err(|error| {
-        let fault = fault_of(error.kind, error.message);
-        match error.kind {
-            RefusalKind::TooLarge => fault.with_status(StatusCode::PAYLOAD_TOO_LARGE),
-            _ => fault,
-        }
     })
-}
-
-/// The one message of a unary call, and how it is compressed.
-fn unframe(mut body: Bytes, headers: &HeaderMap) -> Result<(Bytes, Coding), Fault> {
-    let [flag, length @ ..] = match body.first_chunk::<PREFIX_BYTES>() {
-        Some(prefix) => *prefix,
-        None => return Err(Fault::invalid("the gRPC call has no message")),
-    };
-    let length = u32::from_be_bytes(length) as usize;
-    let there = body.len() - PREFIX_BYTES;
-    if length != there {
-        return Err(Fault::invalid(format!(
-            "the gRPC message claims {length} bytes, but {there} follow; an export is one message"
-        )));
-    }
-    let message = body.split_off(PREFIX_BYTES);
-    if flag == 0 {
-        return Ok((message, Coding::Identity));
-    }
-    let name = HeaderName::from_static("grpc-encoding");
-    let coding = Coding::of(text(headers, &name), "grpc-encoding")?;
-    if coding == Coding::Identity {
-        return Err(Fault::invalid(
-            "the gRPC message is marked as compressed, but grpc-encoding does not say how",
-        ));
-    }
-    Ok((message, coding))
 }
 
 fn accepted(exported: &Exported, form: Form) -> Response {
@@ -232,10 +213,9 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
 mod tests {
     use super::*;
 
-    fn headers(media: &str, encoding: &str) -> HeaderMap {
+    fn headers(media: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, media.parse().unwrap());
-        headers.insert("grpc-encoding", encoding.parse().unwrap());
         headers
     }
 
@@ -250,7 +230,7 @@ mod tests {
             ("Application/JSON; charset=utf-8", Some(Form::Json)),
             ("text/plain", None),
         ] {
-            assert_eq!(Form::of(&headers(media, "")), form, "{media}");
+            assert_eq!(Form::of(&headers(media)), form, "{media}");
         }
     }
 
@@ -258,23 +238,9 @@ mod tests {
     fn messages_travel_in_headers() {
         assert_eq!(percent_encoded("a 5 % of é\n"), "a 5 %25 of %C3%A9%0A");
         let fault = Fault::unavailable("later", std::time::Duration::from_secs(1));
-        let answer = refused(fault, &headers("application/grpc", ""));
+        let answer = refused(fault, &headers("application/grpc"));
         assert_eq!(answer.headers()["grpc-status"], "14");
         assert_eq!(answer.headers()["grpc-message"], "later");
         assert!(answer.headers().contains_key("grpc-status-details-bin"));
-    }
-
-    #[test]
-    fn one_message_is_taken_out_of_its_frame() {
-        let plain = headers("application/grpc", "gzip");
-        let framed = |bytes: &'static [u8]| unframe(Bytes::from_static(bytes), &plain);
-        let (message, coding) = framed(b"\0\0\0\0\x02ab").unwrap();
-        assert_eq!((&message[..], coding), (&b"ab"[..], Coding::Identity));
-        assert_eq!(framed(b"\x01\0\0\0\x01a").unwrap().1, Coding::Gzip);
-        for bad in [&b""[..], b"\0\0\0\0", b"\0\0\0\0\x02a", b"\0\0\0\0\x01ab"] {
-            assert_eq!(framed(bad).unwrap_err().code, ErrorCode::InvalidArgument);
-        }
-        let none = headers("application/grpc", "");
-        assert!(unframe(Bytes::from_static(b"\x01\0\0\0\x01a"), &none).is_err());
     }
 }
