@@ -438,7 +438,10 @@ async fn what_is_refused_or_left_out_of_a_body_can_be_read_afterwards() {
         assert_eq!(found, (reason, treatment, service, 1), "{query}");
         assert!(!entry.remedy().is_empty());
     }
-    // Without a name there is nobody to tell of, but still what was wrong.
+}
+
+#[tokio::test]
+async fn without_a_name_there_is_nobody_to_tell_of_but_still_what_was_wrong() {
     let house = House::new(Limits::default());
     send(&house, "name=", None, b"a 1".to_vec())
         .await

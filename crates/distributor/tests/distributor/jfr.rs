@@ -227,18 +227,64 @@ async fn without_a_rate_times_are_nothing_and_the_rest_is_stored() {
 /// Limits, Content-Type, body, reason, and what the error says.
 type Refused<'a> = (&'a Limits, Option<&'a str>, Vec<u8>, DiscardReason, &'a str);
 
+async fn refused(table: &[Refused<'_>]) {
+    for (limits, content_type, body, reason, says) in table {
+        let house = House::new((*limits).clone());
+        let sent = send(&house, QUERY, *content_type, body.clone()).await;
+        let error = sent.expect_err("it is refused");
+        assert_eq!(
+            error.kind(),
+            RefusalKind::Invalid { reason: *reason },
+            "{error}"
+        );
+        assert!(error.is_about_body(), "{error}");
+        assert!(error.to_string().contains(*says), "{error}");
+        assert_eq!(house.discarded(reason.as_str()), 1, "{error}");
+        assert_eq!(house.bodies.used(), 0);
+    }
+}
+
+#[tokio::test]
+async fn refusals_of_the_labels_beside_a_recording() {
+    let tiny = Limits {
+        max_jfr_size_bytes: 100,
+        ..Limits::default()
+    };
+    let malformed = DiscardReason::MalformedProfile;
+    refused(&[
+        (
+            &Limits::default(),
+            Some(FORM),
+            form(&[("jfr", recording()), ("labels", b"\x0a\x05")]),
+            malformed,
+            "LabelsSnapshot",
+        ),
+        (
+            &tiny,
+            Some(FORM),
+            form(&[("jfr", b"FLR\0"), ("labels", &[0; 101])]),
+            DiscardReason::ProfileSizeLimit,
+            "the labels of the JFR recording exceed the size limit (max_jfr_size_bytes, actual: 101 ",
+        ),
+        (
+            &Limits::default(),
+            Some(FORM),
+            form(&[("jfr", recording()), ("labels", b"x")]),
+            malformed,
+            "LabelsSnapshot",
+        ),
+    ])
+    .await;
+}
+
 #[tokio::test]
 async fn refusals() {
     let small = Limits {
         max_jfr_size_bytes: 1_000,
         ..Limits::default()
     };
-    let tiny = Limits {
-        max_jfr_size_bytes: 100,
-        ..Limits::default()
-    };
     let malformed = DiscardReason::MalformedProfile;
-    let table: [Refused<'_>; 10] = [
+    let table: [Refused<'_>; 7] = [
         (
             &Limits::default(),
             None,
@@ -270,13 +316,6 @@ async fn refusals() {
         (
             &Limits::default(),
             Some(FORM),
-            form(&[("jfr", recording()), ("labels", b"\x0a\x05")]),
-            malformed,
-            "LabelsSnapshot",
-        ),
-        (
-            &Limits::default(),
-            Some(FORM),
             b"nothing".to_vec(),
             malformed,
             "boundary",
@@ -295,30 +334,8 @@ async fn refusals() {
             DiscardReason::ProfileSizeLimit,
             "max_jfr_size_bytes, actual: more than 1000",
         ),
-        (
-            &tiny,
-            Some(FORM),
-            form(&[("jfr", b"FLR\0"), ("labels", &[0; 101])]),
-            DiscardReason::ProfileSizeLimit,
-            "the labels of the JFR recording exceed the size limit (max_jfr_size_bytes, actual: 101 ",
-        ),
-        (
-            &Limits::default(),
-            Some(FORM),
-            form(&[("jfr", recording()), ("labels", b"x")]),
-            malformed,
-            "LabelsSnapshot",
-        ),
     ];
-    for (limits, content_type, body, reason, says) in table {
-        let house = House::new(limits.clone());
-        let error = send(&house, QUERY, content_type, body).await.unwrap_err();
-        assert_eq!(error.kind(), RefusalKind::Invalid { reason }, "{error}");
-        assert!(error.is_about_body(), "{error}");
-        assert!(error.to_string().contains(says), "{error}");
-        assert_eq!(house.discarded(reason.as_str()), 1, "{error}");
-        assert_eq!(house.bodies.used(), 0);
-    }
+    refused(&table).await;
     let house = House::with_memory(Limits::default(), 10_000);
     let sent = send(&house, QUERY, None, recording().to_vec()).await;
     let kind = sent.unwrap_err().kind();
