@@ -1,5 +1,6 @@
 //! What the parts of an export become: labels, services, build ids, values.
 
+use scoria_model::part::mapping_flags;
 use serde_json::{Value, json};
 
 use super::*;
@@ -162,6 +163,57 @@ fn every_build_id_is_kept_and_gnus_stands_alone() {
         ids(&[&hash, "other", &go, &gnu]),
         "gnu go:go htlhash:htlhash"
     );
+}
+
+/// A mapping says of itself what every one of its frames has, and no more.
+#[test]
+fn a_mapping_has_what_all_of_its_frames_have() {
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+    let whole = encoder.function("main", "main.c");
+    let bare = encoder.function("work", "");
+    let mut frames = Vec::new();
+    for (binary, lines) in [
+        ("whole", &[Some((whole, 7)), Some((whole, 8))][..]),
+        ("names", &[Some((whole, 7)), Some((bare, 0))]),
+        ("mixed", &[Some((whole, 7)), None]),
+        ("native", &[None]),
+    ] {
+        let mapping = encoder.mapping(binary, (0x1000, 0x2000), &[]);
+        for (line, address) in lines.iter().zip(0x1100..) {
+            let lines: Vec<(u32, i64)> = line.iter().copied().collect();
+            frames.push(encoder.location(mapping, address, &lines));
+        }
+    }
+    let stack = encoder.stack(&frames);
+    encoder.scope("s", &[]);
+    let row = SampleRow {
+        stack,
+        values: &[1],
+        ..SampleRow::default()
+    };
+    events(&mut encoder, &row);
+    let body = encoder.finish();
+    let terms = terms();
+    let export = Export::read(&body, &terms.memory).unwrap();
+    let mut converted = export.converter().profile(0, &terms).unwrap();
+    let raw = converted[0].draft.raw();
+    let mappings = raw.columns.mappings.iter();
+    let found: Vec<(String, u32)> = mappings
+        .map(|row| {
+            let binary = String::from_utf8_lossy(raw.text(row.filename));
+            (binary.into_owned(), row.flags)
+        })
+        .collect();
+    let names = mapping_flags::HAS_FUNCTIONS;
+    let all = names | mapping_flags::HAS_FILENAMES | mapping_flags::HAS_LINE_NUMBERS;
+    let expected = [
+        ("whole", all),
+        ("names", names),
+        ("mixed", 0),
+        ("native", 0),
+    ];
+    let expected = expected.map(|(binary, flags)| (binary.to_owned(), flags));
+    assert_eq!(found, expected);
 }
 
 #[test]
