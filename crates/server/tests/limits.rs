@@ -261,6 +261,7 @@ async fn what_may_be_sent_again_is_429_with_a_time_on_each_route() {
         for Told(status, retry, body) in [
             ingest(&server, &profile(0, 1), "").await,
             push(&server, &profile(0, 1), &[]).await,
+            export(&server, 0).await,
         ] {
             assert_eq!(status, 429, "{body}");
             let retry: u64 = retry.unwrap().parse().unwrap();
@@ -280,16 +281,19 @@ async fn what_may_be_sent_again_is_429_with_a_time_on_each_route() {
 async fn bodies_that_are_too_large_are_refused_at_the_edge_and_told() {
     let server = Running::start(&["limits.ingestion_body_limit_bytes=1KiB"]).await;
     let large = profile(0, 4000);
+    let exported = server.post("/v1development/profiles");
+    let exported = exported.header("content-type", "application/x-protobuf");
     for Told(status, _, body) in [
         ingest(&server, &large, "").await,
         push(&server, &large, &[]).await,
+        told(exported.body(large.clone())).await,
     ] {
         assert_eq!(status, 413, "{body}");
         assert!(body.contains("ingestion_body_limit_bytes") && body.contains("limit: 1024"));
     }
     let seen = rejections(&server).await;
     assert_eq!(seen[0]["reason"], "body_size_limit_exceeded");
-    assert_eq!(seen[0]["count"], 2);
+    assert_eq!(seen[0]["count"], 3);
     server.stop().await;
 }
 
