@@ -7,7 +7,7 @@ mod support;
 
 use reqwest::Response;
 use scoria_pprof::ProfileEncoder;
-use scoria_pprof::encode::{FunctionRow, SampleLabel};
+use scoria_pprof::encode::{FunctionRow, MappingRow, SampleLabel};
 use serde_json::{Value, json};
 use support::{Running, now_ns};
 
@@ -126,6 +126,7 @@ async fn heatmaps_of_profiles_and_of_spans() {
         (1, 1, 2)
     );
     assert_eq!(slot["exemplars"][1]["spanId"], SPAN);
+    assert_eq!(slot["exemplars"][1]["traceId"], TRACE);
     let step = json!({ "step": 60, "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL" });
     let body = answer(&server, "SelectHeatmap", step).await;
     let slot = &body["series"][0]["slots"][0];
@@ -329,4 +330,151 @@ async fn totals_of_what_was_sampled_out_count_in_series_with_a_note() {
         assert_eq!(values["names"], json!(["true"]));
         server.stop().await;
     }
+}
+
+/// A profile as a tracer that wraps a profiler labels it: the root span by its older name, its name
+/// beside, and a number.
+fn labelled() -> Vec<u8> {
+    let mut profile = ProfileEncoder::new();
+    profile.sample_type("cpu", "nanoseconds");
+    profile.period("cpu", "nanoseconds", 10_000_000);
+    profile.time(now_ns(), 10_000_000_000);
+    let mut location = |name: &str| {
+        let function = profile.function(&FunctionRow {
+            name,
+            ..FunctionRow::default()
+        });
+        profile.location(0, 0, &[(function, 1)])
+    };
+    let (main, get, put) = (location("main"), location("get"), location("put"));
+    let labels = |span, name| {
+        [
+            ("profile_id", span),
+            ("trace_id", TRACE),
+            ("span_name", name),
+        ]
+        .map(|(key, value)| SampleLabel { key, value })
+    };
+    profile.sample([get, main], &[20_000_000], &labels(SPAN, "GET /"));
+    profile.sample([put, main], &[5_000_000], &labels(OTHER_SPAN, "PUT /"));
+    profile.sample([main], &[1_000_000], &[]);
+    profile.finish()
+}
+
+/// Names of spans are labels of series, their ids are not; the series are one profile all the same.
+#[tokio::test]
+async fn names_of_spans_are_labels_and_their_ids_are_not() {
+    let server = Running::start(&[]).await;
+    let path = "/ingest?name=shop%7Bpod%3Da%7D&format=pprof&spyName=gospy";
+    let pushed = server.post(path).body(labelled()).send().await.unwrap();
+    assert_eq!(pushed.status(), 200);
+    let texts = async |method: &str, more| -> Vec<String> {
+        let body = answer(&server, method, more).await;
+        serde_json::from_value(body["names"].clone()).unwrap()
+    };
+    let names = texts("LabelNames", json!({})).await;
+    assert!(names.contains(&"span_name".to_owned()), "{names:?}");
+    for id in ["span_id", "trace_id", "profile_id"] {
+        assert!(!names.contains(&id.to_owned()), "{names:?}");
+    }
+    let values = texts("LabelValues", json!({ "name": "span_name" })).await;
+    assert_eq!(values, ["GET /", "PUT /"]);
+
+    let step = json!({ "step": 3600, "exemplarType": "EXEMPLAR_TYPE_INDIVIDUAL" });
+    let body = answer(&server, "SelectSeries", step).await;
+    let exemplars = body["series"][0]["points"][0]["exemplars"].as_array();
+    let exemplars = exemplars.unwrap();
+    assert_eq!(
+        exemplars.len(),
+        1,
+        "three series, one profile: {exemplars:?}"
+    );
+    assert_eq!(exemplars[0]["value"], "26000000");
+    let labels = exemplars[0]["labels"].as_array().unwrap();
+    let has = |name: &str| labels.iter().any(|label| label["name"] == name);
+    assert!(
+        has("pod") && !has("span_name"),
+        "what all share: {labels:?}"
+    );
+    let heatmap = json!({ "step": 3600, "queryType": "HEATMAP_QUERY_TYPE_INDIVIDUAL" });
+    let heatmap = answer(&server, "SelectHeatmap", heatmap).await;
+    let counts = heatmap["series"][0]["slots"][0]["counts"].as_array();
+    let counted: i64 = counts.unwrap().iter().filter_map(Value::as_i64).sum();
+    assert_eq!(counted, 1, "one profile: {heatmap}");
+    let whole = json!({ "profileIdSelector": [exemplars[0]["profileId"]] });
+    let of_span = |span: &str| json!({ "spanSelector": [span], "maxNodes": "0" });
+    for (method, more, total) in [
+        ("SelectMergeStacktraces", whole, "26000000"),
+        ("SelectMergeSpanProfile", of_span(SPAN), "20000000"),
+        ("SelectMergeSpanProfile", of_span(OTHER_SPAN), "5000000"),
+        (
+            "SelectMergeStacktraces",
+            json!({ "labelSelector": "{span_name=\"PUT /\"}" }),
+            "5000000",
+        ),
+    ] {
+        let body = answer(&server, method, more.clone()).await;
+        assert_eq!(body["flamegraph"]["total"], total, "{method} {more}");
+    }
+    server.stop().await;
+}
+
+/// What the details of a function are read from: its lines apart, and whose source they are in.
+#[tokio::test]
+async fn lines_and_their_repository_come_back() {
+    let mut profile = ProfileEncoder::new();
+    profile.sample_type("cpu", "nanoseconds");
+    profile.period("cpu", "nanoseconds", 10_000_000);
+    profile.time(now_ns(), 10_000_000_000);
+    let repository =
+        r#"{"repository":"https://github.com/a/shop","git_ref":"v1.2","root_path":"src"}"#;
+    let mapping = profile.mapping(&MappingRow {
+        filename: "/bin/shop",
+        build_id: repository,
+        flags: 1,
+        ..MappingRow::default()
+    });
+    let mut function = |name: &str| {
+        profile.function(&FunctionRow {
+            name,
+            filename: "shop.go",
+            start_line: 3,
+            ..FunctionRow::default()
+        })
+    };
+    let (main, work) = (function("main"), function("work"));
+    let main = profile.location(mapping, 0, &[(main, 9)]);
+    let lines = [7, 8].map(|line| profile.location(mapping, 0, &[(work, line)]));
+    profile.sample([lines[0], main], &[20_000_000], &[]);
+    profile.sample([lines[1], main], &[5_000_000], &[]);
+    let server = Running::start(&[]).await;
+    let path = "/ingest?name=shop&format=pprof&spyName=gospy";
+    let pushed = server.post(path).body(profile.finish()).send().await;
+    assert_eq!(pushed.unwrap().status(), 200);
+    let site = json!([{ "name": "main" }, { "name": "work" }]);
+    let details = json!({ "maxNodes": 500, "stackTraceSelector": { "callSite": site } });
+    let body = answer(&server, "SelectMergeProfile", details).await;
+    let strings = body["stringTable"].as_array().unwrap();
+    let number = |value: &Value| value.as_str().unwrap().parse::<usize>().unwrap();
+    assert_eq!(strings[number(&body["mapping"][0]["buildId"])], repository);
+    let location = |id: &Value| {
+        let mut all = body["location"].as_array().unwrap().iter();
+        all.find(|location| location["id"] == *id).unwrap().clone()
+    };
+    let samples = body["sample"].as_array().unwrap().iter();
+    let mut by_line: Vec<(usize, usize)> = samples
+        .map(|sample| {
+            let leaf = location(&sample["locationId"][0]);
+            (
+                number(&leaf["line"][0]["line"]),
+                number(&sample["value"][0]),
+            )
+        })
+        .collect();
+    by_line.sort_unstable();
+    assert_eq!(by_line, [(7, 20_000_000), (8, 5_000_000)]);
+    let function = &body["function"][0];
+    assert_eq!(strings[number(&function["filename"])], "shop.go");
+    assert_eq!(function["startLine"], "3");
+    server.stop().await;
 }

@@ -26,7 +26,8 @@ pub struct AppendedProfile {
     pub n_samples: u32,
     /// Index into the keys of the push: the write it came with.
     pub part: u32,
-    /// Its place within the record, over all datasets.
+    /// Its place within the record, over all datasets: the same for all types and series that one
+    /// profile of a write came apart into.
     pub place: u32,
     /// One past its last byte in [`HeadAppend::samples`]; its first is the end of the one before.
     pub samples_end: u32,

@@ -45,6 +45,7 @@ mod append;
 mod collect;
 mod error;
 mod generation;
+mod places;
 mod read;
 pub mod samples;
 mod write;

@@ -6,6 +6,7 @@ use scoria_model::varint::{Reader, VarintError};
 use scoria_model::{Labels, ProfileType, RetryKey, TenantId, Timestamp};
 
 use super::generation::{Added, Base, Dataset, Generation, label_pairs};
+use super::places::Places;
 use super::samples::{self, Links, Plain};
 use super::{
     AppendedProfile, DIFFERENCE_BYTES_MAX, HeadAppend, Push, RecordError, Replayed, VERSION, kind,
@@ -84,13 +85,13 @@ impl RecordReader {
                 samples: Vec::new(),
             };
             let n_profiles = read("profiles", reader.count())?;
+            progress.places.section();
             let nodes = head.dictionary.lock().mark().nodes;
             let mut before = None;
             for _ in 0..n_profiles {
                 let (flags, mut profile) =
                     profile_head(reader, dataset, (arrival, head.profiles.last()), n_parts)?;
-                profile.place = progress.place;
-                progress.place += 1;
+                profile.place = progress.places.of(&profile);
                 let start = head.samples.len();
                 let mut work = Work {
                     dataset,
@@ -149,7 +150,7 @@ impl RecordReader {
 /// What is counted over all datasets of a record.
 #[derive(Debug, Default)]
 struct Progress {
-    place: u32,
+    places: Places,
     /// Bytes of samples that were told by reference to others.
     referred: usize,
 }

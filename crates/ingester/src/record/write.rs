@@ -10,6 +10,7 @@ use scoria_symbols::{InternScratch, Mark};
 
 use super::collect::Collector;
 use super::generation::{Base, Dataset, Generation, kind_parts, label_pairs};
+use super::places::Places;
 use super::samples::{self, Plain};
 use super::{
     AppendedProfile, DIFFERENCE_BYTES_MAX, EncodedRecord, HeadAppend, Push, VERSION, kind,
@@ -139,11 +140,11 @@ impl RecordWriter {
         }
         put_u64(&mut out, sections.len() as u64);
         let mut heads = Vec::with_capacity(sections.len());
-        let mut place = 0;
+        let mut places = Places::default();
         for mut section in sections {
+            places.section();
             for profile in &mut section.profiles {
-                profile.place = place;
-                place += 1;
+                profile.place = places.of(profile);
             }
             let dataset = &self.generation.datasets[section.dataset as usize];
             let name = (section.dataset as usize >= known_datasets).then_some(&*dataset.service);
