@@ -12,16 +12,22 @@
 //! - The reasons are fixed sentences, one of which an agent compares letter by letter.
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use scoria_model::{TenantId, Timestamp};
-use scoria_storage::{FileUpload, TenantFiles, keys};
+use scoria_storage::{FileEntry, FileUpload, TenantFiles, keys};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CabinetError, CabinetErrorKind};
 
-/// Executables that are listed at once.
-const LISTED_MAX: usize = 10_000;
-/// Largest description of one.
-const METADATA_BYTES_MAX: u64 = 64 << 10;
+/// Most executables of one tenant.
+pub const EXECUTABLES_MAX: usize = 10_000;
+/// Objects that are looked at to count or list them: two for each, and a few that others add
+/// meanwhile.
+const LISTED_MAX: usize = 2 * EXECUTABLES_MAX + 1000;
+/// Descriptions that are read at a time.
+const READ_AT_ONCE: usize = 16;
+/// Largest description of one: its texts, of which each byte may be six in JSON.
+const METADATA_BYTES_MAX: u64 = (3 * 6 * TEXT_BYTES_MAX + 1024) as u64;
 /// Longest text inside a description.
 const TEXT_BYTES_MAX: usize = 4096;
 /// Age at which an upload that was not finished may be started again: the time that it may take,
@@ -130,7 +136,7 @@ impl DebugInfo {
     /// Whether a file is wanted; if it is, its upload counts as started.
     ///
     /// # Errors
-    /// A build id that is none, or the store's.
+    /// A build id that is none, one executable too many, or the store's.
     pub async fn should_upload(
         &self,
         tenant: &TenantId,
@@ -149,6 +155,9 @@ impl DebugInfo {
             )));
         }
         let known = self.read(tenant, &id).await?;
+        if known.is_none() {
+            self.refuse_one_too_many(tenant).await?;
+        }
         let verdict = decide(known.as_ref(), now.millis());
         if matches!(verdict, Verdict::Wanted(_)) {
             file.gnu_build_id.clone_from(&id.0);
@@ -228,16 +237,14 @@ impl DebugInfo {
     /// # Errors
     /// The store's.
     pub async fn list(&self, tenant: &TenantId) -> Result<Vec<Executable>, CabinetError> {
-        let folder = keys::debug_info_folder(tenant);
-        let files = self.files.list(&folder, 2 * LISTED_MAX).await?;
-        let mut found = Vec::new();
-        for file in files {
-            if file.key.filename() == Some("metadata")
-                && let Some(body) = self.files.get(&file.key, METADATA_BYTES_MAX).await?
-            {
-                found.push(parse(&body)?);
-            }
-        }
+        let described = self.descriptions(tenant).await?;
+        let read = stream::iter(described)
+            .map(|file| async move { self.files.get(&file.key, METADATA_BYTES_MAX).await })
+            .buffer_unordered(READ_AT_ONCE);
+        let bodies: Vec<Option<Bytes>> = read.try_collect().await?;
+        // One that is gone by now was deleted meanwhile.
+        let found = bodies.iter().flatten().map(|body| parse(body));
+        let mut found = found.collect::<Result<Vec<_>, _>>()?;
         found.sort_by(|a, b| a.file.gnu_build_id.cmp(&b.file.gnu_build_id));
         Ok(found)
     }
@@ -254,6 +261,23 @@ impl DebugInfo {
             .await?;
         let metadata = keys::debug_info_metadata(tenant, &id.0);
         Ok(self.files.delete(&metadata).await?)
+    }
+
+    /// Where the descriptions of a tenant's executables lie.
+    async fn descriptions(&self, tenant: &TenantId) -> Result<Vec<FileEntry>, CabinetError> {
+        let folder = keys::debug_info_folder(tenant);
+        let mut files = self.files.list(&folder, LISTED_MAX).await?;
+        files.retain(|file| file.key.filename() == Some("metadata"));
+        Ok(files)
+    }
+
+    async fn refuse_one_too_many(&self, tenant: &TenantId) -> Result<(), CabinetError> {
+        if self.descriptions(tenant).await?.len() >= EXECUTABLES_MAX {
+            return Err(CabinetError::limit(format!(
+                "the tenant has {EXECUTABLES_MAX} executables already, which is the limit; delete some with DeleteDebuginfo"
+            )));
+        }
+        Ok(())
     }
 
     async fn known(&self, tenant: &TenantId, id: &BuildId) -> Result<Executable, CabinetError> {
@@ -407,6 +431,8 @@ mod tests {
         info.finish(&tenant, &id, at(stale + 5)).await.unwrap();
         let twice = info.finish(&tenant, &id, at(stale + 6)).await.unwrap_err();
         assert_eq!(twice.kind, CabinetErrorKind::NotStarted);
+        let late = info.start(&tenant, &id).await.unwrap_err();
+        assert_eq!(late.kind, CabinetErrorKind::NotStarted, "it is there");
         assert_eq!(ask(stale + 7).await, Verdict::NotWanted(reasons::EXISTS));
 
         let listed = info.list(&tenant).await.unwrap();
@@ -444,5 +470,48 @@ mod tests {
         };
         let error = info.should_upload(&tenant, long, at(1)).await.unwrap_err();
         assert_eq!(error.kind, CabinetErrorKind::Invalid);
+    }
+
+    /// JSON writes some characters as six.
+    #[tokio::test]
+    async fn the_longest_description_can_be_read_again() {
+        let info = debug_info();
+        let tenant = TenantId::anonymous();
+        let text = "\u{1}".repeat(TEXT_BYTES_MAX);
+        let longest = FileDescription {
+            gnu_build_id: "ab".repeat(20),
+            go_build_id: text.clone(),
+            otel_file_id: text.clone(),
+            name: text,
+            kind: FileKind::ExecutableNoText,
+        };
+        let asked = info.should_upload(&tenant, longest.clone(), at(1)).await;
+        assert_eq!(asked.unwrap(), Verdict::Wanted(reasons::FIRST_TIME));
+        assert_eq!(info.list(&tenant).await.unwrap()[0].file, longest);
+        let again = info.should_upload(&tenant, longest, at(2)).await;
+        assert_eq!(again.unwrap(), Verdict::NotWanted(reasons::IN_PROGRESS));
+    }
+
+    #[tokio::test]
+    async fn only_so_many() {
+        let info = debug_info();
+        let tenant = TenantId::anonymous();
+        let ask = async |n: usize| {
+            let file = file(&format!("{n:08x}"));
+            info.should_upload(&tenant, file, at(1)).await
+        };
+        let first = BuildId::parse("00000000").unwrap();
+        ask(0).await.unwrap();
+        for n in 1..EXECUTABLES_MAX {
+            let key = keys::debug_info_metadata(&tenant, &format!("{n:08x}"));
+            info.files.put(&key, Bytes::new()).await.unwrap();
+        }
+        let more = ask(EXECUTABLES_MAX).await.unwrap_err();
+        assert_eq!(more.kind, CabinetErrorKind::LimitExceeded, "{more}");
+        // The ones that are there go on.
+        let known = ask(0).await.unwrap();
+        assert_eq!(known, Verdict::NotWanted(reasons::IN_PROGRESS));
+        info.delete(&tenant, &first).await.unwrap();
+        ask(EXECUTABLES_MAX).await.unwrap();
     }
 }

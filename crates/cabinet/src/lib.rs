@@ -23,7 +23,7 @@ mod error;
 pub mod recording_rules;
 pub mod settings;
 
-pub use adhoc::{AdHocDiff, AdHocEntry, AdHocProfiles, AdHocView, Drawing};
+pub use adhoc::{AdHocEntry, AdHocGraph, AdHocProfiles, AdHocView, Drawing};
 pub use debug_info::{BuildId, DebugInfo, Executable, ExecutableUpload};
 pub use error::{CabinetError, CabinetErrorKind};
 pub use recording_rules::{RecordingRule, RecordingRules, RuleDraft};
@@ -37,7 +37,7 @@ use scoria_storage::{Documents, TenantFiles};
 pub struct Components {
     pub documents: Documents,
     pub files: TenantFiles,
-    /// Pays for reading ad hoc profiles.
+    /// Pays for reading and drawing ad hoc profiles.
     pub memory: ByteBudget,
 }
 

@@ -251,12 +251,27 @@ impl Admission {
 
     /// What a query needs that scans nothing.
     pub(crate) fn nothing(&self) -> Held {
+        self.held(None)
+    }
+
+    /// Neither slot nor memory, on the account of one who pays for more, if anybody does.
+    fn held(&self, charged: Option<Charge>) -> Held {
         Held {
             permit: self.0.memory.nothing(),
-            charged: None,
+            charged,
             slot: Slot::Free,
             admission: self.clone(),
         }
+    }
+
+    /// What an answer needs that is there already: no slot, and nothing yet of the memory that its
+    /// tenant may have.
+    pub(crate) fn without_scan(&self, tenant: TenantId, tenant_bytes_max: u64) -> Held {
+        self.held(Some(Charge {
+            tenant,
+            bytes: 0,
+            most: tenant_bytes_max,
+        }))
     }
 
     /// Waits for a slot and for memory.

@@ -34,11 +34,14 @@ pub struct BackgroundSettings {
 
 /// Where a query in the background stands.
 #[derive(Debug, Clone)]
-pub enum Progress {
+pub enum Progress<A> {
     Running,
-    Answered(Arc<Answer<Merged>>),
+    Answered(A),
     Failed(QueryError),
 }
+
+/// As it is kept.
+type Kept = Progress<Arc<Answer<Merged>>>;
 
 /// All queries in the background.
 pub(crate) struct Background {
@@ -57,7 +60,7 @@ impl fmt::Debug for Background {
 
 struct Entry {
     tenants: Vec<TenantId>,
-    progress: Progress,
+    progress: Kept,
     /// When it was started, and later when it ended, by the clock that only goes forward.
     since: Duration,
     bytes: u64,
@@ -124,7 +127,7 @@ impl Background {
     }
 
     /// Where a query of these tenants stands.
-    pub(crate) fn poll(&self, tenants: &[TenantId], id: &str) -> Result<Progress, QueryError> {
+    pub(crate) fn poll(&self, tenants: &[TenantId], id: &str) -> Result<Kept, QueryError> {
         let mut entries = self.entries.lock();
         self.forget(&mut entries);
         let found = id.parse().ok().and_then(|id: Uuid| entries.get(&id));

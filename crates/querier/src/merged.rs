@@ -35,6 +35,19 @@ impl Merged {
         };
         bytes as u64
     }
+
+    /// Memory that a copy takes and its encodings up to the text that is sent; of a profile all but
+    /// the text, which [`cost::pprof_in_json`] tells.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        /// The copy, the message, and that put into another.
+        const OF_BYTES: u64 = 4;
+        /// The copy, the message there and back, and eight bytes as a number in quotes.
+        const OF_VALUES: u64 = 12;
+        match self {
+            Self::Pprof(_) => OF_BYTES * self.bytes(),
+            _ => OF_VALUES * self.bytes(),
+        }
+    }
 }
 
 pub(crate) fn is_shown(name: &str, form: NameForm) -> bool {

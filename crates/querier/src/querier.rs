@@ -157,9 +157,12 @@ impl Querier {
         request: &ProfileTypes,
         now: Timestamp,
     ) -> Result<Answer<Vec<ProfileType>>, QueryError> {
-        let scan = request.check(&self.limits(tenants), now);
-        let texts = self.texts("profile_types", tenants, scan?).await?;
-        Ok(texts.map(|ids| ids.iter().filter_map(|id| id.parse().ok()).collect()))
+        let Some(scan) = request.check(&self.limits(tenants), now)? else {
+            return Ok(Answer::unasked(Vec::new()));
+        };
+        let mut ids = self.labels("profile_types", tenants, &scan).await?;
+        ids.holding.grow(cost::profile_types(&ids.value.texts))?;
+        Ok(ids.map(|ids| ids.texts.iter().filter_map(|id| id.parse().ok()).collect()))
     }
 
     /// Sorted label names.
@@ -260,12 +263,31 @@ impl Querier {
         Ok(id.to_string())
     }
 
-    /// Where a query in the background stands.
+    /// Where a query in the background stands; a copy of its answer once there is one, which is
+    /// accounted for like any other.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if these tenants have none with this id.
-    pub fn poll(&self, tenants: &[TenantId], id: &str) -> Result<Progress, QueryError> {
-        self.0.background.poll(tenants, id)
+    pub fn poll(
+        &self,
+        tenants: &[TenantId],
+        id: &str,
+    ) -> Result<Progress<Answer<Merged>>, QueryError> {
+        let kept = match self.0.background.poll(tenants, id)? {
+            Progress::Answered(kept) => kept,
+            Progress::Running => return Ok(Progress::Running),
+            Progress::Failed(error) => return Ok(Progress::Failed(error)),
+        };
+        let tenant = tenants.first().cloned();
+        let tenant = tenant.unwrap_or_else(TenantId::anonymous);
+        let most = self.limits(tenants).max_query_memory_bytes;
+        let mut held = self.0.admission.without_scan(tenant, most);
+        held.grow(kept.value.bytes_written())?;
+        Ok(Progress::Answered(Answer {
+            value: kept.value.clone(),
+            stats: kept.stats.clone(),
+            holding: held.into(),
+        }))
     }
 
     /// Points over time, the series with the largest sums first.
@@ -624,8 +646,8 @@ fn shown_sets(sets: BTreeSet<Labels>, form: NameForm) -> Vec<Labels> {
         return sets.into_iter().collect();
     }
     let shown = sets.iter().map(|set| {
-        let pairs = set.iter().filter(|label| is_shown(&label.name, form));
-        Labels::from_pairs(pairs.map(|label| (&label.name, &label.value)))
+        let labels = set.iter().filter(|label| is_shown(&label.name, form));
+        labels.cloned().collect::<Labels>()
     });
     shown.collect::<BTreeSet<_>>().into_iter().collect()
 }

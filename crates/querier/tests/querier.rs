@@ -10,7 +10,7 @@ mod support;
 
 use object_store::ObjectStoreExt;
 use scoria_block::Table;
-use scoria_querier::{ErrorKind, Merged, Mode, QueryError};
+use scoria_querier::{ErrorKind, Merged, Mode, Progress, QueryError};
 use scoria_query::request::{
     AnalyzeQuery, Diff, GetProfileStats, LabelNames, LabelValues, ProfileFormat, ProfileTypes,
     SelectHeatmap, SelectMergeStacktraces, SelectSeries, Series,
@@ -607,5 +607,45 @@ async fn what_an_answer_is_drawn_with_is_accounted_for_and_can_be_refused() {
         assert!(refused.to_string().contains("queries"), "{refused}");
         drop(rest);
         all_is_given_back(&world, question).await;
+    }
+}
+
+/// An answer that waits to be fetched has a room of its own; what is fetched of it is paid for like
+/// any other.
+#[tokio::test]
+async fn what_is_fetched_from_the_background_is_accounted_for_and_can_be_refused() {
+    let world = wide().await;
+    let one = tenant("one");
+    for format in [ProfileFormat::Flamegraph, ProfileFormat::Pprof] {
+        let mut request = ask(CPU, "{}");
+        request.format = format;
+        let started = world
+            .querier
+            .start_select_merge_stacktraces(&one, &request, now());
+        let id = started.unwrap();
+        let answer = loop {
+            match world.querier.poll(&one, &id).unwrap() {
+                Progress::Answered(answer) => break answer,
+                Progress::Failed(error) => panic!("{error}"),
+                Progress::Running => tokio::task::yield_now().await,
+            }
+        };
+        drop(answer);
+        all_is_given_back(&world, "fetching").await;
+        let Ok(Progress::Answered(answer)) = world.querier.poll(&one, &id) else {
+            panic!("it is kept");
+        };
+        let size = match &answer.value {
+            Merged::Pprof(bytes) => bytes.len(),
+            Merged::Flamegraph(graph) => 8 * graph.levels.iter().map(Vec::len).sum::<usize>(),
+            other => panic!("{other:?}"),
+        };
+        assert!(world.memory.used() > 3 * size as u64, "{format:?}");
+        drop(answer);
+        assert_eq!(world.memory.used(), 0, "{format:?}");
+        let rest = world.memory.try_acquire((1 << 30) - 1000).unwrap();
+        let refused = world.querier.poll(&one, &id).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::LimitExceeded, "{refused}");
+        drop(rest);
     }
 }

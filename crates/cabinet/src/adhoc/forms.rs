@@ -11,6 +11,7 @@ use scoria_pprof::speedscope::{Group, Scale, Speedscope, Unit};
 use scoria_pprof::stacks::{Measure, Stacks};
 use scoria_pprof::{Decompressor, DraftTerms, RawProfile};
 use scoria_query::merge::TreePartial;
+use scoria_query::render::side;
 
 use super::flamebearer::Flamebearer;
 use super::perf_script;
@@ -108,7 +109,8 @@ enum Form<'a> {
 /// become; 0 means no limit.
 ///
 /// # Errors
-/// The file is of no known form, lacks the type, or is larger or deeper than it may be.
+/// The file is of no known form, lacks the type, has values below zero, or is larger or deeper than
+/// it may be.
 pub fn draw(body: &[u8], wanted: Option<&str>, limit: u64) -> Result<Drawn, CabinetError> {
     let mut decompressor = Decompressor::new();
     let plain = plain(&mut decompressor, body, limit)?;
@@ -128,6 +130,12 @@ pub fn draw(body: &[u8], wanted: Option<&str>, limit: u64) -> Result<Drawn, Cabi
         )));
     };
     let tree = form.tree(chosen, bytes)?;
+    if let Err(below) = side(&tree, 0) {
+        return Err(CabinetError::invalid(format!(
+            "the profile has values below zero, such as {}, which no flame graph can show; if it is the difference of two profiles, upload both and compare them",
+            below.value
+        )));
+    }
     Ok(Drawn {
         types,
         chosen,

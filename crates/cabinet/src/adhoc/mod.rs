@@ -9,7 +9,8 @@
 //! - What is stored could be read when it came; a file that cannot be read is not stored.
 //! - An id is a ULID and the file's name, so a listing needs no file's content.
 //! - A tenant keeps its newest [`PROFILES_MAX`] profiles; older ones are deleted when one comes.
-//! - Decoding is paid for from a budget before it starts.
+//! - Reading and drawing are paid for from a budget before they start, and an answer keeps what it
+//!   holds until it is dropped.
 
 mod flamebearer;
 pub mod forms;
@@ -21,13 +22,13 @@ mod tests;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
-use scoria_model::{BlockId, ByteBudget, Limits, ProfileType, TenantId, Timestamp};
-use scoria_query::render;
+use scoria_model::{BlockId, ByteBudget, Limits, Permit, ProfileType, TenantId, Timestamp};
 use scoria_query::render::flamebearer::{Graph, json};
+use scoria_query::render::{self, cost};
 use scoria_query::request::max_nodes;
 use scoria_storage::{TenantFiles, keys};
 
-use self::forms::{Drawn, TypeName, draw, memory_for, types_of};
+use self::forms::{TypeName, draw, memory_for, types_of};
 use crate::error::{CabinetError, CabinetErrorKind};
 
 /// Most profiles that a tenant keeps.
@@ -57,22 +58,23 @@ pub struct Drawing<'a> {
 }
 
 /// A profile drawn.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AdHocView {
     pub entry: AdHocEntry,
-    pub profile_type: String,
-    pub profile_types: Vec<String>,
-    /// The JSON that `/pyroscope/render` answers.
-    pub flamebearer: String,
+    pub drawn: AdHocGraph,
 }
 
-/// Two profiles drawn beside each other.
-#[derive(Debug, Clone)]
-pub struct AdHocDiff {
-    /// Those that both files hold.
+/// A flame graph, of one profile or of two beside each other.
+#[derive(Debug)]
+pub struct AdHocGraph {
+    /// The one that is drawn.
+    pub profile_type: String,
+    /// Those to choose from: of two files the ones that both hold.
     pub profile_types: Vec<String>,
-    /// The JSON that `/pyroscope/render-diff` answers.
+    /// The JSON that `/pyroscope/render` or `/pyroscope/render-diff` answers.
     pub flamebearer: String,
+    /// What it is accounted with; keep it until the answer has been written.
+    pub memory: Permit,
 }
 
 /// The ad hoc profiles of every tenant.
@@ -116,7 +118,7 @@ impl AdHocProfiles {
         self.make_room(tenant).await?;
         let key = keys::ad_hoc(tenant, &entry.id);
         self.files.put(&key, body).await?;
-        view(entry, &drawn, drawing)
+        Ok(AdHocView { entry, drawn })
     }
 
     /// Draws a stored profile.
@@ -132,7 +134,7 @@ impl AdHocProfiles {
         let entry = AdHocEntry::of_id(id)?;
         let body = self.read(tenant, id, drawing.limits).await?;
         let drawn = self.draw(body, drawing).await?;
-        view(entry, &drawn, drawing)
+        Ok(AdHocView { entry, drawn })
     }
 
     /// A tenant's profiles, newest first.
@@ -159,34 +161,17 @@ impl AdHocProfiles {
         tenant: &TenantId,
         (left, right): (&str, &str),
         drawing: &Drawing<'_>,
-    ) -> Result<AdHocDiff, CabinetError> {
+    ) -> Result<AdHocGraph, CabinetError> {
         AdHocEntry::of_id(left)?;
         AdHocEntry::of_id(right)?;
+        let shape = Shape::of(drawing)?;
         let left = self.read(tenant, left, drawing.limits).await?;
         let right = self.read(tenant, right, drawing.limits).await?;
-        let limit = drawing.limits.max_profile_size_bytes;
-        let of_left = self.names(left.clone(), limit).await?;
-        let of_right = self.names(right.clone(), limit).await?;
-        let mut shared = of_left;
-        shared.retain(|name| of_right.contains(name));
-        let Some(first) = shared.first() else {
-            return Err(CabinetError::invalid(
-                "the two profiles have no sample type in common",
-            ));
-        };
-        let drawing = Drawing {
-            profile_type: Some(drawing.profile_type.unwrap_or(first)),
-            ..drawing.clone()
-        };
-        let left = self.draw(left, &drawing).await?;
-        let right = self.draw(right, &drawing).await?;
-        let nodes = nodes(&drawing)?;
-        let graph = render::diff(&left.tree, &right.tree, nodes)
-            .map_err(|error| CabinetError::invalid(error.to_string()))?;
-        Ok(AdHocDiff {
-            flamebearer: json(Graph::Double(&graph), &kind_of(left.chosen()), None),
-            profile_types: shared,
+        let bytes = shape.reading(&left).max(shape.reading(&right));
+        self.paid(bytes, move |memory| {
+            shape.double((&left[..], &right[..]), memory)
         })
+        .await
     }
 
     async fn read(
@@ -219,73 +204,135 @@ impl AdHocProfiles {
         Ok(())
     }
 
-    async fn draw(&self, body: Bytes, drawing: &Drawing<'_>) -> Result<Drawn, CabinetError> {
+    async fn draw(&self, body: Bytes, drawing: &Drawing<'_>) -> Result<AdHocGraph, CabinetError> {
         // Refused before the work, not after it.
-        nodes(drawing)?;
-        let wanted = drawing.profile_type.map(str::to_owned);
-        let limit = drawing.limits.max_profile_size_bytes;
-        self.paid(body, limit, move |body| {
-            draw(body, wanted.as_deref(), limit)
-        })
-        .await
+        let shape = Shape::of(drawing)?;
+        let bytes = shape.reading(&body);
+        self.paid(bytes, move |memory| shape.single(&body, memory))
+            .await
     }
 
-    async fn names(&self, body: Bytes, limit: u64) -> Result<Vec<String>, CabinetError> {
-        let types = self.paid(body, limit, move |body| types_of(body, limit));
-        Ok(types.await?.into_iter().map(|t| t.name).collect())
-    }
-
-    /// Reads a file on a thread of its own, with a permit for what that takes.
+    /// Works on a thread of its own, with a permit for so many bytes, which the work gives back or
+    /// keeps.
     async fn paid<T: Send + 'static>(
         &self,
-        body: Bytes,
-        limit: u64,
-        work: impl FnOnce(&[u8]) -> Result<T, CabinetError> + Send + 'static,
+        bytes: u64,
+        work: impl FnOnce(Permit) -> Result<T, CabinetError> + Send + 'static,
     ) -> Result<T, CabinetError> {
-        // A compressed file may become as large as the limit lets it.
-        let size = if scoria_pprof::gunzip::is_gzip(&body) && limit > 0 {
-            usize::try_from(limit).unwrap_or(usize::MAX)
-        } else {
-            body.len()
-        };
-        let permit = self
-            .memory
-            .try_acquire(memory_for(size))
-            .map_err(|error| CabinetError::new(CabinetErrorKind::Unavailable, error.to_string()))?;
-        let work = tokio::task::spawn_blocking(move || {
-            let done = work(&body);
-            drop(permit);
-            done
-        });
+        let permit = self.memory.try_acquire(bytes).map_err(no_memory)?;
+        let work = tokio::task::spawn_blocking(move || work(permit));
         work.await.map_err(|_| {
             CabinetError::new(CabinetErrorKind::Internal, "reading the profile failed")
         })?
     }
 }
 
-fn nodes(drawing: &Drawing<'_>) -> Result<usize, CabinetError> {
-    max_nodes(drawing.max_nodes, drawing.limits)
-        .map_err(|error| CabinetError::invalid(error.to_string()))
+fn no_memory(error: impl std::fmt::Display) -> CabinetError {
+    CabinetError::new(CabinetErrorKind::Unavailable, error.to_string())
+}
+
+/// What a graph is to be.
+#[derive(Debug)]
+struct Shape {
+    /// One of the file's types, if it is said which.
+    wanted: Option<String>,
+    nodes: usize,
+    /// Most bytes of a file, decompressed; 0 means no limit.
+    limit: u64,
+}
+
+impl Shape {
+    fn of(drawing: &Drawing<'_>) -> Result<Self, CabinetError> {
+        let nodes = max_nodes(drawing.max_nodes, drawing.limits);
+        let wanted = drawing.profile_type.filter(|wanted| !wanted.is_empty());
+        Ok(Self {
+            wanted: wanted.map(str::to_owned),
+            nodes: nodes.map_err(|error| CabinetError::invalid(error.to_string()))?,
+            limit: drawing.limits.max_profile_size_bytes,
+        })
+    }
+
+    /// Memory that reading a file takes. A compressed one may become as large as the limit lets it.
+    fn reading(&self, body: &[u8]) -> u64 {
+        let is_gzip = scoria_pprof::gunzip::is_gzip(body);
+        memory_for(match usize::try_from(self.limit) {
+            Ok(limit) if is_gzip && limit > 0 => limit,
+            _ => body.len(),
+        })
+    }
+
+    fn single(&self, body: &[u8], mut memory: Permit) -> Result<AdHocGraph, CabinetError> {
+        let drawn = draw(body, self.wanted.as_deref(), self.limit)?;
+        memory.shrink_to(drawn.tree.bytes());
+        let mut take = |bytes| memory.grow(bytes).map_err(no_memory);
+        take(cost::cutting(&drawn.tree, self.nodes))?;
+        let cut = render::truncate(&drawn.tree, self.nodes);
+        take(cost::flamegraph(&cut))?;
+        let graph = render::flamegraph(&cut, 0);
+        let chosen = drawn.chosen();
+        Ok(AdHocGraph {
+            profile_type: chosen.name.clone(),
+            profile_types: drawn.types.iter().map(|t| t.name.clone()).collect(),
+            flamebearer: json(Graph::Single(&graph), &kind_of(chosen), None),
+            memory,
+        })
+    }
+
+    /// Reads one file after the other, as both at once would take twice as much.
+    fn double(
+        &self,
+        (left, right): (&[u8], &[u8]),
+        mut memory: Permit,
+    ) -> Result<AdHocGraph, CabinetError> {
+        let shared = shared_types(&types_of(left, self.limit)?, &types_of(right, self.limit)?)?;
+        let wanted = self.wanted.as_ref().or(shared.first()).map(String::as_str);
+        let read = |body| draw(body, wanted, self.limit);
+        let left = read(left)?;
+        memory.shrink_to(left.tree.bytes());
+        let mut take = |bytes| memory.grow(bytes).map_err(no_memory);
+        take(self.reading(right))?;
+        let right = read(right)?;
+        memory.shrink_to(left.tree.bytes() + right.tree.bytes());
+        let mut take = |bytes| memory.grow(bytes).map_err(no_memory);
+        let both = [&left.tree, &right.tree];
+        take(
+            both.map(|tree| cost::cutting(tree, self.nodes))
+                .iter()
+                .sum(),
+        )?;
+        let side = |tree| render::side(tree, self.nodes);
+        let refused = |error: render::NegativeValue| CabinetError::invalid(error.to_string());
+        let sides = (
+            side(&left.tree).map_err(refused)?,
+            side(&right.tree).map_err(refused)?,
+        );
+        take(cost::diff(&sides.0, &sides.1))?;
+        let graph = render::diff_of_sides(&sides.0, &sides.1, self.nodes);
+        let chosen = left.chosen();
+        Ok(AdHocGraph {
+            profile_type: chosen.name.clone(),
+            profile_types: shared,
+            flamebearer: json(Graph::Double(&graph), &kind_of(chosen), None),
+            memory,
+        })
+    }
+}
+
+/// The types of which both files have values.
+fn shared_types(left: &[TypeName], right: &[TypeName]) -> Result<Vec<String>, CabinetError> {
+    let mut names = left.iter().map(|t| t.name.clone()).collect::<Vec<_>>();
+    names.retain(|name| right.iter().any(|t| t.name == *name));
+    if names.is_empty() {
+        return Err(CabinetError::invalid(
+            "the two profiles have no sample type in common",
+        ));
+    }
+    Ok(names)
 }
 
 /// The type by whose unit viewers show values.
 fn kind_of(name: &TypeName) -> ProfileType {
     ProfileType::new("", (&name.kind, &name.unit), ("", ""))
-}
-
-fn view(
-    entry: AdHocEntry,
-    drawn: &Drawn,
-    drawing: &Drawing<'_>,
-) -> Result<AdHocView, CabinetError> {
-    let chosen = drawn.chosen();
-    let graph = render::flamegraph(&drawn.tree, nodes(drawing)?);
-    Ok(AdHocView {
-        entry,
-        profile_type: chosen.name.clone(),
-        profile_types: drawn.types.iter().map(|t| t.name.clone()).collect(),
-        flamebearer: json(Graph::Single(&graph), &kind_of(chosen), None),
-    })
 }
 
 impl AdHocEntry {

@@ -65,7 +65,7 @@ async fn upload(
 
 /// Own values by name.
 fn own(view: &AdHocView) -> Vec<(String, i64)> {
-    let body: Value = serde_json::from_str(&view.flamebearer).unwrap();
+    let body: Value = serde_json::from_str(&view.drawn.flamebearer).unwrap();
     let names = body["flamebearer"]["names"].as_array().unwrap();
     let mut found = Vec::new();
     for level in body["flamebearer"]["levels"].as_array().unwrap() {
@@ -95,8 +95,8 @@ async fn a_pprof_of_two_types() {
     let view = upload(&profiles, "../my profile.pb.gz", &pprof())
         .await
         .unwrap();
-    assert_eq!(view.profile_types, ["samples", "cpu"]);
-    assert_eq!(view.profile_type, "samples");
+    assert_eq!(view.drawn.profile_types, ["samples", "cpu"]);
+    assert_eq!(view.drawn.profile_type, "samples");
     assert_eq!(view.entry.name, "..myprofile.pb.gz");
     assert_eq!(view.entry.uploaded_at_ms, 1_700_000_000_123);
     assert_eq!(
@@ -109,7 +109,7 @@ async fn a_pprof_of_two_types() {
         .get(&tenant, &id, &drawing(&limits, Some("cpu")))
         .await
         .unwrap();
-    assert_eq!(cpu.profile_type, "cpu");
+    assert_eq!(cpu.drawn.profile_type, "cpu");
     assert_eq!(
         own(&cpu),
         named(&[("0x1234", 30), ("main", 10), ("work", 20)])
@@ -145,17 +145,17 @@ async fn every_form_gives_the_same_graph() {
     let perf = upload(&profiles, "perf.txt", perf).await.unwrap();
     assert_eq!(own(&perf), expected);
     // What the server draws can be uploaded again, and is drawn the same.
-    let json = upload(&profiles, "a.json", collapsed.flamebearer.as_bytes())
+    let json = upload(&profiles, "a.json", collapsed.drawn.flamebearer.as_bytes())
         .await
         .unwrap();
     assert_eq!(own(&json), expected);
-    assert_eq!(json.flamebearer, collapsed.flamebearer);
+    assert_eq!(json.drawn.flamebearer, collapsed.drawn.flamebearer);
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut zipped, &pprof()).unwrap();
     let zipped = upload(&profiles, "a.gz", &zipped.finish().unwrap())
         .await
         .unwrap();
-    assert_eq!(zipped.profile_types, ["samples", "cpu"]);
+    assert_eq!(zipped.drawn.profile_types, ["samples", "cpu"]);
 
     let speedscope = json!({
         "$schema": "https://www.speedscope.app/file-format-schema.json",
@@ -170,7 +170,7 @@ async fn every_form_gives_the_same_graph() {
     let speedscope = upload(&profiles, "a.json", speedscope.to_string().as_bytes())
         .await
         .unwrap();
-    assert_eq!(speedscope.profile_types, ["calls", "wall"]);
+    assert_eq!(speedscope.drawn.profile_types, ["calls", "wall"]);
     assert_eq!(own(&speedscope), expected);
     let (tenant, limits) = (TenantId::anonymous(), limits());
     let wall = drawing(&limits, Some("wall"));
@@ -210,6 +210,20 @@ async fn two_profiles_beside_each_other() {
     let same = diff(&left, &left, Some("cpu")).await.unwrap();
     let body: Value = serde_json::from_str(&same.flamebearer).unwrap();
     assert_eq!(body["leftTicks"], 60);
+    // An empty choice is none: the first type that both have, and not the first of each.
+    let graph = json!({
+        "flamebearer": {"names": ["total", "main"], "levels": [[0, 7, 0, 0], [0, 7, 7, 1]]},
+        "metadata": {"name": "cpu", "units": "nanoseconds"},
+    });
+    let cpu = upload(&profiles, "c", graph.to_string().as_bytes()).await;
+    let cpu = cpu.unwrap().entry.id;
+    for none in [None, Some("")] {
+        let both = diff(&left, &cpu, none).await.unwrap();
+        assert_eq!(both.profile_type, "cpu");
+        let body: Value = serde_json::from_str(&both.flamebearer).unwrap();
+        assert_eq!(body["leftTicks"], 60, "{none:?}");
+        assert_eq!(body["rightTicks"], 7, "{none:?}");
+    }
     for (left, right, kind) in [
         (
             left.as_str(),
@@ -235,11 +249,12 @@ async fn what_is_refused() {
         "names": ["total", "a"],
         "levels": [[0, 2, 0, 0], [1, 2, 2, 1]],
     }});
-    let bodies: [Vec<u8>; 9] = [
+    let bodies: [Vec<u8>; 10] = [
         b"".into(),
         b" \n".into(),
         b"main;work".into(),
         b"main;work x".into(),
+        b"main;work 5\nmain;rest -3".into(),
         b"{}".into(),
         b"{".into(),
         b"\x00\x01\x02".into(),
@@ -275,13 +290,32 @@ async fn what_is_refused() {
             "{text}"
         );
     }
-    let too_many = Drawing {
-        max_nodes: Some(2_000_000),
-        ..drawing(&limits, None)
-    };
     let text = STANDARD.encode("main 1");
-    let refused = profiles.upload(&tenant, ("x", &text), &too_many, now);
-    assert_eq!(refused.await.unwrap_err().kind, CabinetErrorKind::Invalid);
+    let kept = upload(&profiles, "x", b"main 1").await.unwrap().entry.id;
+    for nodes in [2_000_000, -1] {
+        let nodes = Drawing {
+            max_nodes: Some(nodes),
+            ..drawing(&limits, None)
+        };
+        let refused = profiles.upload(&tenant, ("x", &text), &nodes, now).await;
+        assert_eq!(refused.unwrap_err().kind, CabinetErrorKind::Invalid);
+        let refused = profiles.get(&tenant, &kept, &nodes).await;
+        assert_eq!(refused.unwrap_err().kind, CabinetErrorKind::Invalid);
+        let refused = profiles.diff(&tenant, (&kept, &kept), &nodes).await;
+        assert_eq!(refused.unwrap_err().kind, CabinetErrorKind::Invalid);
+    }
+    // Small as it comes, too large decompressed, whatever is in it.
+    for form in ["main;work 1\n", "\u{1}"] {
+        let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut zipped, form.repeat(200).as_bytes()).unwrap();
+        let text = STANDARD.encode(zipped.finish().unwrap());
+        assert!(text.len() <= 100, "{}", text.len());
+        let drawing = drawing(&limits, None);
+        let refused = profiles.upload(&tenant, ("x", &text), &drawing, now).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, CabinetErrorKind::Invalid);
+        assert!(refused.to_string().contains("100"), "{refused}");
+    }
     let poor = AdHocProfiles::new(profiles.files.clone(), ByteBudget::new("test", 10));
     let drawing = drawing(&limits, None);
     let refused = poor.upload(&tenant, ("x", &text), &drawing, now);
@@ -289,6 +323,39 @@ async fn what_is_refused() {
         refused.await.unwrap_err().kind,
         CabinetErrorKind::Unavailable
     );
+}
+
+/// What is drawn is accounted for until the answer goes, and may be refused although the file could
+/// be read.
+#[tokio::test]
+async fn drawing_is_paid_for_too() {
+    let lines: String = (0..200_000).map(|n| format!("f{n} 1\n")).collect();
+    let text = STANDARD.encode(&lines);
+    let limits = limits();
+    let drawing = drawing(&limits, None);
+    let tenant = TenantId::anonymous();
+    let now = Timestamp(1_700_000_000_123_000_000);
+    let reading = memory_for(lines.len());
+    let rich = profiles();
+    let view = rich.upload(&tenant, ("x", &text), &drawing, now).await;
+    let view = view.unwrap();
+    let held = view.drawn.memory.bytes();
+    assert_eq!(rich.memory.used(), held);
+    assert!(
+        held > reading * 5 / 4,
+        "{held} beside {reading} for reading"
+    );
+    let id = view.entry.id.clone();
+    drop(view);
+    assert_eq!(rich.memory.used(), 0);
+    let poor = AdHocProfiles::new(rich.files.clone(), ByteBudget::new("test", reading));
+    let drawn = poor.get(&tenant, &id, &drawing).await.map(drop);
+    let both = poor.diff(&tenant, (&id, &id), &drawing).await.map(drop);
+    for refused in [drawn, both] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, CabinetErrorKind::Unavailable, "{refused}");
+    }
+    assert_eq!(poor.memory.used(), 0);
 }
 
 #[test]

@@ -1,17 +1,23 @@
 //! Memory that drawing takes beside what is drawn, so that it can be asked for before.
 //!
 //! Each figure is what is held at the peak at most, roughly: the answer as values, its making, and
-//! its encodings up to the text that is sent. `tests/memory.rs` holds them to what the allocator
-//! says.
+//! its encodings up to the text that is sent. `tests/memory.rs`, and for messages that of the
+//! server, hold them to what the allocator says.
 //!
 //! # What it must not know
 //! Whose memory it is, and who waits for it.
 
 use scoria_model::part::NONE;
+use scoria_model::{Label, Labels};
 
 use super::dot::nodes_shown;
-use crate::merge::{LabelsPartial, ProfilePartial, SeriesPartial, TreePartial, ValuesPartial};
+use super::series::ValuePoint;
+use crate::merge::{
+    Exemplar, LabelsPartial, Point, ProfilePartial, SeriesPartial, SortedTexts, TreePartial,
+    ValuesPartial,
+};
 use crate::request::Cells;
+use crate::scan::Exemplars;
 
 /// A string of its own: where it is, and what the allocator rounds up.
 const TEXT: u64 = 40;
@@ -149,8 +155,8 @@ pub fn pprof(profile: &ProfilePartial, max_nodes: usize) -> u64 {
 
 /// The message and the text that the bytes of a profile become for those who read JSON.
 pub fn pprof_in_json(bytes: u64) -> u64 {
-    /// A sample is 25 bytes or so; its lists, as values, and its numbers, quoted, are 400.
-    const TIMES: u64 = 16;
+    /// A sample of one frame is 12 bytes; its lists, as values, and its numbers, quoted, are 300.
+    const TIMES: u64 = 27;
     TIMES * bytes
 }
 
@@ -172,28 +178,83 @@ fn stacks_of(profile: &ProfilePartial) -> (u64, u64) {
     (stacks, frames)
 }
 
+/// A label as a message and as text; as a value it is shared with the data.
+fn label(label: &Label) -> u64 {
+    /// Two texts, and what JSON writes around them.
+    const PAIR: u64 = 2 * TEXT + 26 * JSON;
+    PAIR + (2 + JSON) * (label.name.len() + label.value.len()) as u64
+}
+
+fn pairs<'a>(labels: impl IntoIterator<Item = &'a Label>) -> u64 {
+    labels.into_iter().map(label).sum()
+}
+
+/// A profile or a span that stands for a point or a cell.
+fn exemplar(labels: &Labels) -> u64 {
+    /// As a value, and as a message with three ids.
+    const VALUES: u64 = size_of::<Exemplar>() as u64 + 320;
+    /// Its ids and numbers by their names.
+    const WRITTEN: u64 = 220;
+    VALUES + JSON * WRITTEN + pairs(labels)
+}
+
 /// Points over time.
 pub fn series(partial: &SeriesPartial) -> u64 {
-    /// As a value, as a message there and back, and as text, an exemplar and a note with it.
-    const FORMS: u64 = 6;
-    FORMS * partial.bytes()
+    /// As a value, as a message and as text.
+    const POINT: u64 = size_of::<ValuePoint>() as u64 + 110 + 64 * JSON;
+    /// That profiles were sampled out, in words.
+    const NOTE: u64 = 360 + 260 * JSON;
+    const SERIES: u64 = 200;
+    let point = |point: &Point| {
+        let exemplar = point.exemplar.as_ref().map_or(0, |e| exemplar(&e.labels));
+        let note = if point.n_stripped > 0 { NOTE } else { 0 };
+        POINT + exemplar + note
+    };
+    let groups = partial.groups.iter().map(|(labels, points)| {
+        let points: u64 = points.values().map(point).sum();
+        SERIES + pairs(labels) + points
+    });
+    groups.sum()
 }
 
 /// Columns of a heatmap: no more than there are values, or columns in the range.
 pub fn heatmap(partial: &ValuesPartial, cells: &Cells) -> u64 {
-    /// Twenty edges, counts and exemplars, as values, as messages and as text.
-    const COLUMN: u64 = 20 * 64;
+    const ROWS: u64 = 20;
+    /// Edge and count of a cell as values and as text, and its largest value while it is looked for.
+    const CELL: u64 = 8 + 4 + 28 * JSON + 96;
+    const COLUMN: u64 = ROWS * CELL + 320;
+    const SERIES: u64 = 200;
     let length = cells.scan.range.end_ms.saturating_sub(cells.first_ms);
     let columns = 2 + length.max(0) as u64 / cells.step_ms.max(1) as u64;
-    let of_group = |values: usize| (values as u64).min(columns);
-    let all: u64 = partial.groups.values().map(|v| of_group(v.len())).sum();
-    COLUMN * all + partial.bytes()
+    let groups = partial.groups.iter().map(|(labels, values)| {
+        let n = values.len() as u64;
+        let columns = n.min(columns);
+        let exemplars = match cells.exemplars {
+            Exemplars::None => 0,
+            // Any of them may be the largest of its cell.
+            _ => {
+                let largest = values.values().map(|value| exemplar(&value.labels)).max();
+                n.min(ROWS * columns) * largest.unwrap_or_default()
+            }
+        };
+        SERIES + pairs(labels) + COLUMN * columns + exemplars
+    });
+    groups.sum()
 }
 
 /// Names, values or label sets.
 pub fn labels(partial: &LabelsPartial) -> u64 {
-    /// As values, as a message there and back, and as text.
+    /// As values, as a message and as text.
     const FORMS: u64 = 2 + JSON;
-    let texts = partial.texts.iter().count() as u64;
-    FORMS * partial.bytes() + 3 * TEXT * texts
+    const SET: u64 = 64 + 12 * JSON;
+    let texts = partial.texts.len() as u64;
+    let sets = partial.sets.iter().map(|set| SET + pairs(set));
+    FORMS * partial.texts.bytes() + 3 * TEXT * texts + sets.sum::<u64>()
+}
+
+/// Profile types, told as six texts each, beside [`labels`] of their ids.
+pub fn profile_types(ids: &SortedTexts) -> u64 {
+    /// Five texts as a value, six as a message, and their names in JSON.
+    const KIND: u64 = 11 * TEXT + 100 * JSON;
+    KIND * ids.len() as u64 + (1 + 2 + 2 * JSON) * ids.bytes()
 }

@@ -16,7 +16,7 @@ mod limits;
 mod otlp;
 mod profiles;
 mod push;
-mod query;
+pub mod query;
 mod render;
 mod render_diff;
 mod requests;

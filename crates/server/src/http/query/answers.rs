@@ -8,14 +8,14 @@ use scoria_model::{Label, Labels, ProfileType};
 use scoria_proto::public::google::v1::Profile;
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::types::v1 as types;
-use scoria_querier::{Merged, PlanCost, Progress};
+use scoria_querier::{Answer, Merged, PlanCost, Progress};
 use scoria_query::merge::{Exemplar, Subject};
 use scoria_query::render::{
     Flamegraph, FlamegraphDiff, FunctionDiffRow, FunctionTable, FunctionTableDiff, HeatmapSeries,
     HeatmapSlot, SeriesPoints, TopRow, ValuePoint,
 };
 
-pub(super) fn profile_type(kind: &ProfileType) -> types::ProfileType {
+pub fn profile_type(kind: &ProfileType) -> types::ProfileType {
     types::ProfileType {
         ID: kind.to_string(),
         name: kind.name.as_ref().to_owned(),
@@ -33,7 +33,7 @@ fn label(label: &Label) -> types::LabelPair {
     }
 }
 
-pub(super) fn labels(set: &Labels) -> types::Labels {
+pub fn labels(set: &Labels) -> types::Labels {
     types::Labels {
         labels: set.iter().map(label).collect(),
     }
@@ -46,7 +46,7 @@ fn levels(levels: Vec<Vec<i64>>) -> Vec<wire::Level> {
         .collect()
 }
 
-pub(super) fn flamegraph(graph: Flamegraph) -> wire::FlameGraph {
+pub fn flamegraph(graph: Flamegraph) -> wire::FlameGraph {
     wire::FlameGraph {
         names: graph.names,
         levels: levels(graph.levels),
@@ -55,7 +55,7 @@ pub(super) fn flamegraph(graph: Flamegraph) -> wire::FlameGraph {
     }
 }
 
-pub(super) fn diff(graph: FlamegraphDiff) -> wire::DiffResponse {
+pub fn diff(graph: FlamegraphDiff) -> wire::DiffResponse {
     wire::DiffResponse {
         flamegraph: MessageField::some(wire::FlameGraphDiff {
             names: graph.names,
@@ -82,7 +82,7 @@ fn functions(table: FunctionTable) -> wire::FunctionTable {
     }
 }
 
-pub(super) fn functions_diff(table: FunctionTableDiff) -> wire::DiffResponse {
+pub fn functions_diff(table: FunctionTableDiff) -> wire::DiffResponse {
     let row = |row: FunctionDiffRow| wire::FunctionDiffRow {
         name: row.name,
         left_self: row.left.0,
@@ -100,7 +100,7 @@ pub(super) fn functions_diff(table: FunctionTableDiff) -> wire::DiffResponse {
     }
 }
 
-pub(super) fn series(points: SeriesPoints) -> types::Series {
+pub fn series(points: SeriesPoints) -> types::Series {
     types::Series {
         labels: points.labels.iter().map(label).collect(),
         points: points.points.into_iter().map(point).collect(),
@@ -148,7 +148,7 @@ fn exemplar(exemplar: &Exemplar) -> types::Exemplar {
     message
 }
 
-pub(super) fn heatmap(series: HeatmapSeries) -> types::HeatmapSeries {
+pub fn heatmap(series: HeatmapSeries) -> types::HeatmapSeries {
     let slot = |slot: HeatmapSlot| types::HeatmapSlot {
         timestamp: slot.timestamp_ms,
         y_min: slot.y_min,
@@ -162,7 +162,7 @@ pub(super) fn heatmap(series: HeatmapSeries) -> types::HeatmapSeries {
 }
 
 /// The scopes are those that clients know: what lies in the store, and what is not there yet.
-pub(super) fn analysis(cost: &PlanCost) -> wire::AnalyzeQueryResponse {
+pub fn analysis(cost: &PlanCost) -> wire::AnalyzeQueryResponse {
     let stored = wire::QueryScope {
         component_type: "Long term storage".to_owned(),
         component_count: 1,
@@ -189,12 +189,12 @@ pub(super) fn analysis(cost: &PlanCost) -> wire::AnalyzeQueryResponse {
     }
 }
 
-pub(super) fn stacktraces(merged: Merged) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
+pub fn stacktraces(merged: Merged) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
     of_merged(wire::SelectMergeStacktracesResponse::default(), merged)
 }
 
 /// A profile of spans, which comes as a flame graph or a tree.
-pub(super) fn span_profile(merged: Merged) -> wire::SelectMergeSpanProfileResponse {
+pub fn span_profile(merged: Merged) -> wire::SelectMergeSpanProfileResponse {
     let mut response = wire::SelectMergeSpanProfileResponse::default();
     match merged {
         Merged::Flamegraph(graph) => response.flamegraph = MessageField::some(flamegraph(graph)),
@@ -205,7 +205,7 @@ pub(super) fn span_profile(merged: Merged) -> wire::SelectMergeSpanProfileRespon
 }
 
 /// A profile as the message that it is written as already.
-pub(super) fn profile(merged: Merged) -> PreEncoded<Profile> {
+pub fn profile(merged: Merged) -> PreEncoded<Profile> {
     PreEncoded::from_bytes_unchecked(match merged {
         Merged::Pprof(pprof) => pprof,
         _ => Vec::new(),
@@ -213,21 +213,18 @@ pub(super) fn profile(merged: Merged) -> PreEncoded<Profile> {
 }
 
 /// Where a query in the background stands, with its answer once there is one.
-pub(super) fn progress(
+pub fn progress(
     id: String,
-    progress: Progress,
+    progress: Progress<Answer<Merged>>,
 ) -> PreEncoded<wire::SelectMergeStacktracesResponse> {
     use wire::AsyncQueryStatus as Status;
     let (status, error_message, answer) = match progress {
         Progress::Running => (Status::ASYNC_QUERY_STATUS_IN_PROGRESS, String::new(), None),
-        Progress::Answered(answer) => {
-            let merged = answer.value.clone();
-            (
-                Status::ASYNC_QUERY_STATUS_SUCCESS,
-                String::new(),
-                Some(merged),
-            )
-        }
+        Progress::Answered(answer) => (
+            Status::ASYNC_QUERY_STATUS_SUCCESS,
+            String::new(),
+            Some(answer.value),
+        ),
         Progress::Failed(error) => (Status::ASYNC_QUERY_STATUS_FAILURE, error.to_string(), None),
     };
     let response = wire::SelectMergeStacktracesResponse {

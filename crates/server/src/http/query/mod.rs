@@ -3,10 +3,11 @@
 //! # Invariants
 //! - A method that is not answered says so with its code; none answers with something else.
 
-mod answers;
+pub mod answers;
 pub(super) mod cost;
 mod requests;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +22,7 @@ use scoria_proto::public::google::v1::Profile;
 use scoria_proto::public::querier::v1 as wire;
 use scoria_proto::public::querier::v1::QuerierService;
 use scoria_proto::public::types::v1 as types;
-use scoria_querier::{
-    Answer, ErrorKind, Holding, Merged, Progress, Querier, QueryError, QueryStats,
-};
+use scoria_querier::{Answer, ErrorKind, Merged, Progress, Querier, QueryError, QueryStats};
 use scoria_query::render;
 use scoria_query::request::{GetProfileStats, SelectMergeStacktraces};
 
@@ -51,7 +50,7 @@ struct Call<'a> {
 /// The memory that a request's answers are accounted with until they are encoded, which is after
 /// its handler has returned.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Holdings(Arc<Mutex<Vec<Holding>>>);
+pub(super) struct Holdings(Arc<Mutex<Vec<Box<dyn Any + Send>>>>);
 
 impl Holdings {
     /// Those of a request; of one that nobody waits for, they are given back at once.
@@ -59,13 +58,13 @@ impl Holdings {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    fn keep(&self, holding: Holding) {
-        self.0.lock().push(holding);
+    fn keep(&self, holding: impl Any + Send) {
+        self.0.lock().push(Box::new(holding));
     }
 }
 
 /// Keeps what an answer is accounted with until its request is done.
-pub(super) fn keep(extensions: &Extensions, holding: Holding) {
+pub(super) fn keep(extensions: &Extensions, holding: impl Any + Send) {
     Holdings::of(extensions).keep(holding);
 }
 
@@ -95,14 +94,18 @@ impl Call<'_> {
             .querier
             .select_merge_stacktraces(self.tenants, request, self.now);
         let mut answer = asked.await.map_err(|error| fault_of(&error))?;
-        if let (Merged::Pprof(bytes), CodecFormat::Json) = (&answer.value, self.format) {
-            let more = render::cost::pprof_in_json(bytes.len() as u64);
-            answer
-                .holding
-                .grow(more)
-                .map_err(|error| fault_of(&error))?;
-        }
+        self.pay_for_json(&mut answer)?;
         Ok(answer)
+    }
+
+    /// The memory that writing an answer takes beyond what it has asked for.
+    fn pay_for_json(&self, answer: &mut Answer<Merged>) -> Result<(), Fault> {
+        let (Merged::Pprof(bytes), CodecFormat::Json) = (&answer.value, self.format) else {
+            return Ok(());
+        };
+        let more = render::cost::pprof_in_json(bytes.len() as u64);
+        let paid = answer.holding.grow(more);
+        paid.map_err(|error| fault_of(&error))
     }
 
     /// An answer as its message, which says what it took.
@@ -227,11 +230,14 @@ impl QuerierService for QueryRpc {
         let request = requests::stacktraces(request);
         match background {
             Background::Poll(id) => {
-                let progress = call.querier.poll(call.tenants, &id).map_err(refused)?;
-                let stats = match &progress {
-                    Progress::Answered(answer) => answer.stats.clone(),
-                    Progress::Running | Progress::Failed(_) => QueryStats::default(),
+                let mut progress = call.querier.poll(call.tenants, &id).map_err(refused)?;
+                let Progress::Answered(answer) = &mut progress else {
+                    let message = answers::progress(id, progress);
+                    return answered(message, &QueryStats::default());
                 };
+                call.pay_for_json(answer)?;
+                let stats = answer.stats.clone();
+                call.holdings.keep(std::mem::take(&mut answer.holding));
                 answered(answers::progress(id, progress), &stats)
             }
             Background::Start => {

@@ -6,15 +6,18 @@ use scoria_proto::public::adhocprofiles::v1 as wire;
 use scoria_proto::public::adhocprofiles::v1::AdHocProfileService;
 
 use super::{ServicesRpc, refused};
+use crate::http::query::keep;
 
-fn message(view: AdHocView) -> wire::AdHocProfilesGetResponse {
+/// The message of a profile, whose memory stays with the request until it has been written.
+fn message(view: AdHocView, ctx: &RequestContext) -> wire::AdHocProfilesGetResponse {
+    keep(ctx.extensions(), view.drawn.memory);
     wire::AdHocProfilesGetResponse {
         id: view.entry.id,
         name: view.entry.name,
         uploaded_at: view.entry.uploaded_at_ms,
-        profile_type: view.profile_type,
-        profile_types: view.profile_types,
-        flamebearer_profile: view.flamebearer,
+        profile_type: view.drawn.profile_type,
+        profile_types: view.drawn.profile_types,
+        flamebearer_profile: view.drawn.flamebearer,
     }
 }
 
@@ -41,7 +44,7 @@ impl AdHocProfileService for ServicesRpc {
         let view = adhoc
             .upload(tenant, (file.name, file.profile), &drawing, now)
             .await;
-        Response::ok(message(view.map_err(refused)?))
+        Response::ok(message(view.map_err(refused)?, &ctx))
     }
 
     async fn get(
@@ -58,7 +61,7 @@ impl AdHocProfileService for ServicesRpc {
             limits: &limits,
         };
         let view = roles.cabinet.adhoc.get(tenant, &request.id, &drawing).await;
-        Response::ok(message(view.map_err(refused)?))
+        Response::ok(message(view.map_err(refused)?, &ctx))
     }
 
     async fn list(
@@ -96,6 +99,7 @@ impl AdHocProfileService for ServicesRpc {
         let ids = (request.left_id.as_str(), request.right_id.as_str());
         let diff = roles.cabinet.adhoc.diff(tenant, ids, &drawing).await;
         let diff = diff.map_err(refused)?;
+        keep(ctx.extensions(), diff.memory);
         Response::ok(wire::AdHocProfilesDiffResponse {
             profile_types: diff.profile_types,
             flamebearer_profile: diff.flamebearer,
