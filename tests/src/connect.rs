@@ -1,5 +1,7 @@
 //! Calls of the public services in each encoding that clients use, by the messages themselves.
 
+use std::io::Read;
+
 use buffa::Message;
 use scoria_proto::public::push::v1 as push;
 use scoria_proto::public::types::v1 as types;
@@ -83,6 +85,34 @@ where
             from_grpc_web(&reply.body)
         }
     }
+}
+
+/// The messages that a call over gRPC is answered with, each as it comes.
+///
+/// # Panics
+/// When the connection fails.
+pub fn watch<Q, A>(
+    server: &ServerProcess,
+    path: &str,
+    request: &Q,
+) -> impl Iterator<Item = A> + use<Q, A>
+where
+    Q: Message,
+    A: Message,
+{
+    let headers = [
+        ("content-type", "application/grpc+proto"),
+        ("te", "trailers"),
+    ];
+    let mut answer = server.begin_http2(path, &headers, framed(request));
+    std::iter::from_fn(move || {
+        let mut head = [0; 5];
+        answer.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+        let mut message = vec![0; length as usize];
+        answer.read_exact(&mut message).expect("a whole message");
+        Some(A::decode_from_slice(&message).expect("the answer is its message"))
+    })
 }
 
 /// Calls a method of the querier.

@@ -193,6 +193,26 @@ impl ServerProcess {
         self.post_by(&client, path, headers, body)
     }
 
+    /// As [`post_http2`](Self::post_http2), for an answer that comes little by little and without an
+    /// end of its own.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    pub fn begin_http2(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> reqwest::blocking::Response {
+        let client = reqwest::blocking::Client::builder().http2_prior_knowledge();
+        let client = client.timeout(None).build().expect("a plain client");
+        let request = client.post(format!("{}{path}", self.url)).body(body);
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        request.send().expect("an answer")
+    }
+
     fn post_by(
         &self,
         client: &reqwest::blocking::Client,

@@ -16,6 +16,15 @@ const SECTIONS: [&str; 55] = [
     "10.12", "10.13", "10.14", "10.15",
 ];
 
+/// Those of the read interface that are listed rule by rule. 10.26 is about documents of others.
+const READ_SECTIONS: [&str; 51] = [
+    "4.1", "4.2", "4.3", "5.1", "5.2", "6.1", "6.2", "6.3", "6.4", "6.5", "6.6", "7", "8.1", "8.2",
+    "9.1", "9.2", "9.3", "10.1", "10.2", "10.3", "10.4", "10.5", "10.6", "10.7", "10.8", "10.9",
+    "10.10", "10.11", "10.12", "10.13", "10.14", "10.15", "10.16", "10.17", "10.18", "10.19",
+    "10.20", "10.21", "10.22", "10.23", "10.24", "10.25", "10.27", "10.28", "10.29", "10.30",
+    "10.31", "10.32", "10.33", "10.34", "10.35",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -59,13 +68,13 @@ fn rows(page: &str) -> Vec<(&str, &str)> {
     let rows = page.lines().filter(|line| line.starts_with("| "));
     let cells = rows.filter_map(|row| Some((row.split(" | ").next()?.strip_prefix("| ")?, row)));
     cells
-        .filter(|(first, _)| !["point", "rule"].contains(first))
+        .filter(|(first, _)| !["point", "rule", "what"].contains(first))
         .collect()
 }
 
 #[test]
 fn every_test_that_the_pages_name_exists() {
-    check_names(&page("read-acceptance.md"), 60);
+    check_names(&page("read-acceptance.md"), 150);
     check_names(&page("write-acceptance.md"), 200);
 }
 
@@ -83,11 +92,10 @@ fn no_point_of_the_checklist_is_without_a_test() {
     }
 }
 
-#[test]
-fn no_rule_of_the_write_interface_is_without_a_test() {
-    let page = page("write-acceptance.md");
-    let rows = rows(&page);
-    for section in SECTIONS {
+/// Each section has a rule, and each rule a test.
+fn check_rules(page: &str, sections: &[&str]) {
+    let rows = rows(page);
+    for section in sections {
         let is_of = |(rule, _): &&(&str, &str)| {
             let rest = rule.strip_prefix(section);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '.']))
@@ -100,4 +108,14 @@ fn no_rule_of_the_write_interface_is_without_a_test() {
     for (_, row) in rows {
         assert!(!tests_of(row).is_empty(), "{row}");
     }
+}
+
+#[test]
+fn no_rule_of_the_read_interface_is_without_a_test() {
+    check_rules(&page("read-acceptance.md"), &READ_SECTIONS);
+}
+
+#[test]
+fn no_rule_of_the_write_interface_is_without_a_test() {
+    check_rules(&page("write-acceptance.md"), &SECTIONS);
 }

@@ -715,6 +715,11 @@ fn the_data_source() {
         "end": shop.end,
     });
     shop.query("LabelNames", &old);
+    // A dashboard of the last month, which no limit refuses unless somebody sets one.
+    let month = json!({"start": shop.end - 30 * 86_400_000, "step": 3600});
+    shop.query("SelectSeries", &shop.about_shop(&month));
+    let month = shop.query("SelectMergeStacktraces", &shop.about_shop(&month));
+    assert_eq!(month["flamegraph"]["total"], TOTAL.to_string());
     let future = shop.about_shop(&json!({"step": 15, "end": shop.end + 3_600_000}));
     let answer = shop.query("SelectSeries", &future);
     let sum: f64 = points(

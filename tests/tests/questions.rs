@@ -122,6 +122,62 @@ fn a_dry_run_tells_the_plan_and_reads_nothing() {
     }
 }
 
+/// A block whose samples are lost fails the question by the block's name; who asks for it gets the
+/// rest, and the same name.
+#[test]
+fn a_partial_answer_is_asked_for_and_names_what_it_lacks() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = flushed(&data);
+    push(&server, "", "shop", &profile(now_ns(), 5));
+    let block = lose_samples(&data.path().join("data"));
+    let body = question("shop", &json!({}));
+    let whole = ask(&server, STACKTRACES, &[], &body);
+    let refused = json_of(&whole);
+    assert_eq!((whole.status, &refused["code"]), (500, &json!("data_loss")));
+    let says = refused["message"].as_str().expect("words");
+    assert!(says.contains(&block), "{block}: {says}");
+    let partial = [("x-scoria-allow-partial", "true")];
+    let reply = ask(&server, STACKTRACES, &partial, &body);
+    assert_eq!(
+        json_of(&reply)["flamegraph"]["total"],
+        "5",
+        "what is recent"
+    );
+    let missing = &reply.headers["x-scoria-missing"];
+    assert!(missing.contains(&block), "{block}: {missing}");
+    let query = format!("query={CPU}%7B%7D&from=now-10m&until=now%2B1m");
+    for path in ["/pyroscope/render", "/pprof", "/api/v1/top"] {
+        let path = format!("{path}?{query}");
+        assert_eq!(server.fetch(&path, &[]).status, 500, "{path}");
+        let reply = server.fetch(&path, &partial);
+        assert_eq!(reply.status, 200, "{path}");
+        let missing = &reply.headers["x-scoria-missing"];
+        assert!(missing.contains(&block), "{path}: {missing}");
+    }
+    // What needs no samples is whole.
+    let names = ask(&server, "LabelNames", &[], &body);
+    assert_eq!(names.status, 200);
+    assert!(!names.headers.contains_key("x-scoria-missing"));
+}
+
+/// Deletes the samples of the only block there is; its name.
+fn lose_samples(place: &std::path::Path) -> String {
+    let mut folders = vec![place.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if entry.file_name() == "samples.parquet" {
+                std::fs::remove_file(&path).expect("it goes");
+                let name = folder.file_name().expect("a name");
+                return name.to_string_lossy().into_owned();
+            }
+        }
+    }
+    panic!("there is no block in {}", place.display());
+}
+
 #[test]
 fn an_empty_answer_about_a_span_says_why() {
     let data = tempfile::tempdir().expect("a directory");

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use scoria_proto::public::querier::v1 as querier;
+use scoria_tests::connect::{Encoding, call};
 use scoria_tests::pprof_bytes::TestProfile;
 use scoria_tests::process::{Reply, ServerProcess, now_ns};
 use serde_json::{Value, json};
@@ -267,6 +269,12 @@ fn metrics_by_the_names_of_dashboards() {
     let long = TestProfile::cpu(now_ns(), [(vec!["main".to_owned()], 1)]).encode();
     let refused = shop.server.post(&name, &[("x-scope-orgid", "a")], long);
     assert_eq!(refused.status, 422);
+    let types = querier::ProfileTypesRequest::default();
+    let path = "/querier.v1.QuerierService/ProfileTypes";
+    // Without a tenant, over gRPC.
+    let refused =
+        call::<_, querier::ProfileTypesResponse>(&shop.server, Encoding::Grpc, path, &types);
+    assert!(refused.is_err(), "{refused:?}");
     let metrics = shop.server.get("/metrics").expect("metrics").body;
     let has = |line: &str| metrics.lines().any(|of| of.starts_with(line));
     let route = "querier_v1_querierservice_selectmergestacktraces";
@@ -281,8 +289,11 @@ fn metrics_by_the_names_of_dashboards() {
         "symbols_bytes",
     ]
     .map(|what| format!("pyroscope_distributor_received_{what}_bucket{{"));
+    let over_grpc =
+        format!("pyroscope_request_duration_seconds_count{{method=\"gRPC\",route=\"{path}\",");
     let rest = [
         requests,
+        over_grpc,
         "pyroscope_build_info{".to_owned(),
         "pyroscope_discarded_samples_total{".to_owned(),
         "objstore_bucket_operations_total{".to_owned(),

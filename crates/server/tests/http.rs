@@ -30,6 +30,23 @@ async fn own_routes() {
         .unwrap();
     assert_eq!(build["status"], "success");
     assert_eq!(build["data"]["version"], env!("CARGO_PKG_VERSION"));
+    let fields: Vec<&String> = build["data"].as_object().unwrap().keys().collect();
+    let known = [
+        "branch",
+        "buildDate",
+        "buildUser",
+        "goVersion",
+        "revision",
+        "version",
+    ];
+    assert_eq!(fields, known);
+    let direct = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let ui = format!("{}/ui", server.url);
+    let moved = direct.build().unwrap().get(ui).send().await.unwrap();
+    assert_eq!(
+        (moved.status().as_u16(), &moved.headers()["location"]),
+        (302, &"/".parse().unwrap())
+    );
 
     let config = server
         .get("/api/v1/status/config")

@@ -36,14 +36,13 @@ async fn settings_by_their_rules() {
     );
     let stored = call(&server, SET, "a", &plugin).await;
     assert_eq!(stored, (200, plugin.clone()));
-    let (status, stamped) = call(&server, SET, "a", &set("another", "x", json!(0))).await;
-    assert_eq!(status, 200);
-    let at: i64 = stamped["setting"]["modifiedAt"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
-    assert!(at > 1_700_000_000_000, "{at}");
+    for unknown in [json!(0), json!(null), json!("-5")] {
+        let (status, stamped) = call(&server, SET, "a", &set("another", "x", unknown)).await;
+        assert_eq!(status, 200);
+        let at = stamped["setting"]["modifiedAt"].as_str().unwrap();
+        let at: i64 = at.parse().unwrap();
+        assert!(at > 1_700_000_000_000, "{at}");
+    }
 
     let (_, all) = call(&server, GET, "a", &none).await;
     let names: Vec<&str> = all["settings"]
@@ -135,6 +134,7 @@ async fn recording_rules_by_their_rules() {
     wrong_name["metricName"] = json!("cpu");
     let mut no_function = rule.clone();
     no_function["stacktraceFilter"] = json!({});
+    let another = rule.clone();
     let (get, delete) = (path("GetRecordingRule"), path("DeleteRecordingRule"));
     let table = [
         (&upsert, "a", stale, 409, "already_exists"),
@@ -163,6 +163,19 @@ async fn recording_rules_by_their_rules() {
             "{path} {body}"
         );
     }
+    for n in 0..26 {
+        let (status, answer) = call(&server, &upsert, "a", &another).await;
+        let (expected, code) = if n < 25 {
+            (200, Value::Null)
+        } else {
+            (429, json!("resource_exhausted"))
+        };
+        assert_eq!(
+            (status, &answer["code"]),
+            (expected, &code),
+            "{n}: {answer}"
+        );
+    }
     server.stop().await;
 }
 
@@ -183,6 +196,9 @@ async fn what_the_server_says_of_itself() {
         "v2StorageLayer",
     ];
     assert_eq!(names, known);
+    // Nothing evaluates rules, so that no app promises metrics that never come.
+    let enabled = flags.iter().map(|f| f["enabled"] == true);
+    assert_eq!(enabled.collect::<Vec<_>>(), [false, false, true, true]);
     for method in [
         "GithubApp",
         "GithubLogin",
@@ -252,6 +268,8 @@ async fn ad_hoc_profiles_from_upload_to_comparison() {
     assert_eq!(diff["profileTypes"], json!(["cpu"]));
     let apart = json!({"leftId": first["id"], "rightId": second["id"]});
     let many = json!({"id": first["id"], "maxNodes": "2000000"});
+    let many_of_both =
+        json!({"leftId": first["id"], "rightId": first["id"], "maxNodes": "2000000"});
     let table = [
         ("Diff", "a", apart, 400),
         ("Get", "b", json!({"id": first["id"]}), 404),
@@ -263,6 +281,13 @@ async fn ad_hoc_profiles_from_upload_to_comparison() {
         ),
         ("Get", "a", json!({"id": "../x"}), 400),
         ("Get", "a", many, 400),
+        ("Diff", "a", many_of_both, 400),
+        (
+            "Get",
+            "a",
+            json!({"id": first["id"], "profileType": "heap"}),
+            400,
+        ),
         ("Upload", "a", file("x", b"nothing known"), 400),
         (
             "Upload",
@@ -297,6 +322,7 @@ async fn executables_from_question_to_deletion() {
         let request = server.post(&path(&format!("Upload/{id}"))).body(body);
         let answer = request
             .header("x-scope-orgid", tenant)
+            .header("content-type", "text/x-any")
             .send()
             .await
             .unwrap();
@@ -333,6 +359,46 @@ async fn executables_from_question_to_deletion() {
     assert_eq!(call(&server, &finished, "a", &id).await, (200, json!({})));
     let (_, verdict) = call(&server, &should, "a", &ask).await;
     assert!(verdict.get("shouldInitiateUpload").is_none(), "{verdict}");
+    assert_eq!(
+        bytes("abcdef12", "a", vec![1; 10]).await,
+        412,
+        "it is there"
+    );
+    for (method, body, status, code) in [
+        (
+            "ShouldInitiateUpload",
+            json!({"file": {"gnuBuildId": "a"}}),
+            400,
+            "invalid_argument",
+        ),
+        (
+            "UploadFinished",
+            json!({"gnuBuildId": "no-hex"}),
+            400,
+            "invalid_argument",
+        ),
+        (
+            "UploadFinished",
+            json!({"gnuBuildId": "aaaa"}),
+            404,
+            "not_found",
+        ),
+        ("UploadFinished", id.clone(), 400, "failed_precondition"),
+        ("DeleteDebuginfo", json!({}), 400, "invalid_argument"),
+        (
+            "DeleteDebuginfo",
+            json!({"gnuBuildId": "aaaa"}),
+            404,
+            "not_found",
+        ),
+    ] {
+        let (got, answer) = call(&server, &path(method), "a", &body).await;
+        assert_eq!(
+            (got, &answer["code"]),
+            (status, &json!(code)),
+            "{method} {body}"
+        );
+    }
 
     let (_, listed) = call(&server, &path("ListDebuginfo"), "a", &json!({})).await;
     let object = &listed["object"][0];
