@@ -109,6 +109,20 @@ async fn exemplars_of_profiles_and_of_spans() {
     server.stop().await;
 }
 
+/// The mean of the profiles of a bucket, where somebody asks for it.
+#[tokio::test]
+async fn points_may_be_means() {
+    let server = pushed().await;
+    server.push("shop").await;
+    for (aggregation, value) in [("SUM", 66_000_000.0), ("AVERAGE", 33_000_000.0)] {
+        let aggregation = format!("TIME_SERIES_AGGREGATION_TYPE_{aggregation}");
+        let step = json!({ "step": 3600, "aggregation": aggregation });
+        let body = answer(&server, "SelectSeries", step).await;
+        assert_eq!(body["series"][0]["points"][0]["value"], value, "{body}");
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn heatmaps_of_profiles_and_of_spans() {
     let server = pushed().await;

@@ -359,46 +359,6 @@ async fn executables_from_question_to_deletion() {
     assert_eq!(call(&server, &finished, "a", &id).await, (200, json!({})));
     let (_, verdict) = call(&server, &should, "a", &ask).await;
     assert!(verdict.get("shouldInitiateUpload").is_none(), "{verdict}");
-    assert_eq!(
-        bytes("abcdef12", "a", vec![1; 10]).await,
-        412,
-        "it is there"
-    );
-    for (method, body, status, code) in [
-        (
-            "ShouldInitiateUpload",
-            json!({"file": {"gnuBuildId": "a"}}),
-            400,
-            "invalid_argument",
-        ),
-        (
-            "UploadFinished",
-            json!({"gnuBuildId": "no-hex"}),
-            400,
-            "invalid_argument",
-        ),
-        (
-            "UploadFinished",
-            json!({"gnuBuildId": "aaaa"}),
-            404,
-            "not_found",
-        ),
-        ("UploadFinished", id.clone(), 400, "failed_precondition"),
-        ("DeleteDebuginfo", json!({}), 400, "invalid_argument"),
-        (
-            "DeleteDebuginfo",
-            json!({"gnuBuildId": "aaaa"}),
-            404,
-            "not_found",
-        ),
-    ] {
-        let (got, answer) = call(&server, &path(method), "a", &body).await;
-        assert_eq!(
-            (got, &answer["code"]),
-            (status, &json!(code)),
-            "{method} {body}"
-        );
-    }
 
     let (_, listed) = call(&server, &path("ListDebuginfo"), "a", &json!({})).await;
     let object = &listed["object"][0];
@@ -415,5 +375,43 @@ async fn executables_from_question_to_deletion() {
     assert_eq!(call(&server, &delete, "a", &id).await, (200, json!({})));
     let empty = call(&server, &path("ListDebuginfo"), "a", &json!({})).await;
     assert_eq!(empty, (200, json!({})));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_about_executables() {
+    let server = Running::start(&[]).await;
+    let path = |method: &str| format!("/debuginfo.v1alpha1.DebuginfoService/{method}");
+    let id = json!({"gnuBuildId": "abcdef12"});
+    let ask = json!({"file": id});
+    assert_eq!(
+        call(&server, &path("ShouldInitiateUpload"), "", &ask)
+            .await
+            .0,
+        200
+    );
+    let bytes = async || {
+        let request = server.post(&path("Upload/abcdef12")).body(vec![1; 10]);
+        let request = request.header("content-type", "text/x-any");
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(bytes().await, 200, "of any type");
+    assert_eq!(call(&server, &path("UploadFinished"), "", &id).await.0, 200);
+    assert_eq!(bytes().await, 412, "it is there");
+    let odd = json!({"gnuBuildId": "no-hex"});
+    let unknown = json!({"gnuBuildId": "aaaa"});
+    let short = json!({"file": {"gnuBuildId": "a"}});
+    for (method, body, status, code) in [
+        ("ShouldInitiateUpload", &short, 400, "invalid_argument"),
+        ("UploadFinished", &odd, 400, "invalid_argument"),
+        ("UploadFinished", &unknown, 404, "not_found"),
+        ("UploadFinished", &id, 400, "failed_precondition"),
+        ("DeleteDebuginfo", &json!({}), 400, "invalid_argument"),
+        ("DeleteDebuginfo", &unknown, 404, "not_found"),
+    ] {
+        let (got, answer) = call(&server, &path(method), "", body).await;
+        let told = (got, &answer["code"]);
+        assert_eq!(told, (status, &json!(code)), "{method} {body}");
+    }
     server.stop().await;
 }

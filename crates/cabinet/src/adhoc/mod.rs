@@ -285,7 +285,8 @@ impl Shape {
         mut memory: Permit,
     ) -> Result<AdHocGraph, CabinetError> {
         let shared = shared_types(&types_of(left, self.limit)?, &types_of(right, self.limit)?)?;
-        let wanted = self.wanted.as_ref().or(shared.first()).map(String::as_str);
+        let first = || shared.first().map(String::as_str);
+        let wanted = self.wanted.as_deref().or_else(first);
         let read = |body| draw(body, wanted, self.limit);
         let left = read(left)?;
         memory.shrink_to(left.tree.bytes());

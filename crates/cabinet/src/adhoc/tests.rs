@@ -304,18 +304,6 @@ async fn what_is_refused() {
         let refused = profiles.diff(&tenant, (&kept, &kept), &nodes).await;
         assert_eq!(refused.unwrap_err().kind, CabinetErrorKind::Invalid);
     }
-    // Small as it comes, too large decompressed, whatever is in it.
-    for form in ["main;work 1\n", "\u{1}"] {
-        let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        std::io::Write::write_all(&mut zipped, form.repeat(200).as_bytes()).unwrap();
-        let text = STANDARD.encode(zipped.finish().unwrap());
-        assert!(text.len() <= 100, "{}", text.len());
-        let drawing = drawing(&limits, None);
-        let refused = profiles.upload(&tenant, ("x", &text), &drawing, now).await;
-        let refused = refused.unwrap_err();
-        assert_eq!(refused.kind, CabinetErrorKind::Invalid);
-        assert!(refused.to_string().contains("100"), "{refused}");
-    }
     let poor = AdHocProfiles::new(profiles.files.clone(), ByteBudget::new("test", 10));
     let drawing = drawing(&limits, None);
     let refused = poor.upload(&tenant, ("x", &text), &drawing, now);
@@ -323,6 +311,28 @@ async fn what_is_refused() {
         refused.await.unwrap_err().kind,
         CabinetErrorKind::Unavailable
     );
+}
+
+/// Small as it comes, too large decompressed, whatever is in it.
+#[tokio::test]
+async fn the_size_counts_as_it_is_decompressed() {
+    let profiles = profiles();
+    let tenant = TenantId::anonymous();
+    let limits = Limits {
+        max_profile_size_bytes: 100,
+        ..limits()
+    };
+    for form in ["main;work 1\n", "\u{1}"] {
+        let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut zipped, form.repeat(200).as_bytes()).unwrap();
+        let text = STANDARD.encode(zipped.finish().unwrap());
+        assert!(text.len() <= 100, "{}", text.len());
+        let drawing = drawing(&limits, None);
+        let refused = profiles.upload(&tenant, ("x", &text), &drawing, Timestamp(1));
+        let refused = refused.await.unwrap_err();
+        assert_eq!(refused.kind, CabinetErrorKind::Invalid);
+        assert!(refused.to_string().contains("100"), "{refused}");
+    }
 }
 
 /// What is drawn is accounted for until the answer goes, and may be refused although the file could
