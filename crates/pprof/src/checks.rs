@@ -5,7 +5,7 @@
 
 use scoria_model::{DiscardReason, Limits, Timestamp};
 
-use crate::raw::RawProfile;
+use crate::raw::{NUMBER, RawProfile};
 use crate::rejection::{LabelText, Shown};
 use crate::{Dropped, Rejection};
 
@@ -105,7 +105,8 @@ fn check_sizes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection>
         raw.columns.samples.len() as u64,
         limits.max_profile_stacktrace_samples,
     )?;
-    let counts = (0..raw.columns.samples.len()).map(|at| raw.sample(at).labels().len());
+    let n_labels = |at| raw.sample(at).labels().len() + raw.ids(at).count();
+    let counts = (0..raw.columns.samples.len()).map(n_labels);
     exceeds(
         DiscardReason::SampleLabelsLimit,
         "sample labels",
@@ -182,7 +183,9 @@ fn check_string_indexes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), R
     let types = columns.sample_types.iter().chain([&columns.period_type]);
     let types = types.map(|t| t.kind.max(t.unit));
     let labels = columns.labels.iter();
-    let labels = labels.map(|l| l.key.max(l.text).max(l.unit));
+    let text = |text| if text == NUMBER { 0 } else { text };
+    let labels = labels.map(|label| label.key.max(text(label.text)));
+    let labels = labels.chain([columns.label_unit_max]);
     let functions = columns.functions.iter();
     let functions = functions.map(|f| f.name.max(f.system_name).max(f.filename));
     let mappings = columns.mappings.iter();

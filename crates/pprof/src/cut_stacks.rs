@@ -58,19 +58,21 @@ pub(crate) fn reattach_roots(raw: &mut RawProfile<'_>, seed: u64) {
     let Some(depth) = cut_depth(raw) else {
         return;
     };
-    let cut = cut_samples(raw, depth, seed);
+    let mut cut = cut_samples(raw, depth, seed);
     if cut.is_empty() {
         return;
     }
     let mut budget = raw.columns.frames.len() * MAX_GROWTH;
     let followers = Followers::learn(raw, seed);
     let mut roots = Vec::new();
-    for sample in cut {
-        let frames = &raw.columns.frames[raw.sample(sample).frames()];
+    // Samples may share their frames, and then do so ever after.
+    cut.sort_by_key(|&sample| raw.sample(sample).frames().start);
+    for samples in cut.chunk_by(|&a, &b| raw.sample(a).frames() == raw.sample(b).frames()) {
+        let frames = &raw.columns.frames[raw.sample(samples[0]).frames()];
         let root = followers.root_of(frames, &raw.columns.frames);
         budget = budget.saturating_sub(root.len());
         if !root.is_empty() && budget > 0 {
-            roots.push((sample, root));
+            roots.push((samples, root));
         }
     }
     append(raw, &roots);
@@ -251,25 +253,23 @@ impl Roll {
     }
 }
 
-/// Writes the frames anew with the roots behind those of their samples.
-fn append(raw: &mut RawProfile<'_>, roots: &[(usize, Vec<u32>)]) {
-    if roots.is_empty() {
-        return;
-    }
-    let more: usize = roots.iter().map(|(_, root)| root.len()).sum();
-    let mut frames = Vec::with_capacity(raw.columns.frames.len() + more);
-    let mut roots = roots.iter().peekable();
-    let mut start = 0;
-    for (at, ends) in raw.columns.samples.iter_mut().enumerate() {
-        let end = ends.frames as usize;
-        frames.extend_from_slice(&raw.columns.frames[start..end]);
-        start = end;
-        if let Some((_, root)) = roots.next_if(|(sample, _)| *sample == at) {
-            frames.extend_from_slice(root);
+/// Gives samples that share frames a copy of them with the root behind it.
+fn append(raw: &mut RawProfile<'_>, roots: &[(&[usize], Vec<u32>)]) {
+    let frames = |sample| raw.sample(sample).frames();
+    let lengths = roots
+        .iter()
+        .map(|(samples, root)| frames(samples[0]).len() + root.len());
+    let more = lengths.sum();
+    raw.columns.frames.reserve_exact(more);
+    for (samples, root) in roots {
+        let own = raw.sample(samples[0]).frames();
+        let start = raw.columns.frames.len();
+        raw.columns.frames.extend_from_within(own);
+        raw.columns.frames.extend_from_slice(root);
+        for &sample in *samples {
+            raw.columns.move_to_end(sample, start);
         }
-        ends.frames = frames.len() as u32;
     }
-    raw.columns.frames = frames;
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@
 //!    indexes of its own keeps a table from them to what these return. Equal functions and locations
 //!    are made one by the normaliser.
 //! 4. [`add_sample`](Draft::add_sample), which adds to the sample of the same stack and labels if
-//!    there is one; or [`push_sample`](Draft::push_sample) where the format has no repeated ones.
+//!    there is one; or [`push_sample`](Draft::push_sample) where the format has no repeated ones; or
+//!    [`stack`](Draft::stack) and [`add_sample_of`](Draft::add_sample_of) where its samples name
+//!    stacks that they share.
 //!
 //! Everything about who sent it (labels, `__name__` among them) travels beside the draft, in
 //! [`crate::About`].
@@ -41,7 +43,7 @@ use scoria_model::budget::BudgetExceeded;
 use scoria_model::{ByteBudget, Permit};
 
 use crate::raw::{
-    Columns, RawFunction, RawLabel, RawLine, RawLocation, RawMapping, RawProfile, SampleEnds,
+    Columns, Ids, RawFunction, RawLabel, RawLine, RawLocation, RawMapping, RawProfile, SampleEnds,
     ValueType,
 };
 use crate::room::{Room, make_room};
@@ -53,6 +55,8 @@ const STEP_BYTES: u64 = 4096;
 const SLACK: u64 = 2;
 /// A table's entry: the index and a control byte, at seven eighths full.
 const TABLE_BYTES: u64 = 6;
+/// A label of a sample as pprof.
+const LABEL_SIZE: u64 = 8;
 
 /// What a draft may take.
 #[derive(Debug, Clone)]
@@ -98,6 +102,22 @@ pub struct DraftFunction {
     pub filename: u32,
     pub start_line: i64,
 }
+
+/// The frames of a stacktrace in a draft; what [`Draft::stack`] returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stack {
+    start: u32,
+    end: u32,
+}
+
+impl Stack {
+    const fn frames(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// Of a sample: its values, its labels and its ids.
+type Row<'r> = (&'r [i64], &'r [(u32, u32)], Ids);
 
 /// A profile that is being put together; see the module's page.
 #[derive(Debug)]
@@ -151,8 +171,17 @@ impl Draft {
         let bytes = self.held + room.bytes() as u64;
         let missing = bytes.saturating_sub(self.permit.bytes());
         self.permit.grow(missing)?;
-        self.text.reserve_exact(room.text);
-        self.columns.frames.reserve_exact(room.frames);
+        // And some for what is no text where it comes from.
+        self.text.reserve_exact(room.text + room.text / 16);
+        // Empty but for a few, so that hardly anything is hashed anew.
+        let (columns, bytes, state) = (&self.columns, &self.text, &self.hash);
+        self.strings.reserve(room.strings, |&at| {
+            state.hash_one(columns.string_in(bytes, at).unwrap_or_default())
+        });
+        self.columns.reserve(room);
+        if self.samples.is_empty() {
+            self.samples.reserve(room.samples, |_| 0);
+        }
         Ok(())
     }
 
@@ -323,6 +352,19 @@ impl Draft {
         Ok(location)
     }
 
+    /// Adds the frames of a stacktrace, as location ids leaf first, for samples to come.
+    ///
+    /// # Errors
+    /// The draft is full.
+    pub fn stack(&mut self, frames: &[u64]) -> Result<Stack, DraftError> {
+        self.charge((frames.len() * size_of::<u32>()) as u64, 0)?;
+        let frames = self.columns.push_frames(frames);
+        Ok(Stack {
+            start: frames.start as u32,
+            end: frames.end as u32,
+        })
+    }
+
     /// Adds a sample: location ids leaf first, a value for each sample type, and labels as string
     /// indexes (name, value).
     ///
@@ -334,8 +376,8 @@ impl Draft {
         values: &[i64],
         labels: &[(u32, u32)],
     ) -> Result<(), DraftError> {
-        self.charge_sample(frames, values, labels)?;
-        self.append(frames, values, labels);
+        let stack = self.stack(frames)?;
+        self.append(stack, (values, labels, Ids::NONE))?;
         Ok(())
     }
 
@@ -350,24 +392,42 @@ impl Draft {
         values: &[i64],
         labels: &[(u32, u32)],
     ) -> Result<(), DraftError> {
-        let hash = sample_hash(&self.fold, frames.iter().copied(), labels.iter().copied());
-        let (columns, check) = (&self.columns, (hash >> 32) as u32);
-        let same =
-            |&(at, known): &(u32, u32)| known == check && is_sample(columns, at, frames, labels);
-        if let Some(&(known, _)) = self.samples.find(hash, same) {
+        let hash = sample_hash(
+            &self.fold,
+            frames.iter().copied(),
+            labels.iter().copied(),
+            Ids::NONE,
+        );
+        let same = |columns: &Columns, known: &[u32]| {
+            let known = known.iter().map(|&frame| columns.location_id(frame));
+            known.eq(frames.iter().copied())
+        };
+        if let Some(known) = self.find(hash, same, (labels, Ids::NONE)) {
             return self.add_values(known, values);
         }
-        self.charge(2 * TABLE_BYTES, 0)?;
-        self.charge_sample(frames, values, labels)?;
-        let at = self.append(frames, values, labels);
-        let (columns, fold) = (&self.columns, &self.fold);
-        self.samples.insert_unique(hash, (at, check), |&(at, _)| {
-            let (frames, labels) = sample_of(columns, at);
-            let labels = labels.iter().map(|label| (label.key, label.text));
-            let ids = frames.iter().map(|&frame| columns.location_id(frame));
-            sample_hash(fold, ids, labels)
-        });
-        Ok(())
+        let stack = self.stack(frames)?;
+        self.insert(hash, stack, (values, labels, Ids::NONE))
+    }
+
+    /// As [`add_sample`](Self::add_sample), of a stacktrace that the draft has already, which
+    /// thousands of samples may share, and of a span and trace.
+    ///
+    /// # Errors
+    /// The draft is full, or a sum does not fit.
+    pub fn add_sample_of(
+        &mut self,
+        stack: Stack,
+        (values, labels, ids): (&[i64], &[(u32, u32)], Ids),
+    ) -> Result<(), DraftError> {
+        let columns = &self.columns;
+        let frames = &columns.frames[stack.frames()];
+        let locations = frames.iter().map(|&frame| columns.location_id(frame));
+        let hash = sample_hash(&self.fold, locations, labels.iter().copied(), ids);
+        let same = |_: &Columns, known: &[u32]| known == frames;
+        if let Some(known) = self.find(hash, same, (labels, ids)) {
+            return self.add_values(known, values);
+        }
+        self.insert(hash, stack, (values, labels, ids))
     }
 
     /// Samples so far.
@@ -395,46 +455,71 @@ impl Draft {
         RawProfile::of_columns(&self.text, columns, self.size)
     }
 
-    fn charge_sample(
-        &mut self,
-        frames: &[u64],
-        values: &[i64],
-        labels: &[(u32, u32)],
-    ) -> Result<(), DraftError> {
-        let held = size_of::<SampleEnds>()
-            + frames.len() * size_of::<u32>()
-            + size_of_val(values)
-            + labels.len() * size_of::<RawLabel>();
-        let lengths = frames.iter().map(|&id| varint_length(id));
-        let lengths = lengths.chain(values.iter().map(|&value| varint_length(value as u64)));
-        let size = 6 + lengths.sum::<u64>() + 8 * labels.len() as u64;
-        self.charge(held as u64, size)
+    /// The sample of these frames, labels and ids, if there is one.
+    fn find(
+        &self,
+        hash: u64,
+        same_frames: impl Fn(&Columns, &[u32]) -> bool,
+        (labels, ids): (&[(u32, u32)], Ids),
+    ) -> Option<u32> {
+        let (columns, check) = (&self.columns, (hash >> 32) as u32);
+        let same = |&(at, known): &(u32, u32)| {
+            known == check && {
+                let (frames, known_labels) = sample_of(columns, at);
+                let known_labels = known_labels.iter().map(|label| (label.key, label.text));
+                same_frames(columns, frames)
+                    && known_labels.eq(labels.iter().copied())
+                    && columns.ids_of(at as usize) == ids
+            }
+        };
+        self.samples.find(hash, same).map(|&(at, _)| at)
     }
 
-    fn append(&mut self, frames: &[u64], values: &[i64], labels: &[(u32, u32)]) -> u32 {
+    fn insert(&mut self, hash: u64, stack: Stack, row: Row<'_>) -> Result<(), DraftError> {
+        self.charge(2 * TABLE_BYTES, 0)?;
+        let at = self.append(stack, row)?;
+        let (columns, fold) = (&self.columns, &self.fold);
+        let entry = (at, (hash >> 32) as u32);
+        self.samples.insert_unique(hash, entry, |&(at, _)| {
+            let (frames, labels) = sample_of(columns, at);
+            let locations = frames.iter().map(|&frame| columns.location_id(frame));
+            let labels = labels.iter().map(|label| (label.key, label.text));
+            sample_hash(fold, locations, labels, columns.ids_of(at as usize))
+        });
+        Ok(())
+    }
+
+    /// Adds a row, which is paid for first.
+    fn append(&mut self, stack: Stack, row: Row<'_>) -> Result<u32, DraftError> {
+        let (values, labels, ids) = row;
+        let columns = &self.columns;
+        let has_ids = ids != Ids::NONE;
+        let held = size_of::<SampleEnds>()
+            + size_of::<u32>()
+            + size_of_val(values)
+            + labels.len() * size_of::<RawLabel>()
+            + if has_ids { size_of::<Ids>() } else { 0 };
+        let ids_before = columns.samples.len().checked_sub(1);
+        let ids_before = ids_before.map_or(Ids::NONE, |at| columns.ids_of(at));
+        let frames = columns.frames[stack.frames()].iter();
+        let frames = frames.map(|&frame| varint_length(columns.location_id(frame)));
+        let values_size = values.iter().map(|&value| varint_length(value as u64));
+        let size = 6
+            + frames.chain(values_size).sum::<u64>()
+            + LABEL_SIZE * labels.len() as u64
+            + ids_size(ids, ids_before);
+        self.charge(held as u64, size)?;
         let columns = &mut self.columns;
-        make_room(&mut columns.frames, frames.len());
         make_room(&mut columns.values, values.len());
         make_room(&mut columns.labels, labels.len());
-        make_room(&mut columns.samples, 1);
-        columns.push_frames(frames);
         columns.values.extend_from_slice(values);
-        let labels = labels.iter().map(|&(key, text)| RawLabel {
-            key,
-            text,
-            ..RawLabel::default()
-        });
+        let labels = labels.iter().map(|&(key, text)| RawLabel { key, text });
         columns.labels.extend(labels);
-        columns.samples.push(SampleEnds {
-            frames: columns.frames.len() as u32,
-            values: columns.values.len() as u32,
-            labels: columns.labels.len() as u32,
-        });
-        columns.samples.len() as u32 - 1
+        Ok(columns.push_sample(&stack.frames(), ids))
     }
 
     fn add_values(&mut self, sample: u32, values: &[i64]) -> Result<(), DraftError> {
-        let start = run(&self.columns.samples, sample, |ends| ends.values).start;
+        let start = self.columns.sample(sample as usize).values().start;
         let sums = self.columns.values[start..].iter_mut();
         for (sum, &value) in sums.zip(values) {
             *sum = sum.checked_add(value).ok_or(DraftError::Overflow)?;
@@ -461,38 +546,44 @@ impl Draft {
     }
 }
 
-/// What the entries of one column of a sample are.
-fn run(samples: &[SampleEnds], at: u32, end: impl Fn(&SampleEnds) -> u32) -> Range<usize> {
-    let at = at as usize;
-    let start = match at.checked_sub(1) {
-        Some(before) => end(&samples[before]),
-        None => 0,
-    };
-    start as usize..end(&samples[at]) as usize
-}
-
 fn sample_of(columns: &Columns, at: u32) -> (&[u32], &[RawLabel]) {
-    let frames = run(&columns.samples, at, |ends| ends.frames);
-    let labels = run(&columns.samples, at, |ends| ends.labels);
-    (&columns.frames[frames], &columns.labels[labels])
-}
-
-fn is_sample(columns: &Columns, at: u32, ids: &[u64], labels: &[(u32, u32)]) -> bool {
-    let (frames, known_labels) = sample_of(columns, at);
-    let known_ids = frames.iter().map(|&frame| columns.location_id(frame));
-    let known_labels = known_labels.iter().map(|label| (label.key, label.text));
-    known_ids.eq(ids.iter().copied()) && known_labels.eq(labels.iter().copied())
+    let sample = columns.sample(at as usize);
+    (
+        &columns.frames[sample.frames()],
+        &columns.labels[sample.labels()],
+    )
 }
 
 fn sample_hash(
     fold: &Fold,
-    ids: impl Iterator<Item = u64>,
+    locations: impl Iterator<Item = u64>,
     labels: impl Iterator<Item = (u32, u32)>,
+    ids: Ids,
 ) -> u64 {
     let hash = labels.fold(fold.start(), |hash, (key, text)| {
         fold.add(hash, u64::from(key) << 32 | u64::from(text))
     });
-    ids.fold(hash, |hash, id| fold.add(hash, id))
+    let hash = match ids {
+        Ids::NONE => hash,
+        Ids { span, trace } => {
+            let trace = u128::from_le_bytes(trace);
+            let hash = fold.add(fold.add(hash, span), trace as u64);
+            fold.add(hash, (trace >> 64) as u64)
+        }
+    };
+    locations.fold(hash, |hash, id| fold.add(hash, id))
+}
+
+/// Bytes that ids would be as labels of a pprof: the labels, and their texts unless the sample
+/// before has them too.
+fn ids_size(ids: Ids, before: Ids) -> u64 {
+    let text = |is_new: bool, digits: u64| if is_new { 2 + digits } else { 0 };
+    let span = text(ids.span != 0 && ids.span != before.span, 16);
+    let trace = text(
+        ids.trace != Ids::NONE.trace && ids.trace != before.trace,
+        32,
+    );
+    LABEL_SIZE * ids.count() as u64 + span + trace
 }
 
 /// Bytes of a number in the pprof's encoding.

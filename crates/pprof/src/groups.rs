@@ -7,7 +7,6 @@
 //! - A label that the policy or a limit keeps out is as if the sample had never had it, but for
 //!   being counted.
 
-use std::cmp::Reverse;
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
@@ -16,12 +15,11 @@ use scoria_model::labels::names;
 use scoria_model::part::Part;
 use scoria_model::{DiscardReason, Limits};
 
-use crate::merge::Ids;
 use crate::normalise::Refusal;
-use crate::raw::{RawLabel, RawProfile};
+use crate::raw::{Ids, NUMBER, RawLabel, RawProfile};
 use crate::series::{Finished, SeriesLabels, hex};
 use crate::tables::{Tables, span};
-use crate::{Dropped, Policy, Rejection};
+use crate::{Dropped, Policy, Rejection, narrow};
 
 /// What a group turned out to be.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +29,6 @@ enum Outcome {
     Refused(usize),
     /// By a rule.
     Dropped,
-    /// Not settled: there are too many groups, and the profile will start again without some labels.
-    Later,
 }
 
 /// A group that has been looked at.
@@ -123,7 +119,8 @@ impl Groups {
         self.series_names[series as usize]
     }
 
-    /// Sorts the labels of a sample: ids into `ids`, the rest into the group that is returned.
+    /// Sorts the labels of a sample: ids into `ids`, where those that there are stay, the rest into
+    /// the group that is returned.
     pub(crate) fn read<'g, 'r, 'a>(
         &'g mut self,
         raw: &'r RawProfile<'a>,
@@ -131,11 +128,12 @@ impl Groups {
         (policy, ids, dropped): (&Policy, &mut Ids, &mut Dropped),
     ) -> Group<'g, 'r, 'a> {
         self.current.clear();
+        let given = *ids;
         let mut profile_id = 0;
         for label in labels {
             let text = raw.text(label.text);
             if text.is_empty() {
-                if label.number != 0 || label.unit != 0 {
+                if label.text == NUMBER {
                     dropped.add(DiscardReason::NumericLabel, 1);
                 }
                 continue;
@@ -156,6 +154,12 @@ impl Groups {
         if ids.span == 0 {
             ids.span = profile_id;
         }
+        if given.span != 0 {
+            ids.span = given.span;
+        }
+        if given.trace != Ids::NONE.trace {
+            ids.trace = given.trace;
+        }
         Group { groups: self, raw }
     }
 
@@ -164,69 +168,34 @@ impl Groups {
             return true;
         }
         let widest = &self.widest;
-        *self.promoted.entry(at).or_insert_with(|| {
-            let text = std::str::from_utf8(name).unwrap_or_default();
-            policy.promotion.takes(text) && !widest.contains(name)
-        })
+        *self
+            .promoted
+            .entry(at)
+            .or_insert_with(|| policy_promotes(policy, name) && !widest.contains(name))
     }
 
-    /// Whether there are more groups than allowed.
-    fn are_too_many(&self, limits: &Limits) -> bool {
-        Limits::exceeded(
-            self.known.len() as u64,
-            limits.max_promoted_series_per_profile,
-        )
+    /// Whether the profile must start again without some labels, as there are more groups than
+    /// allowed: then nothing is gained by going on.
+    pub(crate) fn start_anew(&self, limits: &Limits) -> bool {
+        let n = self.known.len() as u64;
+        self.widest.is_empty() && Limits::exceeded(n, limits.max_promoted_series_per_profile)
     }
 
-    /// If there are more groups than allowed: chooses the labels to leave out, those with the most
-    /// values first, until there are not. Whether it chose any; then the profile starts again.
-    pub(crate) fn narrow(&mut self, raw: &RawProfile<'_>, limits: &Limits) -> bool {
-        if !self.are_too_many(limits) {
+    /// If the profile must start again: chooses the labels to leave out. Whether it did.
+    pub(crate) fn narrow(
+        &mut self,
+        raw: &RawProfile<'_>,
+        policy: &Policy,
+        limits: &Limits,
+    ) -> bool {
+        if !self.start_anew(limits) {
             return false;
         }
+        let promotes = |name: &[u8]| !is_id(name) && policy_promotes(policy, name);
         let most = limits.max_promoted_series_per_profile;
-        let mut values: HashMap<&[u8], HashSet<&[u8], FixedState>, FixedState> =
-            HashMap::with_hasher(self.hash.clone());
-        let none = || HashSet::with_hasher(self.hash.clone());
-        for &(key, text) in self.known.keys().flat_map(|group| group.iter()) {
-            let of_key = values.entry(raw.text(key)).or_insert_with(none);
-            of_key.insert(raw.text(text));
-        }
-        let mut widest: Vec<(Reverse<usize>, &[u8])> = values
-            .iter()
-            .map(|(name, values)| (Reverse(values.len()), *name))
-            .collect();
-        widest.sort_unstable();
-        let names: Vec<&[u8]> = widest.into_iter().map(|(_, name)| name).collect();
-        // The more labels are left out, the fewer groups there are.
-        let fits = |n: usize| !Limits::exceeded(self.count_without(raw, &names[..n]), most);
-        let (mut too_few, mut enough) = (0, names.len());
-        while too_few + 1 < enough {
-            let middle = usize::midpoint(too_few, enough);
-            if fits(middle) {
-                enough = middle;
-            } else {
-                too_few = middle;
-            }
-        }
-        self.widest = names[..enough]
-            .iter()
-            .map(|&name| Box::from(name))
-            .collect();
-        enough > 0
-    }
-
-    /// How many groups there are if these labels are left out.
-    fn count_without(&self, raw: &RawProfile<'_>, left_out: &[&[u8]]) -> u64 {
-        let mut out: HashSet<&[u8], FixedState> = HashSet::with_hasher(self.hash.clone());
-        out.extend(left_out);
-        let mut groups: HashSet<Vec<(u32, u32)>, FixedState> =
-            HashSet::with_hasher(self.hash.clone());
-        for group in self.known.keys() {
-            let stays = |pair: &&(u32, u32)| !out.contains(raw.text(pair.0));
-            groups.insert(group.iter().filter(stays).copied().collect());
-        }
-        groups.len() as u64
+        let names = narrow::names_to_leave_out(raw, promotes, most, &self.hash);
+        self.widest = names.into_iter().map(Box::from).collect();
+        true
     }
 
     fn refuse(&mut self, rejection: Rejection) -> Outcome {
@@ -308,20 +277,10 @@ impl Group<'_, '_, '_> {
                 dropped.add(DiscardReason::DroppedByRelabelRules, 1);
                 None
             }
-            Outcome::Later => None,
         }
     }
 
     fn resolve(&mut self, terms: &Terms<'_>, into: (&mut Part, &mut Tables)) -> Known {
-        if !self.groups.current.is_empty() && self.groups.are_too_many(terms.limits) {
-            let known = Known {
-                outcome: Outcome::Later,
-                demoted: 0,
-            };
-            let key = self.groups.current.as_slice().into();
-            self.groups.known.insert(key, known);
-            return known;
-        }
         let raw = self.raw;
         let text = |at: u32| std::str::from_utf8(raw.text(at)).unwrap_or_default();
         let mut labels = terms.base.clone();
@@ -344,6 +303,17 @@ impl Group<'_, '_, '_> {
         }
         known
     }
+}
+
+fn policy_promotes(policy: &Policy, name: &[u8]) -> bool {
+    let text = std::str::from_utf8(name).unwrap_or_default();
+    policy.promotion.takes(text)
+}
+
+/// Whether labels of this name stay with their sample.
+fn is_id(name: &[u8]) -> bool {
+    let ids = [names::SPAN_ID, names::PROFILE_ID, names::TRACE_ID];
+    ids.iter().any(|id| id.as_bytes() == name)
 }
 
 /// 16 hexadecimal digits, the lowest byte first; 0 if they are not.

@@ -39,6 +39,7 @@ pub mod jfr;
 pub mod language;
 mod merge;
 pub mod name;
+mod narrow;
 pub mod normalise;
 pub mod otlp;
 pub mod policy;

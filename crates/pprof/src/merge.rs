@@ -3,14 +3,8 @@
 use hashbrown::HashTable;
 
 use crate::normalise::Overflow;
+use crate::raw::Ids;
 use crate::tables::Fold;
-
-/// Span and trace of a sample; zero for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Ids {
-    pub(crate) span: u64,
-    pub(crate) trace: [u8; 16],
-}
 
 /// Series, stack, ids.
 type Key = (u32, u32, Ids);
@@ -111,6 +105,8 @@ impl Entries {
         self.has_spans |= ids.span != 0;
         self.has_traces |= ids.trace != [0; 16];
         if self.has_spans || self.has_traces {
+            let missing = keys.capacity().saturating_sub(self.ids.len());
+            self.ids.reserve_exact(missing.max(1));
             self.ids.resize(keys.len(), Ids::default());
             self.ids.push(ids);
         }

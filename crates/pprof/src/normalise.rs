@@ -21,9 +21,9 @@ use crate::checks::{self, Rules};
 use crate::draft::Draft;
 use crate::groups::{Groups, Terms};
 use crate::language::Language;
-use crate::merge::{Entries, Ids};
+use crate::merge::Entries;
 use crate::policy::{Keep, WithoutDelta};
-use crate::raw::{Columns, RawProfile, Sample};
+use crate::raw::{Columns, Ids, RawProfile};
 use crate::rejection::LabelText;
 use crate::series::SeriesLabels;
 use crate::tables::Tables;
@@ -341,7 +341,10 @@ impl Pass<'_, '_> {
         self.groups.start();
         self.start();
         self.samples()?;
-        if self.groups.narrow(self.raw, self.terms.limits) {
+        if self
+            .groups
+            .narrow(self.raw, self.terms.policy, self.terms.limits)
+        {
             self.groups.start_again();
             *self.dropped = before;
             self.part.clear();
@@ -359,7 +362,7 @@ impl Pass<'_, '_> {
         // Most of what was sent is used, and growing into it would take twice the room.
         let part = &mut *self.part;
         part.frames.reserve(columns.frames.len());
-        part.stack_ends.reserve(columns.samples.len());
+        part.stack_ends.reserve(columns.n_stacks());
         part.strings
             .bytes
             .reserve(columns.string_bytes() + LABEL_BYTES);
@@ -391,12 +394,16 @@ impl Pass<'_, '_> {
                 self.dropped.add(DiscardReason::ZeroValue, 1);
                 continue;
             }
-            self.sample(sample, depth)?;
+            self.sample(at, depth)?;
+            if self.groups.start_anew(self.terms.limits) {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn sample(&mut self, sample: Sample, depth: usize) -> Result<(), Overflow> {
+    fn sample(&mut self, at: usize, depth: usize) -> Result<(), Overflow> {
+        let sample = self.raw.sample(at);
         let frames = match self.terms.policy.keep {
             Keep::Whole => &self.raw.columns.frames[sample.frames()],
             Keep::Totals => &[],
@@ -407,7 +414,7 @@ impl Pass<'_, '_> {
             self.dropped.add(DiscardReason::BrokenReference, 1);
             return Ok(());
         };
-        let mut ids = Ids::default();
+        let mut ids = self.raw.ids(at);
         let labels = &self.raw.columns.labels[sample.labels()];
         let policy = self.terms.policy;
         let ways = (policy, &mut ids, &mut *self.dropped);
@@ -438,6 +445,12 @@ impl Pass<'_, '_> {
         self.part.sample_value.reserve(n_samples);
         let has_spans = self.entries.has_spans();
         let has_traces = self.entries.has_traces();
+        if has_spans {
+            self.part.sample_span.reserve(n_samples);
+        }
+        if has_traces {
+            self.part.sample_trace.reserve(n_samples);
+        }
         let mut kinds = Kinds::default();
         for run in self.entries.by_series() {
             let series = run.series;

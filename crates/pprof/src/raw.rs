@@ -12,8 +12,9 @@
 //!   with the wrong wire type is an error.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use crate::room::make_room;
+use crate::room::{Room, make_room};
 use crate::wire::{self, Cursor, Tag};
 
 /// Stands for a string index that is negative or larger than any table.
@@ -88,7 +89,8 @@ pub struct ValueType {
     pub unit: u32,
 }
 
-/// Where a sample's runs stop; they start where the sample before stopped.
+/// Where a sample's runs stop; they start where the sample before stopped, but for frames that have
+/// a start of their own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SampleEnds {
     pub frames: u32,
@@ -96,13 +98,35 @@ pub struct SampleEnds {
     pub labels: u32,
 }
 
-/// A label of a sample: text if `text` is not 0, else a number.
+/// In place of a label's text: it has none, but a number or a unit, which nobody asks for.
+pub const NUMBER: u32 = u32::MAX - 1;
+
+/// A label of a sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RawLabel {
     pub key: u32,
+    /// Index of the text, or [`NUMBER`]; 0 for neither.
     pub text: u32,
-    pub number: i64,
-    pub unit: u32,
+}
+
+/// Span and trace of a sample; zero for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ids {
+    /// Of its eight bytes, the first is the lowest.
+    pub span: u64,
+    pub trace: [u8; 16],
+}
+
+impl Ids {
+    pub const NONE: Self = Self {
+        span: 0,
+        trace: [0; 16],
+    };
+
+    /// How many of the two there are.
+    pub fn count(self) -> usize {
+        usize::from(self.span != 0) + usize::from(self.trace != [0; 16])
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -187,11 +211,20 @@ pub struct Columns {
     rewritten: Vec<u8>,
     pub sample_types: Vec<ValueType>,
     pub samples: Vec<SampleEnds>,
+    /// Where the frames of each sample start; empty while each sample's follow those of the one
+    /// before. Samples may share theirs.
+    frames_start: Vec<u32>,
+    /// Of each sample, beside what its labels say; empty while no sample has any.
+    ids: Vec<Ids>,
+    /// Runs of frames, of which samples that share theirs have one.
+    n_runs: usize,
     /// Leaf first. Equal for equal locations; [`RawProfile::location_id`] says which one.
     pub frames: Vec<u32>,
     wide_ids: WideIds,
     pub values: Vec<i64>,
     pub labels: Vec<RawLabel>,
+    /// The largest index of a unit that a label has.
+    pub label_unit_max: u32,
     pub mappings: Vec<RawMapping>,
     pub locations: Vec<RawLocation>,
     /// The innermost inlined call first.
@@ -270,12 +303,19 @@ impl<'a> RawProfile<'a> {
 
     /// The place of sample `at` in the three columns of runs.
     pub fn sample(&self, at: usize) -> Sample {
-        let start = match at.checked_sub(1) {
-            Some(before) => self.columns.samples[before],
-            None => SampleEnds::default(),
-        };
-        let end = self.columns.samples[at];
-        Sample { start, end }
+        self.columns.sample(at)
+    }
+
+    /// Span and trace of sample `at`, as far as its labels do not say them.
+    pub fn ids(&self, at: usize) -> Ids {
+        self.columns.ids_of(at)
+    }
+
+    /// Whether sample `at` has a value above zero and none below.
+    pub(crate) fn counts(&self, at: usize) -> bool {
+        let values = &self.columns.values[self.sample(at).values()];
+        // The sign bit of any shows in the union of all.
+        values.iter().fold(0, |union, value| union | value) > 0
     }
 
     /// The sender's id of the location that a frame stands for.
@@ -344,15 +384,15 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub const fn frames(self) -> std::ops::Range<usize> {
+    pub const fn frames(self) -> Range<usize> {
         self.start.frames as usize..self.end.frames as usize
     }
 
-    pub const fn values(self) -> std::ops::Range<usize> {
+    pub const fn values(self) -> Range<usize> {
         self.start.values as usize..self.end.values as usize
     }
 
-    pub const fn labels(self) -> std::ops::Range<usize> {
+    pub const fn labels(self) -> Range<usize> {
         self.start.labels as usize..self.end.labels as usize
     }
 }
@@ -363,10 +403,14 @@ impl Columns {
         self.rewritten.clear();
         self.sample_types.clear();
         self.samples.clear();
+        self.frames_start.clear();
+        self.n_runs = 0;
+        self.ids.clear();
         self.frames.clear();
         self.wide_ids.clear();
         self.values.clear();
         self.labels.clear();
+        self.label_unit_max = 0;
         self.mappings.clear();
         self.locations.clear();
         self.lines.clear();
@@ -381,7 +425,9 @@ impl Columns {
     pub(crate) fn held_bytes(&self) -> usize {
         self.strings.capacity() * 8
             + self.rewritten.capacity()
-            + self.samples.capacity() * 12
+            + self.samples.capacity() * size_of::<SampleEnds>()
+            + self.frames_start.capacity() * 4
+            + self.ids.capacity() * size_of::<Ids>()
             + self.frames.capacity() * 4
             + self.wide_ids.ids.capacity() * 8
             + self.wide_ids.frames.len() * WIDE_BYTES
@@ -396,6 +442,8 @@ impl Columns {
     /// Gives back everything but strings and types.
     pub(crate) fn release_samples(&mut self) {
         self.samples = Vec::new();
+        self.frames_start = Vec::new();
+        self.ids = Vec::new();
         self.frames = Vec::new();
         self.wide_ids = WideIds::default();
         self.values = Vec::new();
@@ -410,6 +458,8 @@ impl Columns {
     pub(crate) fn shrink(&mut self) {
         self.strings.shrink_to_fit();
         self.samples.shrink_to_fit();
+        self.frames_start.shrink_to_fit();
+        self.ids.shrink_to_fit();
         self.frames.shrink_to_fit();
         self.values.shrink_to_fit();
         self.labels.shrink_to_fit();
@@ -436,10 +486,93 @@ impl Columns {
         wide.copied().unwrap_or_default()
     }
 
-    /// Adds frames of locations with these ids.
-    pub(crate) fn push_frames(&mut self, ids: &[u64]) {
+    /// Makes room for what is to come.
+    pub(crate) fn reserve(&mut self, room: Room) {
+        self.strings.reserve_exact(room.strings);
+        self.frames.reserve_exact(room.frames);
+        self.samples.reserve_exact(room.samples);
+        self.values.reserve_exact(room.samples);
+        self.labels.reserve_exact(room.labels);
+    }
+
+    /// Adds frames of locations with these ids; their place.
+    pub(crate) fn push_frames(&mut self, ids: &[u64]) -> Range<usize> {
+        let start = self.frames.len();
+        self.n_runs += 1;
+        make_room(&mut self.frames, ids.len());
         let wide = &mut self.wide_ids;
         self.frames.extend(ids.iter().map(|&id| wide.frame(id)));
+        start..self.frames.len()
+    }
+
+    /// The place of sample `at` in the three columns of runs.
+    pub(crate) fn sample(&self, at: usize) -> Sample {
+        let mut start = match at.checked_sub(1) {
+            Some(before) => self.samples[before],
+            None => SampleEnds::default(),
+        };
+        if let Some(&frames) = self.frames_start.get(at) {
+            start.frames = frames;
+        }
+        let end = self.samples[at];
+        Sample { start, end }
+    }
+
+    /// How many different stacktraces there are at most.
+    pub(crate) fn n_stacks(&self) -> usize {
+        match self.frames_start.is_empty() {
+            true => self.samples.len(),
+            false => self.n_runs.min(self.samples.len()),
+        }
+    }
+
+    pub(crate) fn ids_of(&self, at: usize) -> Ids {
+        self.ids.get(at).copied().unwrap_or(Ids::NONE)
+    }
+
+    /// Adds a sample of these frames, which may be another's too, and of the values and labels
+    /// that no sample has yet; its index.
+    pub(crate) fn push_sample(&mut self, frames: &Range<usize>, ids: Ids) -> u32 {
+        let at = self.samples.len();
+        let follows = frames.start == self.samples.last().map_or(0, |last| last.frames as usize);
+        if !self.frames_start.is_empty() || !follows {
+            self.start_apart(at + 1);
+            self.frames_start[at] = frames.start as u32;
+        }
+        make_room(&mut self.samples, 1);
+        if !self.ids.is_empty() || ids != Ids::NONE {
+            reserve(&mut self.ids, self.samples.capacity());
+            self.ids.resize(at, Ids::NONE);
+            self.ids.push(ids);
+        }
+        self.samples.push(SampleEnds {
+            frames: frames.end as u32,
+            values: self.values.len() as u32,
+            labels: self.labels.len() as u32,
+        });
+        at as u32
+    }
+
+    /// Gives sample `at` the frames from `start` to the last one.
+    pub(crate) fn move_to_end(&mut self, at: usize, start: usize) {
+        self.start_apart(self.samples.len());
+        self.n_runs += 1;
+        self.frames_start[at] = start as u32;
+        self.samples[at].frames = self.frames.len() as u32;
+    }
+
+    /// Has a start of its own for the frames of each of `n` samples, one of which may be to come.
+    fn start_apart(&mut self, n: usize) {
+        if self.frames_start.is_empty() {
+            self.n_runs = self.n_runs.max(self.samples.len());
+        }
+        reserve(&mut self.frames_start, self.samples.capacity().max(n));
+        for at in self.frames_start.len()..n {
+            let before = at
+                .checked_sub(1)
+                .map_or(0, |before| self.samples[before].frames);
+            self.frames_start.push(before);
+        }
     }
 
     /// The string at `at` of columns over `bytes`.
@@ -532,8 +665,9 @@ impl Columns {
                     wire::repeated(&mut cursor, tag, WHAT, |value| values.push(value as i64))?;
                 }
                 3 => {
-                    let label = label(cursor.sub(tag, WHAT)?)?;
+                    let (label, unit) = label(cursor.sub(tag, WHAT)?)?;
                     self.labels.push(label);
+                    self.label_unit_max = self.label_unit_max.max(unit);
                 }
                 _ => cursor.skip(tag)?,
             }
@@ -568,6 +702,11 @@ impl Columns {
     }
 }
 
+/// Makes room for `n` entries in all.
+fn reserve<T>(column: &mut Vec<T>, n: usize) {
+    column.reserve_exact(n - column.len().min(n));
+}
+
 fn index(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(BAD_INDEX)
 }
@@ -585,19 +724,24 @@ fn value_type(mut cursor: Cursor<'_>) -> Result<ValueType, DecodeError> {
     Ok(row)
 }
 
-fn label(mut cursor: Cursor<'_>) -> Result<RawLabel, DecodeError> {
+/// With the index of its unit.
+fn label(mut cursor: Cursor<'_>) -> Result<(RawLabel, u32), DecodeError> {
     const WHAT: &str = "label";
     let mut row = RawLabel::default();
+    let (mut number, mut unit) = (0, 0);
     while let Some(tag) = cursor.tag()? {
         match tag.number {
             1 => row.key = index(cursor.int(tag, WHAT)?),
             2 => row.text = index(cursor.int(tag, WHAT)?),
-            3 => row.number = cursor.int(tag, WHAT)? as i64,
-            4 => row.unit = index(cursor.int(tag, WHAT)?),
+            3 => number = cursor.int(tag, WHAT)?,
+            4 => unit = index(cursor.int(tag, WHAT)?),
             _ => cursor.skip(tag)?,
         }
     }
-    Ok(row)
+    if row.text == 0 && (number != 0 || unit != 0) {
+        row.text = NUMBER;
+    }
+    Ok((row, unit))
 }
 
 fn line(mut cursor: Cursor<'_>) -> Result<RawLine, DecodeError> {

@@ -5,6 +5,8 @@
 
 use scoria_model::part::{Function, Line};
 
+use crate::raw::{RawLabel, SampleEnds};
+
 /// How much will come at most, where that is known beforehand: what grows need not move then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Room {
@@ -19,17 +21,24 @@ pub struct Room {
     pub stacks: usize,
     /// Frames of all stacktraces.
     pub frames: usize,
+    /// Of one sample type.
+    pub samples: usize,
+    /// Labels of all samples.
+    pub labels: usize,
 }
 
 impl Room {
-    /// In a part, with what finds its entries.
+    /// In a part or a draft, with what finds its entries.
     pub(crate) const fn bytes(self) -> usize {
         self.text
+            + self.text / 16
             + self.strings * (4 + TABLE_BYTES)
             + self.functions * (size_of::<Function>() + TABLE_BYTES)
             + self.locations * (16 + size_of::<Line>() + TABLE_BYTES)
             + self.stacks * (4 + TABLE_BYTES)
             + self.frames * 4
+            + self.samples * (size_of::<SampleEnds>() + 4 + 8 + TABLE_BYTES)
+            + self.labels * size_of::<RawLabel>()
     }
 }
 

@@ -90,7 +90,7 @@ impl Tables {
             // Empty, so that nothing is hashed anew.
             table.reserve(n, |_| 0);
         }
-        self.stacks.reserve(columns.samples.len(), |_| 0);
+        self.stacks.reserve(columns.n_stacks(), |_| 0);
         for (memo, n) in [
             (&mut self.string_memo, n_strings),
             (&mut self.mapping_memo, columns.mappings.len()),

@@ -13,18 +13,23 @@ use scoria_model::{ByteBudget, DiscardReason, Permit};
 
 use super::Export;
 use super::dictionary::{LineRow, NO_INDEX};
-use super::entries::Memo;
+use super::distinct::Distinct;
+use super::entries::{LabelMemo, Memo, StackMemo};
 use super::fields::{Malformed, Span};
 use super::kind::{Kind, TypeText};
-use super::origin::{self, Broken, Origin, Place, SERVICE, ServiceSource};
+use super::origin::{self, Broken, Origin, Place, ServiceSource};
 use super::samples::{BadSample, Header, Sample, Samples};
 use crate::draft::DraftError;
-use crate::raw::RawLine;
+use crate::raw::{Ids, RawLine};
 use crate::rejection::LabelText;
-use crate::{Draft, DraftTerms, Rejection};
+use crate::{Draft, DraftTerms, Rejection, Room};
 
 /// How long a profile lasts that does not say.
 const DURATION_DEFAULT_NS: i64 = 10_000_000_000;
+/// A profile with more is gone over once to see how many different samples and labels it has, as
+/// growing into them would take twice the room.
+const MANY_SAMPLES: usize = 1024;
+
 /// A profile, ready to be normalised.
 #[derive(Debug)]
 pub struct Converted {
@@ -79,8 +84,8 @@ pub struct Converter<'e, 'a> {
     pub(super) functions: Vec<Memo>,
     pub(super) mappings: Vec<Memo>,
     pub(super) locations: Vec<Memo>,
-    pub(super) keys: Vec<Memo>,
-    pub(super) values: Vec<Memo>,
+    pub(super) stacks: Vec<StackMemo>,
+    pub(super) labels_of: Vec<LabelMemo>,
     /// Entries of the attribute table that name a service, in order, each with the first entry
     /// that names the same one.
     pub(super) services: Vec<(u32, u32)>,
@@ -105,8 +110,8 @@ impl<'a> Export<'a> {
             functions: memos(tables.functions.len()),
             mappings: memos(tables.mappings.len()),
             locations: memos(tables.locations.len()),
-            keys: memos(tables.attributes.len()),
-            values: memos(tables.attributes.len()),
+            stacks: vec![StackMemo::default(); tables.stacks.len()],
+            labels_of: vec![LabelMemo::default(); tables.attributes.len()],
             services: self.services(),
             origin: None,
             attributes: Vec::new(),
@@ -124,10 +129,11 @@ impl Export<'_> {
     fn services(&self) -> Vec<(u32, u32)> {
         let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
         let mut services = Vec::new();
-        for (at, attribute) in (0..).zip(&self.dictionary.attributes) {
-            if attribute.key.text(self.body) != Some(SERVICE.as_bytes()) {
+        for &at in &self.dictionary.services {
+            // It has been read before.
+            let Some(Ok(attribute)) = self.dictionary.attribute(self.body, at) else {
                 continue;
-            }
+            };
             let first = match origin::text(self.strings(), attribute.value) {
                 Ok(Some(name)) => *by_name.entry(name).or_insert(at),
                 // No name is given.
@@ -196,9 +202,7 @@ impl Converter<'_, '_> {
             let (labels, service) = self.labels_of(kind.name, run.service.as_deref());
             self.n_unusable = self.origin.as_ref().map_or(0, |(.., o)| o.n_unusable);
             let mut draft = Draft::new(terms)?;
-            if self.export.n_profiles() == 1 && run.samples.is_none() {
-                draft.reserve(self.export.room())?;
-            }
+            draft.reserve(self.room(place.profile, &run, terms.seed)?)?;
             // Drafts are counted from 1, so that no memo of none looks like one of this.
             self.draft += 1;
             draft.add_type(kind.sample.kind, kind.sample.unit)?;
@@ -217,6 +221,46 @@ impl Converter<'_, '_> {
             });
         }
         Ok(converted)
+    }
+
+    /// What is known of a draft before it is filled.
+    fn room(&mut self, profile: Span, run: &Run<'_>, seed: u64) -> Result<Room, Problem> {
+        let export = self.export;
+        let is_whole = run.samples.is_none();
+        let n_samples = match run.samples {
+            Some(samples) => samples.len(),
+            None => Samples::of(export.body, profile).count(),
+        };
+        let (n_samples, n_labels) = match is_whole && n_samples >= MANY_SAMPLES {
+            true => self.count(profile, (n_samples, seed))?,
+            false => (n_samples, 0),
+        };
+        let tables = match is_whole && export.n_profiles() == 1 {
+            true => export.room(),
+            false => Room::default(),
+        };
+        Ok(Room {
+            samples: n_samples,
+            labels: n_labels,
+            ..tables
+        })
+    }
+
+    /// About how many of a profile's samples differ, and the labels that these have.
+    fn count(&mut self, profile: Span, (n, seed): (usize, u64)) -> Result<(usize, usize), Problem> {
+        let export = self.export;
+        let mut distinct = Distinct::among(n, seed);
+        let mut n_labels = 0;
+        for (at, place) in Samples::of(export.body, profile).enumerate() {
+            let sample = Sample::read(export.body, place?, export.layout, &mut self.attributes)
+                .map_err(|problem| Problem::Sample { at, problem })?;
+            n_labels += self.attributes.len();
+            let attributes = self.attributes.iter().copied();
+            let told = attributes.chain([sample.stack, sample.link]);
+            distinct.add(told.map(u64::from));
+        }
+        let n_distinct = distinct.count().min(n);
+        Ok((n_distinct, n_labels.div_ceil(n.max(1)) * n_distinct))
     }
 
     /// Learns what the profile's resource and scope say, unless they are those of the one before.
@@ -338,11 +382,12 @@ impl Converter<'_, '_> {
         for nth in 0..self.attributes.len() {
             self.attribute(draft, self.attributes[nth])?;
         }
-        if sample.link != 0 {
-            self.link(draft, sample.link)?;
-        }
-        self.stack(draft, sample.stack)?;
-        draft.add_sample(&self.frames, &[value], &self.labels)?;
+        let ids = match sample.link {
+            0 => Ids::NONE,
+            link => self.link(link)?,
+        };
+        let stack = self.stack(draft, sample.stack)?;
+        draft.add_sample_of(stack, (&[value], &self.labels, ids))?;
         Ok(())
     }
 }
@@ -358,8 +403,8 @@ fn runs<'r>(converter: &Converter<'_, '_>, samples: &'r [Named]) -> Result<Vec<R
     let export = converter.export;
     let runs = samples.chunk_by(|a, b| a.0 == b.0);
     runs.map(|run| {
-        let attribute = export.dictionary.attributes.get(run[0].0 as usize);
-        let service = match attribute {
+        let attribute = export.dictionary.attribute(export.body, run[0].0);
+        let service = match attribute.transpose()? {
             Some(attribute) => origin::text(export.strings(), attribute.value)?,
             None => None,
         };

@@ -1,8 +1,8 @@
 //! The dictionary of an export: the tables that all of its profiles share, read once.
 //!
-//! Mappings and attributes are read into rows of fixed size. Everything else, of which there can be
-//! a lot, stays where it is in the body: a table holds the places, and an entry is read where it is
-//! used. Indexes are kept as sent: whoever follows one checks it.
+//! Mappings are read into rows of fixed size. Everything else, of which there can be a lot, stays
+//! where it is in the body: a table holds the places, and an entry is read where it is used.
+//! Indexes are kept as sent: whoever follows one checks it.
 //!
 //! # Invariants
 //! - Memory is taken from the budget before a table is made, by the number of entries that are
@@ -15,6 +15,7 @@ use scoria_model::{ByteBudget, Permit};
 use super::ExportError;
 use super::attributes::{Attribute, Strings, Value};
 use super::fields::{Fields, Malformed, Span};
+use super::origin::SERVICE;
 
 /// An index that was not given, or cannot be one.
 pub(super) const NO_INDEX: u32 = u32::MAX;
@@ -63,7 +64,11 @@ pub(super) struct Dictionary {
     pub(super) strings: Vec<Span>,
     pub(super) stacks: Vec<Span>,
     pub(super) links: Vec<Span>,
-    pub(super) attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<Span>,
+    /// Attributes that name a service.
+    pub(super) services: Vec<u32>,
+    /// Attributes that say what kind a frame is.
+    frame_types: Vec<u64>,
     pub(super) mappings: Vec<MappingRow>,
     pub(super) functions: Vec<Span>,
     pub(super) locations: Vec<Span>,
@@ -91,6 +96,8 @@ const LOCATION: &str = "a location";
 const FRAME_TYPE: &[u8] = b"profile.frame.type";
 /// What following an index costs beside its row: a memo of where it went.
 const MEMO_BYTES: usize = 8;
+/// The same of a stack, or of an attribute.
+const WIDE_MEMO_BYTES: usize = 12;
 
 impl Counts {
     fn of(body: &[u8], places: &[Span]) -> Result<Self, Malformed> {
@@ -125,8 +132,9 @@ impl Counts {
             + self.functions * (size_of::<Span>() + MEMO_BYTES)
             + self.links * size_of::<Span>()
             + self.strings * size_of::<Span>()
-            + self.attributes * (size_of::<Attribute>() + 2 * MEMO_BYTES)
-            + self.stacks * size_of::<Span>()
+            // That of an attribute may name a service.
+            + self.attributes * (size_of::<Span>() + WIDE_MEMO_BYTES + 4)
+            + self.stacks * (size_of::<Span>() + WIDE_MEMO_BYTES)
     }
 }
 
@@ -147,6 +155,8 @@ impl Dictionary {
             mappings: Vec::with_capacity(counts.mappings),
             functions: Vec::with_capacity(counts.functions),
             locations: Vec::with_capacity(counts.locations),
+            services: Vec::new(),
+            frame_types: Vec::new(),
             interned: false,
             n_frame_types: 0,
             permit: Some(permit),
@@ -202,8 +212,15 @@ impl Dictionary {
         while let Some(tag) = fields.next()? {
             if tag.number == 6 {
                 let entry = fields.span(tag)?;
+                // An export with one that cannot be read is refused whole.
                 let attribute = strings.key_value_and_unit(entry, &mut self.interned)?;
-                self.attributes.push(attribute);
+                let at = self.attributes.len();
+                match attribute.key.text(body) {
+                    Some(FRAME_TYPE) => self.frame_types.push(at as u64),
+                    Some(key) if key == SERVICE.as_bytes() => self.services.push(at as u32),
+                    _ => {}
+                }
+                self.attributes.push(entry);
             } else {
                 fields.skip(tag)?;
             }
@@ -241,12 +258,7 @@ impl Dictionary {
     }
 
     fn count_frame_types(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        let attributes = (0..).zip(&self.attributes);
-        let is_type = |(at, attribute): (u64, &Attribute)| {
-            (attribute.key.text(body) == Some(FRAME_TYPE)).then_some(at)
-        };
-        let types: Vec<u64> = attributes.filter_map(is_type).collect();
-        if types.is_empty() {
+        if self.frame_types.is_empty() {
             return Ok(());
         }
         for &place in &self.locations {
@@ -255,7 +267,7 @@ impl Dictionary {
             while let Some(tag) = fields.next()? {
                 if tag.number == 4 {
                     fields.ints(tag, |index| {
-                        has_type |= types.binary_search(&index).is_ok();
+                        has_type |= self.frame_types.binary_search(&index).is_ok();
                     })?;
                 } else {
                     fields.skip(tag)?;
@@ -285,6 +297,16 @@ impl Dictionary {
             flags |= mapping_flags::HAS_LINE_NUMBERS;
         }
         Ok(flags)
+    }
+
+    /// The attribute at an index, `None` outside of the table.
+    pub(super) fn attribute(&self, body: &[u8], at: u32) -> Option<Result<Attribute, Malformed>> {
+        let strings = Strings {
+            body,
+            places: &self.strings,
+        };
+        let &place = self.attributes.get(at as usize)?;
+        Some(strings.key_value_and_unit(place, &mut false))
     }
 
     /// The link at an index, `None` outside of the table.

@@ -5,18 +5,14 @@
 //!   nothing.
 //! - A memo is true for the draft whose number it holds.
 
-use std::fmt;
-
-use scoria_model::labels::names;
-
 use super::attributes::Value;
 use super::convert::{Converter, Problem};
 use super::dictionary;
 use super::fields::Span;
 use super::origin;
 use crate::Draft;
-use crate::draft::{DraftFunction, DraftMapping};
-use crate::raw::RawLine;
+use crate::draft::{DraftFunction, DraftMapping, Stack};
+use crate::raw::{Ids, RawLine};
 
 /// The attributes that are build ids, and what stands before each. GNU's is the one that debuggers
 /// and symbol servers go by, and stands alone.
@@ -33,12 +29,28 @@ pub(super) struct Memo {
     pub(super) id: u32,
 }
 
+/// The same of an attribute, as the label of a sample; no value if it is none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LabelMemo {
+    draft: u32,
+    key: u32,
+    value: u32,
+}
+
+/// The same of a stack: the draft, and its frames there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct StackMemo {
+    draft: u32,
+    stack: Stack,
+}
+
 impl Converter<'_, '_> {
-    /// The frames of a sample, leaf first.
-    pub(super) fn stack(&mut self, draft: &mut Draft, index: u32) -> Result<(), Problem> {
+    /// The stack of a sample.
+    pub(super) fn stack(&mut self, draft: &mut Draft, index: u32) -> Result<Stack, Problem> {
         let export = self.export;
         let stacks = &export.dictionary.stacks;
-        let Some(&stack) = stacks.get(index as usize) else {
+        let at = index as usize;
+        let Some(&stack) = stacks.get(at) else {
             return Err(Problem::Index {
                 what: "the stack of a sample",
                 table: "stack_table",
@@ -46,6 +58,10 @@ impl Converter<'_, '_> {
                 n: stacks.len(),
             });
         };
+        let memo = self.stacks[at];
+        if memo.draft == self.draft {
+            return Ok(memo.stack);
+        }
         self.frames.clear();
         let mut frames = std::mem::take(&mut self.frames);
         let mut problem = None;
@@ -59,7 +75,15 @@ impl Converter<'_, '_> {
         });
         self.frames = frames;
         read?;
-        problem.map_or(Ok(()), Err)
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let stack = draft.stack(&self.frames)?;
+        self.stacks[at] = StackMemo {
+            draft: self.draft,
+            stack,
+        };
+        Ok(stack)
     }
 
     fn location(&mut self, draft: &mut Draft, index: u32) -> Result<u64, Problem> {
@@ -183,7 +207,8 @@ impl Converter<'_, '_> {
         let mut found: [Option<&[u8]>; BUILD_IDS.len()] = [None; BUILD_IDS.len()];
         let mut outside = None;
         dictionary::mapping_attributes(body, mapping, |index| {
-            let Some(attribute) = tables.attributes.get(index as usize) else {
+            // Each could be read when the dictionary was.
+            let Some(Ok(attribute)) = tables.attribute(body, index) else {
                 outside = Some(index);
                 return;
             };
@@ -216,22 +241,20 @@ impl Converter<'_, '_> {
 
     /// Adds an attribute of a sample to its labels. The service is a label of the whole draft.
     pub(super) fn attribute(&mut self, draft: &mut Draft, index: u32) -> Result<(), Problem> {
-        let attributes = &self.export.dictionary.attributes;
+        let (body, tables) = (self.export.body, &self.export.dictionary);
         let at = index as usize;
-        let Some(attribute) = attributes.get(at) else {
-            return Err(attribute_outside(
-                "an attribute of a sample",
-                index,
-                attributes.len(),
-            ));
+        let Some(&memo) = self.labels_of.get(at) else {
+            let n = tables.attributes.len();
+            return Err(attribute_outside("an attribute of a sample", index, n));
         };
-        if self.keys[at].draft == self.draft {
-            let label = (self.keys[at].id, self.values[at].id);
-            if label.1 != 0 {
-                self.labels.push(label);
+        if memo.draft == self.draft {
+            if memo.value != 0 {
+                self.labels.push((memo.key, memo.value));
             }
             return Ok(());
         }
+        let attribute = tables.attribute(body, index).transpose()?;
+        let attribute = attribute.unwrap_or_default();
         let is_service = self.service(index).is_some();
         let strings = self.export.strings();
         let key = origin::text(strings, attribute.key)?.filter(|_| !is_service);
@@ -242,8 +265,11 @@ impl Converter<'_, '_> {
             // Counted once for a draft, whatever the number of its samples.
             _ => (0, 0),
         };
-        self.keys[at] = self.memo(u64::from(label.0));
-        self.values[at] = self.memo(u64::from(label.1));
+        self.labels_of[at] = LabelMemo {
+            draft: self.draft,
+            key: label.0,
+            value: label.1,
+        };
         if label.1 != 0 {
             self.labels.push(label);
         }
@@ -251,7 +277,7 @@ impl Converter<'_, '_> {
     }
 
     /// The span and trace of a sample; ids that are all zero stand for none.
-    pub(super) fn link(&mut self, draft: &mut Draft, index: u32) -> Result<(), Problem> {
+    pub(super) fn link(&self, index: u32) -> Result<Ids, Problem> {
         let tables = &self.export.dictionary;
         let link = tables.link(self.export.body, index);
         let Some(link) = link.transpose()? else {
@@ -262,17 +288,10 @@ impl Converter<'_, '_> {
                 n: tables.links.len(),
             });
         };
-        for (name, id) in [
-            (names::SPAN_ID, &link.span[..]),
-            (names::TRACE_ID, &link.trace),
-        ] {
-            if id.iter().any(|&byte| byte != 0) {
-                let text = Hex(id).to_string();
-                let label = (draft.string(name)?, draft.string(&text)?);
-                self.labels.push(label);
-            }
-        }
-        Ok(())
+        Ok(Ids {
+            span: u64::from_le_bytes(link.span),
+            trace: link.trace,
+        })
     }
 
     fn string(&self, draft: &mut Draft, index: u32) -> Result<u32, Problem> {
@@ -303,14 +322,5 @@ fn attribute_outside(what: &'static str, index: u32, n: usize) -> Problem {
         table: "attribute_table",
         index,
         n,
-    }
-}
-
-/// Bytes in hexadecimal.
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

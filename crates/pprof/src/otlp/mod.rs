@@ -26,6 +26,7 @@
 mod attributes;
 mod convert;
 mod dictionary;
+mod distinct;
 pub mod encode;
 mod entries;
 mod fields;
@@ -195,6 +196,7 @@ impl<'a> Export<'a> {
             locations: tables.locations.len(),
             stacks: tables.stacks.len(),
             frames: stacks.map(|s| n_frames(s.of(self.body))).sum(),
+            ..Room::default()
         }
     }
 
