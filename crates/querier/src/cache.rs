@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use scoria_block::{DatasetSymbols, OpenTable, ProfileRows, Table};
+use scoria_model::part::NONE;
 use scoria_model::{BlockId, Labels};
 use scoria_query::exec::SpanStats;
 use scoria_query::functions::FunctionTree;
@@ -51,12 +52,26 @@ impl DatasetIndex {
 pub(crate) struct SymbolIndex {
     pub(crate) decoded: DatasetSymbols,
     pub(crate) functions: FunctionTree,
+    /// The function node of each stack.
+    pub(crate) function_of: Vec<u32>,
 }
 
 impl SymbolIndex {
+    pub(crate) fn new(decoded: DatasetSymbols) -> Self {
+        let functions = FunctionTree::of(&decoded.symbols);
+        let node_of = functions.node_of();
+        // A sample of a stack whose node is not there is told where it is read.
+        let of = |&node: &u32| node_of.get(node as usize).copied().unwrap_or(NONE);
+        Self {
+            function_of: decoded.nodes.iter().map(of).collect(),
+            decoded,
+            functions,
+        }
+    }
+
     fn bytes(&self) -> u64 {
         self.decoded.symbols.bytes()
-            + 4 * self.decoded.nodes.capacity() as u64
+            + 4 * (self.decoded.nodes.capacity() + self.function_of.capacity()) as u64
             + self.functions.bytes()
     }
 }

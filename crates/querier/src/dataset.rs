@@ -14,7 +14,6 @@ use scoria_block::{
 };
 use scoria_query::deletion::Hidden;
 use scoria_query::exec::{Executor, SampleRun, ScanStats, Stacks};
-use scoria_query::functions::FunctionTree;
 use scoria_query::merge::{OutsideStacks, Partial};
 use scoria_query::scan::Scan;
 use scoria_query::select::{self, DatasetView};
@@ -308,8 +307,7 @@ impl Reader {
         let of = unit.clone();
         let decode = move || -> Result<SymbolIndex, QueryError> {
             let decoded = decode_symbols(&sources, of.dataset())?;
-            let functions = FunctionTree::of(&decoded.symbols);
-            Ok(SymbolIndex { decoded, functions })
+            Ok(SymbolIndex::new(decoded))
         };
         let symbols = self.pool.run(decode).await?.map_err(|e| about(unit, e))?;
         let symbols = Arc::new(symbols);
@@ -526,11 +524,12 @@ fn add_samples(
         symbols: &symbols.decoded.symbols,
         functions: &symbols.functions,
         nodes: Some(&symbols.decoded.nodes),
+        function_of: &symbols.function_of,
     };
     let mut tables = tables.iter();
     for part in parts {
         let view = view(unit, &part.index, &streams);
-        let mut run: SampleRun = executor.start(&view, &part.rows, &stacks);
+        let mut run: SampleRun<'_> = executor.start(&view, &part.rows, &stacks);
         for (read, table) in part.reads.iter().zip(&mut tables) {
             add_table((&mut run, going), unit, (read, columns), table)?;
         }
@@ -543,7 +542,7 @@ fn add_samples(
 }
 
 fn add_table(
-    (run, going): (&mut SampleRun, &Going),
+    (run, going): (&mut SampleRun<'_>, &Going),
     unit: &Unit,
     (read, columns): (&TableRead, Columns),
     (open, fetched): &(Arc<OpenTable>, Fetched),

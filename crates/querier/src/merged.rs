@@ -1,6 +1,6 @@
 //! Merged stacktraces in the forms that clients ask for.
 
-use scoria_query::merge::{Partial, ProfilePartial, TreePartial};
+use scoria_query::merge::{Partial, TreePartial};
 use scoria_query::render::{self, Flamegraph, FunctionTable, PprofOptions, cost};
 use scoria_query::request::{NameForm, ProfileFormat, Stacktraces};
 use scoria_query::selector::is_plain_name;
@@ -77,47 +77,43 @@ pub(crate) fn nothing(format: ProfileFormat) -> Merged {
 /// The answer in the form that was asked for. `take` is asked for the memory that this takes
 /// before it is.
 pub(crate) fn merged(
-    partial: &Partial,
+    partial: Partial,
     plan: &Stacktraces,
     take: &mut dyn FnMut(u64) -> Result<(), QueryError>,
 ) -> Result<Merged, QueryError> {
-    let (tree, profile): (Option<&TreePartial>, Option<&ProfilePartial>) = match partial {
-        Partial::Tree(tree) => (Some(tree), None),
-        Partial::Profile(profile) => (None, Some(profile)),
-        other => return Err(unexpected(other)),
-    };
-    let merged = match (plan.format, tree, profile) {
-        (ProfileFormat::Flamegraph, Some(tree), _) => {
-            take(cost::cutting(tree, plan.max_nodes))?;
+    match (plan.format, partial) {
+        (ProfileFormat::Flamegraph, Partial::Tree(tree)) => {
+            take(cost::cutting(&tree, plan.max_nodes))?;
             let cut = render::truncate(tree, plan.max_nodes);
             take(cost::cutting(&cut, plan.max_nodes_asked) + cost::flamegraph(&cut))?;
-            Merged::Flamegraph(render::flamegraph(&cut, plan.max_nodes_asked))
+            let graph = render::flamegraph(&cut, plan.max_nodes_asked);
+            Ok(Merged::Flamegraph(graph))
         }
-        (ProfileFormat::Tree, Some(tree), _) => {
-            take(cost::cutting(tree, plan.max_nodes))?;
+        (ProfileFormat::Tree, Partial::Tree(tree)) => {
+            take(cost::cutting(&tree, plan.max_nodes))?;
             let cut = render::truncate(tree, plan.max_nodes);
             take(cost::tree_bytes(&cut))?;
-            Merged::Tree(render::tree_bytes(&cut, 0))
+            Ok(Merged::Tree(render::tree_bytes(&cut, 0)))
         }
-        (ProfileFormat::Dot, Some(tree), _) => {
-            take(cost::dot(tree, plan.max_nodes_asked))?;
-            Merged::Dot(render::dot(tree, &plan.profile_type, plan.max_nodes_asked))
+        (ProfileFormat::Dot, Partial::Tree(tree)) => {
+            take(cost::dot(&tree, plan.max_nodes_asked))?;
+            let dot = render::dot(&tree, &plan.profile_type, plan.max_nodes_asked);
+            Ok(Merged::Dot(dot))
         }
-        (ProfileFormat::Functions, Some(tree), _) => {
-            take(cost::top(tree))?;
-            Merged::Functions(render::functions(tree, plan.max_nodes))
+        (ProfileFormat::Functions, Partial::Tree(tree)) => {
+            take(cost::top(&tree))?;
+            Ok(Merged::Functions(render::functions(&tree, plan.max_nodes)))
         }
-        (ProfileFormat::Pprof, _, Some(profile)) => {
-            take(cost::pprof(profile, plan.max_nodes))?;
+        (ProfileFormat::Pprof, Partial::Profile(profile)) => {
+            take(cost::pprof(&profile, plan.max_nodes))?;
             let options = PprofOptions {
                 kind: &plan.profile_type,
                 end_ms: plan.end_ms,
                 max_nodes: plan.max_nodes,
                 go_pgo: plan.go_pgo,
             };
-            Merged::Pprof(render::pprof(profile, &options))
+            Ok(Merged::Pprof(render::pprof(&profile, &options)))
         }
-        _ => return Err(unexpected(partial)),
-    };
-    Ok(merged)
+        (_, other) => Err(unexpected(&other)),
+    }
 }

@@ -232,7 +232,7 @@ impl Querier {
             let found = (&outcome.partial, outcome.stats.spans);
             outcome.stats.why_empty = why_empty(request, &plan, found);
         }
-        self.render(outcome, move |partial, take| merged(&partial, &plan, take))
+        self.render(outcome, move |partial, take| merged(partial, &plan, take))
             .await
     }
 

@@ -16,7 +16,7 @@ use scoria_model::part::{Function, Line, NONE};
 use scoria_model::{Labels, TimeRange};
 use scoria_query::exec::Executor;
 use scoria_query::functions::FunctionTree;
-use scoria_query::merge::{SampleFilter, StackTotals, TreeMerger, TreePartial};
+use scoria_query::merge::{FunctionTotals, SampleFilter, StackTotals, TreeMerger, TreePartial};
 use scoria_query::render::{flamegraph, truncate};
 use scoria_query::scan::{Buckets, Exemplars, Scan, StackFilter, Stripped, TimeSeries, What};
 use scoria_query::select::{self, DatasetView};
@@ -126,17 +126,37 @@ fn accumulate(c: &mut Criterion) {
             black_box(totals);
         });
     });
+    let (symbols, nodes) = symbols();
+    let functions = FunctionTree::of(&symbols);
+    let function_of = function_of(&functions, &nodes);
+    group.bench_function("146k stacks by function", |b| {
+        b.iter(|| {
+            let mut totals = FunctionTotals::new(functions.len());
+            for batch in &batches {
+                let open = SampleFilter::default();
+                totals.add(batch, &open, &function_of).unwrap();
+            }
+            black_box(totals);
+        });
+    });
     group.finish();
+}
+
+fn function_of(functions: &FunctionTree, nodes: &[u32]) -> Vec<u32> {
+    let node_of = functions.node_of();
+    nodes.iter().map(|&node| node_of[node as usize]).collect()
 }
 
 fn fold(c: &mut Criterion) {
     let (symbols, nodes) = symbols();
-    let mut totals = StackTotals::new(STACKS as usize);
-    for batch in batches() {
-        totals.add(&batch, &SampleFilter::default()).unwrap();
-    }
     let functions = FunctionTree::of(&symbols);
-    let fold = || TreePartial::fold((&symbols, &functions), totals.clone(), Some(&nodes), None);
+    let function_of = function_of(&functions, &nodes);
+    let mut totals = FunctionTotals::new(functions.len());
+    for batch in batches() {
+        let open = SampleFilter::default();
+        totals.add(&batch, &open, &function_of).unwrap();
+    }
+    let fold = || TreePartial::of_sums(&functions, totals.clone(), None);
     let tree = fold();
     let mut group = c.benchmark_group("fold");
     let tables = format!(
@@ -164,7 +184,7 @@ fn fold(c: &mut Criterion) {
         });
     });
     group.bench_function("flame graph of 8192 nodes", |b| {
-        b.iter(|| black_box(flamegraph(&truncate(&tree, 8192), 0)));
+        b.iter(|| black_box(flamegraph(&truncate(tree.clone(), 8192), 0)));
     });
     group.finish();
 }

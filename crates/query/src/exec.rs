@@ -24,7 +24,8 @@ use scoria_symbols::{Symbols, SymbolsError};
 
 use crate::functions::FunctionTree;
 use crate::merge::{
-    Merger, OutsideStacks, Partial, Period, ProfilePartial, SampleFilter, StackTotals, TreePartial,
+    FunctionTotals, Merger, OutsideStacks, Partial, Period, ProfilePartial, SampleFilter,
+    StackTotals, TreePartial,
 };
 use crate::scan::{Scan, What};
 use crate::select::{self, DatasetView};
@@ -124,6 +125,8 @@ pub struct Stacks<'a> {
     pub functions: &'a FunctionTree,
     /// The node of each stack; `None` if stacks are nodes.
     pub nodes: Option<&'a [u32]>,
+    /// The function node of each stack.
+    pub function_of: &'a [u32],
 }
 
 impl Stacks<'_> {
@@ -134,7 +137,7 @@ impl Stacks<'_> {
 
     /// Which function nodes a call site takes; `None` for all.
     fn below(&self, call_site: &[Arc<str>]) -> Option<Vec<bool>> {
-        (!call_site.is_empty()).then(|| self.functions.below(self.symbols, call_site))
+        (!call_site.is_empty()).then(|| self.functions.below(call_site))
     }
 
     /// Whether a node's function node is among those of [`Stacks::below`].
@@ -149,24 +152,16 @@ impl Stacks<'_> {
     /// Which stacks a call site takes; `None` for all.
     fn counting(&self, call_site: &[Arc<str>]) -> Option<Vec<bool>> {
         let below = self.below(call_site)?;
-        let below = Some(below.as_slice());
-        Some(match self.nodes {
-            Some(nodes) => nodes
-                .iter()
-                .map(|&node| self.is_below(below, node))
-                .collect(),
-            None => (0..self.len() as u32)
-                .map(|node| self.is_below(below, node))
-                .collect(),
-        })
+        let counts = |&at: &u32| below.get(at as usize).copied().unwrap_or_default();
+        Some(self.function_of.iter().map(counts).collect())
     }
 }
 
 /// Adding up the samples of some rows of one dataset.
 #[derive(Debug)]
-pub struct SampleRun {
+pub struct SampleRun<'a> {
     filter: SampleFilter,
-    into: RunInto,
+    into: RunInto<'a>,
     /// Samples that the rows have.
     expected: u64,
     /// Samples that came.
@@ -176,12 +171,14 @@ pub struct SampleRun {
 }
 
 #[derive(Debug)]
-enum RunInto {
+enum RunInto<'a> {
+    /// With the node of each stack.
+    Functions(FunctionTotals, &'a [u32]),
     Stacks(StackTotals),
     Rows(RowTotals),
 }
 
-impl SampleRun {
+impl SampleRun<'_> {
     /// Adds a batch. Batches come in the order of the rows that the run was started with and hold
     /// the samples of these rows and no others.
     ///
@@ -194,6 +191,7 @@ impl SampleRun {
             self.of_spans += of_spans.count() as u64;
         }
         match &mut self.into {
+            RunInto::Functions(totals, node_of) => totals.add(batch, &self.filter, node_of),
             RunInto::Stacks(totals) => totals.add(batch, &self.filter),
             RunInto::Rows(rows) => rows.add(batch, &self.filter),
         }
@@ -258,6 +256,7 @@ impl Executor {
             symbols: data.symbols,
             functions,
             nodes: None,
+            function_of: functions.node_of(),
         };
         let mut run = self.start(&view, &rows, &stacks);
         let mut batch = SampleBatch::default();
@@ -307,7 +306,12 @@ impl Executor {
     }
 
     /// Begins to add up the samples of selected rows.
-    pub fn start(&self, view: &DatasetView<'_>, rows: &[u32], stacks: &Stacks<'_>) -> SampleRun {
+    pub fn start<'s>(
+        &self,
+        view: &DatasetView<'_>,
+        rows: &[u32],
+        stacks: &Stacks<'s>,
+    ) -> SampleRun<'s> {
         let n_samples = |&row: &u32| view.rows.n_samples[row as usize];
         let filter = self.scan.what.filter();
         let into = match &self.scan.what {
@@ -320,6 +324,10 @@ impl Executor {
                 } else {
                     totals
                 })
+            }
+            What::Tree(_) => {
+                let totals = FunctionTotals::new(stacks.functions.len());
+                RunInto::Functions(totals, stacks.function_of)
             }
             _ => RunInto::Stacks(StackTotals::new(stacks.len())),
         };
@@ -338,7 +346,7 @@ impl Executor {
     /// [`ExecError::SampleCount`] if other samples came than the rows have.
     pub fn finish_run(
         &mut self,
-        run: SampleRun,
+        run: SampleRun<'_>,
         view: &DatasetView<'_>,
         rows: &[u32],
         stacks: &Stacks<'_>,
@@ -353,7 +361,7 @@ impl Executor {
     /// As `finish_run`.
     pub fn finish_rolled(
         &mut self,
-        run: SampleRun,
+        run: SampleRun<'_>,
         (view, rows, stacks): (&DatasetView<'_>, &[u32], &Stacks<'_>),
         profiles: u64,
     ) -> Result<(), ExecError> {
@@ -372,12 +380,12 @@ impl Executor {
         self.stats.profiles += profiles;
         self.stats.samples += seen;
         match (&mut self.merger, &self.scan.what, run.into) {
-            (Merger::Tree(tree), What::Tree(filter), RunInto::Stacks(totals)) => {
-                tree.take(TreePartial::fold(
-                    (stacks.symbols, stacks.functions),
+            (Merger::Tree(tree), What::Tree(filter), RunInto::Functions(totals, _)) => {
+                let below = stacks.below(&filter.call_site);
+                tree.take(TreePartial::of_sums(
+                    stacks.functions,
                     totals,
-                    stacks.nodes,
-                    stacks.below(&filter.call_site).as_deref(),
+                    below.as_deref(),
                 ));
             }
             (Merger::Profile(profile), What::Profile(filter), RunInto::Stacks(totals)) => {

@@ -6,34 +6,44 @@
 //!
 //! # Invariants
 //! - Node 0 is the root; every other node's parent is smaller than the node itself.
-//! - No two children of a node have the same name id.
+//! - No two names are equal, and no two children of a node have the same name.
 //! - No name is empty: what has no symbol is shown by its address.
 //!
 //! # What it must not know
 //! Values, times and queries.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
-use hashbrown::{HashMap, HashTable};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 use scoria_model::part::NONE;
 use scoria_symbols::Symbols;
 
-/// Name ids from here on are texts of our own, those below are strings of the symbols.
-const OWN_TEXTS: u32 = 1 << 31;
+use crate::merge::TreeShape;
 
 /// Shown where nothing at all is known about a frame, and for samples without any frame.
 pub const UNKNOWN: &str = "[unknown]";
+/// The node of samples without any frame, which every tree has.
+const WITHOUT_FRAMES: u32 = 1;
 
 /// The function-level tree of one dataset's symbols, which it must be used with.
 #[derive(Debug, Clone)]
 pub struct FunctionTree {
     /// The function node of each node of the stack tree.
     node_of: Vec<u32>,
-    parent: Vec<u32>,
-    name: Vec<u32>,
+    /// What trees of values share.
+    shape: Arc<TreeShape>,
+    index: Index,
+}
+
+/// What finds the entries of a tree that still grows.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    /// Nodes by parent and name.
     children: HashTable<u32>,
-    texts: Vec<Box<str>>,
-    text_ids: HashMap<Box<str>, u32, foldhash::fast::FixedState>,
+    /// The name that each string of the symbols is, if it was needed.
+    name_of_string: Vec<u32>,
 }
 
 impl Default for FunctionTree {
@@ -43,43 +53,133 @@ impl Default for FunctionTree {
 }
 
 impl FunctionTree {
-    /// The tree of no symbols: a root.
+    /// The tree of no symbols: a root, and a node for samples without frames.
     pub fn new() -> Self {
+        let mut growing = Growing::default();
+        let name = growing.shape.names.intern(UNKNOWN);
+        growing.child(0, name);
         Self {
             node_of: Vec::new(),
-            parent: vec![NONE],
-            name: vec![0],
-            children: HashTable::new(),
-            texts: Vec::new(),
-            text_ids: HashMap::default(),
+            shape: Arc::new(growing.shape),
+            index: growing.index,
         }
     }
 
     /// The finished tree of symbols that do not grow any more.
     pub fn of(symbols: &Symbols) -> Self {
         let mut tree = Self::new();
-        tree.extend(symbols);
-        tree.children = HashTable::new();
-        tree.text_ids = HashMap::default();
-        tree.parent.shrink_to_fit();
-        tree.name.shrink_to_fit();
+        let mut shape = tree.grow(symbols);
+        tree.index = Index::default();
+        shape.finish();
+        tree.shape = Arc::new(shape);
         tree
     }
 
     /// Takes in the nodes that came since the last call. `symbols` must be of the same dictionary
     /// every time, and the tree one of [`FunctionTree::new`].
     pub fn extend(&mut self, symbols: &Symbols) {
+        let shape = self.grow(symbols);
+        self.shape = Arc::new(shape);
+    }
+
+    /// Takes the shape out, which is copied if a tree of values has it too, and grows it.
+    fn grow(&mut self, symbols: &Symbols) -> TreeShape {
+        let mut growing = Growing {
+            shape: Arc::unwrap_or_clone(std::mem::take(&mut self.shape)),
+            index: std::mem::take(&mut self.index),
+        };
         let known = self.node_of.len();
         let more = symbols.nodes_len().saturating_sub(known);
         self.node_of.reserve(more);
-        self.reserve(more);
+        growing.reserve(more);
+        growing
+            .index
+            .name_of_string
+            .resize(symbols.strings_len(), NONE);
         for (parent, location) in symbols.nodes().skip(known) {
             let at = match self.node_of.get(parent as usize) {
-                Some(&above) => self.descend(symbols, above, location),
-                None => 0,
+                Some(_) if parent == 0 => growing.descend(symbols, 0, location),
+                Some(&above) => growing.descend(symbols, above, location),
+                None => WITHOUT_FRAMES,
             };
             self.node_of.push(at);
         }
+        self.index = growing.index;
+        growing.shape
+    }
+
+    /// Number of nodes, the root included.
+    pub fn len(&self) -> usize {
+        self.shape.parent.len()
+    }
+
+    /// Whether there is no function.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 1 + WITHOUT_FRAMES as usize
+    }
+
+    /// The function node of each node of the stack tree.
+    pub fn node_of(&self) -> &[u32] {
+        &self.node_of
+    }
+
+    pub(crate) const fn shape(&self) -> &Arc<TreeShape> {
+        &self.shape
+    }
+
+    /// The parent of each node; [`NONE`] for the root.
+    pub fn parents(&self) -> &[u32] {
+        &self.shape.parent
+    }
+
+    /// The name of a node. The root's is meaningless.
+    pub fn name(&self, node: usize) -> &str {
+        self.shape.names.get(self.shape.name[node])
+    }
+
+    /// Which nodes lie at or below a call site, given from the root. An empty one takes all.
+    pub fn below(&self, call_site: &[impl AsRef<str>]) -> Vec<bool> {
+        // How many functions of the call site the path to a node has matched so far.
+        let mut matched: Vec<u32> = vec![NONE; self.len()];
+        matched[0] = 0;
+        for at in 1..self.len() {
+            let above = matched[self.parents()[at] as usize];
+            matched[at] = match call_site.get(above as usize) {
+                _ if above == NONE => NONE,
+                None => above,
+                Some(wanted) if self.name(at) == wanted.as_ref() => above + 1,
+                Some(_) => NONE,
+            };
+        }
+        matched
+            .iter()
+            .map(|&n| n != NONE && n as usize == call_site.len())
+            .collect()
+    }
+
+    /// Memory held.
+    pub fn bytes(&self) -> u64 {
+        let columns = self.node_of.capacity() + self.index.name_of_string.capacity();
+        let index = 4 * columns + 5 * self.index.children.capacity();
+        self.shape.bytes() + index as u64
+    }
+}
+
+/// A tree that nodes are added to.
+#[derive(Debug, Default)]
+struct Growing {
+    shape: TreeShape,
+    index: Index,
+}
+
+impl Growing {
+    /// Makes room for nodes, so that the index is not rebuilt again and again while it grows.
+    fn reserve(&mut self, more: usize) {
+        let shape = &self.shape;
+        let hash = |&at: &u32| hash_of(shape, at);
+        self.index.children.reserve(more, hash);
+        self.shape.parent.reserve(more);
+        self.shape.name.reserve(more);
     }
 
     /// The node under `at` for all lines of a location, outermost first.
@@ -104,114 +204,48 @@ impl FunctionTree {
         let named = [function.name, function.system_name]
             .into_iter()
             .find(|&id| !symbols.string(id).is_empty());
-        named.unwrap_or_else(|| self.address_name(symbols, location))
+        match named {
+            Some(string) => self.string_name(symbols, string),
+            None => self.address_name(symbols, location),
+        }
+    }
+
+    fn string_name(&mut self, symbols: &Symbols, string: u32) -> u32 {
+        let known = &mut self.index.name_of_string[string as usize];
+        if *known == NONE {
+            *known = self.shape.names.intern(symbols.string(string));
+        }
+        *known
     }
 
     fn address_name(&mut self, symbols: &Symbols, location: u32) -> u32 {
-        let text = address_text(symbols, location);
-        if let Some(&id) = self.text_ids.get(text.as_str()) {
-            return id;
-        }
-        let id = OWN_TEXTS + self.texts.len() as u32;
-        let text: Box<str> = text.into_boxed_str();
-        self.texts.push(text.clone());
-        self.text_ids.insert(text, id);
-        id
-    }
-
-    /// Makes room for nodes, so that the index is not rebuilt again and again while it grows.
-    fn reserve(&mut self, more: usize) {
-        let state = foldhash::fast::FixedState::default();
-        let (parents, names) = (&self.parent, &self.name);
-        self.children.reserve(more, |&at| {
-            state.hash_one(key(parents[at as usize], names[at as usize]))
-        });
-        self.parent.reserve(more);
-        self.name.reserve(more);
+        self.shape.names.intern(&address_text(symbols, location))
     }
 
     fn child(&mut self, parent: u32, name: u32) -> u32 {
-        let state = foldhash::fast::FixedState::default();
-        let hash = |parent: u32, name: u32| state.hash_one(key(parent, name));
-        let (parents, names) = (&self.parent, &self.name);
-        let same = |&at: &u32| parents[at as usize] == parent && names[at as usize] == name;
         let wanted = hash(parent, name);
-        if let Some(&at) = self.children.find(wanted, same) {
+        let shape = &mut self.shape;
+        let same =
+            |&at: &u32| shape.parent[at as usize] == parent && shape.name[at as usize] == name;
+        if let Some(&at) = self.index.children.find(wanted, same) {
             return at;
         }
-        let at = self.parent.len() as u32;
-        self.parent.push(parent);
-        self.name.push(name);
-        let (parents, names) = (&self.parent, &self.name);
-        self.children.insert_unique(wanted, at, |&at| {
-            hash(parents[at as usize], names[at as usize])
-        });
+        let at = shape.parent.len() as u32;
+        shape.parent.push(parent);
+        shape.name.push(name);
+        self.index
+            .children
+            .insert_unique(wanted, at, |&at| hash_of(shape, at));
         at
-    }
-
-    /// Number of nodes, the root included.
-    pub fn len(&self) -> usize {
-        self.parent.len()
-    }
-
-    /// Whether there is nothing but the root.
-    pub fn is_empty(&self) -> bool {
-        self.parent.len() == 1
-    }
-
-    /// The function node of each node of the stack tree.
-    pub fn node_of(&self) -> &[u32] {
-        &self.node_of
-    }
-
-    /// The parent of each node; [`NONE`] for the root.
-    pub fn parents(&self) -> &[u32] {
-        &self.parent
-    }
-
-    /// The name id of each node, for [`FunctionTree::text`]. The root's is meaningless.
-    pub fn names(&self) -> &[u32] {
-        &self.name
-    }
-
-    /// The text of a name id.
-    pub fn text<'a>(&'a self, symbols: &'a Symbols, name: u32) -> &'a str {
-        match name.checked_sub(OWN_TEXTS) {
-            Some(own) => &self.texts[own as usize],
-            None => symbols.string(name),
-        }
-    }
-
-    /// Which nodes lie at or below a call site, given from the root. An empty one takes all.
-    pub fn below(&self, symbols: &Symbols, call_site: &[impl AsRef<str>]) -> Vec<bool> {
-        // How many functions of the call site the path to a node has matched so far.
-        let mut matched: Vec<u32> = vec![NONE; self.parent.len()];
-        matched[0] = 0;
-        for at in 1..self.parent.len() {
-            let above = matched[self.parent[at] as usize];
-            matched[at] = match call_site.get(above as usize) {
-                _ if above == NONE => NONE,
-                None => above,
-                Some(wanted) if self.text(symbols, self.name[at]) == wanted.as_ref() => above + 1,
-                Some(_) => NONE,
-            };
-        }
-        matched
-            .iter()
-            .map(|&n| n != NONE && n as usize == call_site.len())
-            .collect()
-    }
-
-    /// Memory held.
-    pub fn bytes(&self) -> u64 {
-        let columns = self.node_of.capacity() + self.parent.capacity() + self.name.capacity();
-        let texts: usize = self.texts.iter().map(|text| 2 * text.len() + 48).sum();
-        (4 * columns + 5 * self.children.capacity() + texts) as u64
     }
 }
 
-fn key(parent: u32, name: u32) -> u64 {
-    u64::from(parent) << 32 | u64::from(name)
+fn hash(parent: u32, name: u32) -> u64 {
+    FixedState::default().hash_one(u64::from(parent) << 32 | u64::from(name))
+}
+
+fn hash_of(shape: &TreeShape, at: u32) -> u64 {
+    hash(shape.parent[at as usize], shape.name[at as usize])
 }
 
 /// `binary+0xoffset`, as far as mapping and address are known.
@@ -281,11 +315,11 @@ mod tests {
         Symbols::from_tables(tables).unwrap()
     }
 
-    fn paths(tree: &FunctionTree, symbols: &Symbols) -> Vec<String> {
+    fn paths(tree: &FunctionTree) -> Vec<String> {
         let mut paths: Vec<String> = vec![String::new()];
         for at in 1..tree.len() {
             let above = &paths[tree.parents()[at] as usize];
-            let name = tree.text(symbols, tree.names()[at]);
+            let name = tree.name(at);
             paths.push(format!("{above};{name}"));
         }
         paths
@@ -295,7 +329,7 @@ mod tests {
     fn inlined_calls_are_spread_and_nameless_frames_have_an_address() {
         let symbols = symbols();
         let tree = FunctionTree::of(&symbols);
-        let paths = paths(&tree, &symbols);
+        let paths = paths(&tree);
         let of_node: Vec<&str> = tree
             .node_of()
             .iter()
@@ -304,14 +338,14 @@ mod tests {
         assert_eq!(
             of_node,
             [
-                "",
+                ";[unknown]",
                 ";main",
                 ";main;run;work",
                 ";main;run;work;app+0x12",
                 ";main;run"
             ]
         );
-        assert_eq!(tree.len(), 5);
+        assert_eq!(tree.len(), 6);
     }
 
     #[test]
@@ -319,10 +353,10 @@ mod tests {
         let symbols = symbols();
         let tree = FunctionTree::of(&symbols);
         let n = |site: &[&str]| {
-            let below = tree.below(&symbols, site);
+            let below = tree.below(site);
             below.iter().filter(|&&below| below).count()
         };
-        assert_eq!(n(&[]), 5);
+        assert_eq!(n(&[]), 6);
         assert_eq!(n(&["main"]), 4);
         assert_eq!(n(&["main", "run"]), 3);
         assert_eq!(n(&["main", "run", "work", "x"]), 0);

@@ -1,7 +1,8 @@
 //! Partials: what one piece of data answers, and how answers become one.
 //!
 //! ```text
-//! batches ─► StackTotals ─► TreePartial | ProfilePartial ─┐
+//! batches ─► FunctionTotals ─► TreePartial ────────────────┐
+//!         └► StackTotals ────► ProfilePartial ─────────────┤
 //! profile rows ─► Series, Values, Labels or StatsPartial ──┴─► Merger ─► Partial
 //! ```
 //! Everything that joins is joined by content (names, locations, labels), never by the ids of one
@@ -25,12 +26,13 @@ mod totals;
 mod tree;
 mod values;
 
-pub(crate) use kept::NodeSet;
+pub(crate) use kept::{Kept, NodeSet};
 pub use labels::{LabelsMerger, LabelsPartial, SortedTexts, StatsPartial};
 pub use profile::{Period, ProfileMerger, ProfilePartial};
 pub use series::{Exemplar, GroupKey, Point, SeriesPartial, Subject};
 pub use texts::Texts;
-pub use totals::{OutsideStacks, SampleFilter, StackTotals};
+pub use totals::{FunctionTotals, OutsideStacks, SampleFilter, StackTotals};
+pub(crate) use tree::{TreeBuilder, TreeShape, add_up};
 pub use tree::{TreeMerger, TreePartial};
 pub(crate) use values::put;
 pub use values::{Value, ValuesPartial};

@@ -49,6 +49,8 @@ pub enum WireError {
         value: u64,
         size: usize,
     },
+    #[error("{what} {at} is there already")]
+    Repeated { what: &'static str, at: usize },
     #[error("the value {value} of node {at} is negative")]
     Negative { at: usize, value: i64 },
     #[error("{left} bytes are left over")]

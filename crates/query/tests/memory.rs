@@ -12,7 +12,9 @@
 use peak_alloc::PeakAlloc;
 use scoria_block::SampleBatch;
 use scoria_query::functions::FunctionTree;
-use scoria_query::merge::{Period, ProfilePartial, SampleFilter, StackTotals, TreePartial};
+use scoria_query::merge::{
+    FunctionTotals, Period, ProfilePartial, SampleFilter, TreeMerger, TreePartial,
+};
 use scoria_query::render::flamebearer::{self, Graph};
 use scoria_query::render::{
     PprofOptions, cost, diff_of_sides, dot, flamegraph, pprof, side, top, tree_bytes, truncate,
@@ -53,7 +55,6 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
 fn a_million_distinct_stacks() {
     let symbols = symbols();
     let functions = FunctionTree::of(&symbols);
-    let nodes = symbols.nodes_len();
     // A page's worth of samples at a time, as they are decoded.
     let mut batch = SampleBatch {
         value: vec![1; BATCH],
@@ -61,45 +62,41 @@ fn a_million_distinct_stacks() {
     };
     batch.stack.reserve(BATCH);
     let open = SampleFilter::default();
-    let (totals, adding) = peak_of(|| {
-        let mut totals = StackTotals::new(nodes);
-        for first in (1..=STACKS).step_by(BATCH) {
-            batch.stack.clear();
-            let last = (first + BATCH).min(STACKS + 1);
-            batch.stack.extend(first as u32..last as u32);
-            batch.value.truncate(last - first);
-            totals.add(&batch, &open).unwrap();
-        }
-        totals
-    });
-    let allowed = 8 * nodes + 64 * 1024;
-    assert!(
-        adding <= allowed,
-        "{adding} bytes for {STACKS} stacks, {allowed} allowed"
-    );
-    let (tree, folding) = peak_of(|| TreePartial::fold((&symbols, &functions), totals, None, None));
+    // Memory from the first sample to the graph that is handed out, and at what point of the way.
+    let before = HEAP.current_usage();
+    HEAP.reset_peak_usage();
+    let peak = || (HEAP.peak_usage() - before) as f64 / STACKS as f64;
+    let mut totals = FunctionTotals::new(functions.len());
+    for first in (1..=STACKS).step_by(BATCH) {
+        batch.stack.clear();
+        let last = (first + BATCH).min(STACKS + 1);
+        batch.stack.extend(first as u32..last as u32);
+        batch.value.truncate(last - first);
+        totals.add(&batch, &open, functions.node_of()).unwrap();
+    }
+    let adding = peak();
+    let tree = TreePartial::of_sums(&functions, totals, None);
+    let made = peak();
+    let mut merger = TreeMerger::default();
+    merger.take(tree);
+    let tree = merger.finish();
     assert_eq!(tree.total(), STACKS as i64);
-    let (graph, drawing) = peak_of(|| flamegraph(&truncate(&tree, NODES), 0));
+    let merged = peak();
+    let graph = flamegraph(&truncate(tree, NODES), 0);
+    let drawn = peak();
     assert_eq!(graph.total, STACKS as i64);
-    let per_stack = |bytes: usize| bytes as f64 / STACKS as f64;
     println!(
-        "adding up {:.1} B a stack, the tree {:.1}, its making {:.1} at the peak, with the sums; drawing {NODES} of its bars {:.1}",
-        per_stack(adding),
-        tree.bytes() as f64 / STACKS as f64,
-        per_stack(folding + adding),
-        per_stack(drawing),
+        "bytes a stack, at the peak so far: adding up {adding:.2}, the tree {made:.2}, merged {merged:.2}, {NODES} of its bars drawn {drawn:.2}"
     );
-    // The tree itself is part of the answer here, in which every stack is a bar of its own. Its
-    // making lets go of the sums before it takes the tree's other columns.
-    let allowed = 8 * nodes + nodes / 2;
-    assert!(
-        folding <= allowed,
-        "{folding} bytes beside the sums to fold {STACKS} stacks, {allowed} allowed"
-    );
-    assert!(
-        drawing <= 9 * nodes,
-        "{drawing} bytes to draw {NODES} of {STACKS} bars"
-    );
+    // Three bits a node: which have values, which stay, and how many before each of these; and the
+    // bars, as values and laid out.
+    let allowed = 8.0 + 3.0 / 8.0 + (NODES * 60) as f64 / STACKS as f64;
+    assert!(drawn <= allowed, "{drawn:.2} bytes a stack");
+    let mut totals = FunctionTotals::new(functions.len());
+    batch.stack = (1..=STACKS as u32).collect();
+    batch.value = vec![1; STACKS];
+    totals.add(&batch, &open, functions.node_of()).unwrap();
+    let tree = TreePartial::of_sums(&functions, totals, None);
     drawing_takes_no_more_than_it_asks_for(&symbols, &tree);
 }
 
@@ -114,7 +111,7 @@ fn drawing_takes_no_more_than_it_asks_for(symbols: &Symbols, tree: &TreePartial)
     for (what, tree) in [("deep", tree), ("equal", &equal)] {
         for nodes in [0, NODES] {
             let cutting = cost::cutting(tree, nodes);
-            let (cut, took) = peak_of(|| truncate(tree, nodes));
+            let (cut, took) = peak_of(|| truncate(tree.clone(), nodes));
             let asked = cutting + cost::flamegraph(&cut);
             let ((), drawn) = peak_of(|| {
                 let graph = flamegraph(&cut, 0);

@@ -216,7 +216,7 @@ fn tree_profile_graph_and_top_agree() {
                     path.display()
                 );
             }
-            let graph = render::flamegraph(&render::truncate(&tree, 100), 0);
+            let graph = render::flamegraph(&render::truncate(tree.clone(), 100), 0);
             assert_eq!(graph.total, stored);
             assert_eq!(graph.levels[0][..3], [0, stored, 0], "the root has no self");
             let own: i64 = render::top(&tree).iter().map(|row| row.own).sum();

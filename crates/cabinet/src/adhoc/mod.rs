@@ -266,7 +266,7 @@ impl Shape {
         memory.shrink_to(drawn.tree.bytes());
         let mut take = |bytes| memory.grow(bytes).map_err(no_memory);
         take(cost::cutting(&drawn.tree, self.nodes))?;
-        let cut = render::truncate(&drawn.tree, self.nodes);
+        let cut = render::truncate(drawn.tree.clone(), self.nodes);
         take(cost::flamegraph(&cut))?;
         let graph = render::flamegraph(&cut, 0);
         let chosen = drawn.chosen();

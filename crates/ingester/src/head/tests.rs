@@ -180,13 +180,11 @@ fn tenants_are_apart() {
 }
 
 /// A tree as texts: the path of names to each node of the stack tree.
-fn paths(tree: &FunctionTree, snapshot: &HeadSnapshot) -> Vec<String> {
-    let symbols = snapshot.symbols();
+fn paths(tree: &FunctionTree) -> Vec<String> {
     let mut paths = vec![String::new()];
     for at in 1..tree.len() {
         let above = &paths[tree.parents()[at] as usize];
-        let name = tree.text(symbols, tree.names()[at]);
-        paths.push(format!("{above};{name}"));
+        paths.push(format!("{above};{}", tree.name(at)));
     }
     let of_node = tree.node_of().iter();
     of_node.map(|&at| paths[at as usize].clone()).collect()
@@ -221,9 +219,9 @@ fn the_function_tree_grows_with_the_head_and_is_the_one_of_each_snapshot() {
         snapshots.push((snapshot, tree));
     }
     for (snapshot, tree) in &snapshots {
-        let built = paths(&FunctionTree::of(snapshot.symbols()), snapshot);
-        assert_eq!(paths(tree, snapshot), built);
-        assert_eq!(paths(&snapshot.functions(&memory), snapshot), built);
+        let built = paths(&FunctionTree::of(snapshot.symbols()));
+        assert_eq!(paths(tree), built);
+        assert_eq!(paths(&snapshot.functions(&memory)), built);
     }
     let (newest, tree) = snapshots.last().unwrap();
     assert!(Arc::ptr_eq(tree, &newest.functions(&memory)), "kept");
@@ -255,9 +253,9 @@ fn a_function_tree_that_does_not_fit_serves_and_is_not_kept() {
         Seq(1),
     );
     let snapshot = heads.iter().next().unwrap().snapshot();
-    let built = paths(&FunctionTree::of(snapshot.symbols()), &snapshot);
+    let built = paths(&FunctionTree::of(snapshot.symbols()));
     for _ in 0..2 {
-        assert_eq!(paths(&snapshot.functions(&memory), &snapshot), built);
+        assert_eq!(paths(&snapshot.functions(&memory)), built);
         assert_eq!(memory.budget.used(), 0);
     }
 }

@@ -400,6 +400,7 @@ fn too_few_samples_are_an_error_and_so_are_unknown_stacks() {
         symbols: &data.symbols,
         functions: &functions,
         nodes: Some(&[2, 3]),
+        function_of: &[2, 3].map(|node| functions.node_of()[node]),
     };
     let mut executor = Executor::new(scan("{}", What::Tree(StackFilter::default())));
     let mut run = executor.start(&view, &[0], &stacks);

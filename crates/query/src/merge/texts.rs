@@ -39,6 +39,13 @@ impl Texts {
         id
     }
 
+    /// Gives back what only growing needs. Nothing must be interned any more.
+    pub(crate) fn finish(&mut self) {
+        self.ids = HashTable::new();
+        self.text.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
     /// The text of an id, which must be inside.
     #[inline]
     pub fn get(&self, id: u32) -> &str {

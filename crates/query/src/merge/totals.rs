@@ -1,4 +1,5 @@
-//! Dense accumulation: one sum per stack number. This is the loop that a query spends its time in.
+//! Dense accumulation: one sum per stack, or per function node that stacks end at. This is the loop
+//! that a query spends its time in.
 
 use scoria_block::SampleBatch;
 
@@ -8,6 +9,13 @@ use crate::scan::StackFilter;
 /// come from a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackTotals {
+    totals: Vec<i64>,
+}
+
+/// The sum of sample values per node of a function tree, in which stacktraces of many locations may
+/// be one: a tree needs no sums per stack, which would be as much memory again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionTotals {
     totals: Vec<i64>,
 }
 
@@ -46,6 +54,59 @@ impl SampleFilter {
             && (self.traces.is_empty()
                 || self.traces.binary_search(&batch.trace_of(sample)).is_ok())
     }
+
+    /// Hands on stacks and values of the samples of a batch that pass, as many at a time as there
+    /// are.
+    fn each<E>(
+        &self,
+        batch: &SampleBatch,
+        mut add: impl FnMut(&[u32], &[i64]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.is_open() {
+            return add(&batch.stack, &batch.value);
+        }
+        let mut passing = (0..batch.len()).filter(|&sample| self.passes(batch, sample));
+        passing.try_for_each(|at| add(&batch.stack[at..=at], &batch.value[at..=at]))
+    }
+}
+
+impl FunctionTotals {
+    /// For a tree of `n_nodes` nodes.
+    pub fn new(n_nodes: usize) -> Self {
+        Self {
+            totals: vec![0; n_nodes],
+        }
+    }
+
+    /// Adds the samples of a batch that pass. `node_of` has the node of each stack, which must be
+    /// one of the tree.
+    ///
+    /// # Errors
+    /// [`OutsideStacks`]; part of the batch may have been added then.
+    pub fn add(
+        &mut self,
+        batch: &SampleBatch,
+        filter: &SampleFilter,
+        node_of: &[u32],
+    ) -> Result<(), OutsideStacks> {
+        let totals = &mut self.totals;
+        filter.each(batch, |stacks, values| {
+            for (&stack, &value) in stacks.iter().zip(values) {
+                let node = node_of.get(stack as usize);
+                let Some(total) = node.and_then(|&node| totals.get_mut(node as usize)) else {
+                    let n_stacks = node_of.len();
+                    return Err(OutsideStacks { stack, n_stacks });
+                };
+                *total = total.saturating_add(value);
+            }
+            Ok(())
+        })
+    }
+
+    /// The sums, by node.
+    pub(crate) fn into_vec(self) -> Vec<i64> {
+        self.totals
+    }
 }
 
 impl StackTotals {
@@ -61,31 +122,17 @@ impl StackTotals {
     /// # Errors
     /// [`OutsideStacks`]; part of the batch may have been added then.
     pub fn add(&mut self, batch: &SampleBatch, filter: &SampleFilter) -> Result<(), OutsideStacks> {
-        if filter.is_open() {
-            return self.add_all(&batch.stack, &batch.value);
-        }
-        for sample in 0..batch.len() {
-            if filter.passes(batch, sample) {
-                self.add_all(&batch.stack[sample..=sample], &batch.value[sample..=sample])?;
+        let totals = &mut self.totals;
+        filter.each(batch, |stacks, values| {
+            let n_stacks = totals.len();
+            for (&stack, &value) in stacks.iter().zip(values) {
+                let Some(total) = totals.get_mut(stack as usize) else {
+                    return Err(OutsideStacks { stack, n_stacks });
+                };
+                *total = total.saturating_add(value);
             }
-        }
-        Ok(())
-    }
-
-    fn add_all(&mut self, stacks: &[u32], values: &[i64]) -> Result<(), OutsideStacks> {
-        let n_stacks = self.totals.len();
-        for (&stack, &value) in stacks.iter().zip(values) {
-            let Some(total) = self.totals.get_mut(stack as usize) else {
-                return Err(OutsideStacks { stack, n_stacks });
-            };
-            *total = total.saturating_add(value);
-        }
-        Ok(())
-    }
-
-    /// The sums, by stack.
-    pub(crate) fn into_vec(self) -> Vec<i64> {
-        self.totals
+            Ok(())
+        })
     }
 
     /// The sums, by stack.
@@ -131,6 +178,34 @@ mod tests {
                 n_stacks: 2
             })
         );
+    }
+
+    #[test]
+    fn stacks_of_one_node_are_one_sum() {
+        let batch = SampleBatch {
+            stack: vec![0, 2, 1, 0],
+            value: vec![1, 2, i64::MAX, 4],
+            span: vec![0, 7, 0, 7],
+            ..SampleBatch::default()
+        };
+        let node_of = [1, 3, 1];
+        let mut totals = FunctionTotals::new(4);
+        totals
+            .add(&batch, &SampleFilter::default(), &node_of)
+            .unwrap();
+        assert_eq!(totals.totals, [0, 7, 0, i64::MAX]);
+        let spans = SampleFilter::new(&StackFilter {
+            spans: vec![7],
+            ..StackFilter::default()
+        });
+        let mut totals = FunctionTotals::new(4);
+        totals.add(&batch, &spans, &node_of).unwrap();
+        assert_eq!(totals.totals, [0, 6, 0, 0]);
+        let outside = |stack, n_stacks| Err(OutsideStacks { stack, n_stacks });
+        let open = SampleFilter::default();
+        assert_eq!(totals.add(&batch, &open, &node_of[..2]), outside(2, 2));
+        let mut small = FunctionTotals::new(2);
+        assert_eq!(small.add(&batch, &open, &node_of), outside(1, 3));
     }
 
     #[test]

@@ -36,8 +36,8 @@ struct Names {
 impl Names {
     fn of(tree: &TreePartial) -> Self {
         Self {
-            n: tree.names.len() as u64,
-            bytes: tree.names.text_bytes() as u64,
+            n: tree.names().len() as u64,
+            bytes: tree.names().text_bytes() as u64,
         }
     }
 
@@ -61,7 +61,7 @@ pub fn cutting(tree: &TreePartial, max_nodes: usize) -> u64 {
     }
     let all = tree.len() as u64;
     // A total for each, and a mark.
-    9 * all + KEPT * all.min(max_nodes as u64) + 2 * tree.names.bytes()
+    9 * all + KEPT * all.min(max_nodes as u64) + 2 * tree.names().bytes()
 }
 
 /// A flame graph of all nodes of a tree.
@@ -79,7 +79,8 @@ pub fn diff(left: &TreePartial, right: &TreePartial) -> u64 {
     [left, right]
         .map(|tree| {
             let names = Names::of(tree);
-            BAR * tree.len() as u64 + 2 * names.in_all_forms() + names.sorted()
+            // Only these are united.
+            BAR * tree.used().len() as u64 + 2 * names.in_all_forms() + names.sorted()
         })
         .iter()
         .sum()
@@ -93,9 +94,9 @@ pub fn tree_bytes(cut: &TreePartial) -> u64 {
     const FORMS: u64 = 3 + 1 + 2 * JSON;
     /// Beside its name.
     const WRITTEN: u64 = 8;
-    let written: u64 = cut.name[1..]
+    let written: u64 = cut.name_ids()[1..]
         .iter()
-        .map(|&name| WRITTEN + cut.names.get(name).len() as u64)
+        .map(|&name| WRITTEN + cut.names().get(name).len() as u64)
         .sum();
     NODE * cut.len() as u64 + FORMS * written + Names::of(cut).sorted()
 }
@@ -123,7 +124,7 @@ pub fn dot(tree: &TreePartial, max_nodes: usize) -> u64 {
     let shown = names.n.min(nodes_shown(max_nodes) as u64);
     // Each node below another function is one call at most.
     let calls = tree
-        .parent
+        .parents()
         .iter()
         .filter(|&&above| above != 0 && above != NONE);
     let entries = shown + shown.saturating_mul(shown).min(calls.count() as u64);

@@ -1,12 +1,10 @@
 //! Two trees side by side.
 
-use std::borrow::Cow;
-
 use scoria_model::part::NONE;
 
 use super::flamegraph::{Bars, Side};
 use super::truncate::{OTHER, threshold, truncate};
-use crate::merge::{TreeMerger, TreePartial};
+use crate::merge::{TreeBuilder, TreeMerger, TreePartial};
 
 /// A flame graph of two sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +46,10 @@ pub fn diff(
 ///
 /// # Errors
 /// [`NegativeValue`].
-pub fn side(tree: &TreePartial, max_nodes: usize) -> Result<Cow<'_, TreePartial>, NegativeValue> {
-    match tree.own.iter().copied().find(|&own| own < 0) {
+pub fn side(tree: &TreePartial, max_nodes: usize) -> Result<TreePartial, NegativeValue> {
+    match tree.own().iter().copied().find(|&own| own < 0) {
         Some(value) => Err(NegativeValue { value }),
-        None => Ok(truncate(tree, max_nodes)),
+        None => Ok(truncate(tree.clone(), max_nodes)),
     }
 }
 
@@ -63,7 +61,7 @@ pub fn diff_of_sides(left: &TreePartial, right: &TreePartial, max_nodes: usize) 
     both.add(right);
     let tree = both.finish();
     of_left.resize(tree.len(), 0);
-    let of_right = tree.own.iter().zip(&of_left);
+    let of_right = tree.own().iter().zip(&of_left);
     let of_right = of_right
         .map(|(both, left)| both.saturating_sub(*left))
         .collect();
@@ -74,9 +72,9 @@ pub fn diff_of_sides(left: &TreePartial, right: &TreePartial, max_nodes: usize) 
     });
     let (left_ticks, right_ticks) = (sides[0].total[0], sides[1].total[0]);
     let bars = Bars {
-        names: &tree.names,
-        parent: &tree.parent,
-        name: &tree.name,
+        names: tree.names(),
+        parent: tree.parents(),
+        name: tree.name_ids(),
         sides,
     };
     let laid = bars.lay_out();
@@ -99,11 +97,12 @@ fn cut(tree: TreePartial, own: [Vec<i64>; 2], max_nodes: usize) -> (TreePartial,
     if least == 0 {
         return (tree, own);
     }
-    let mut kept = TreePartial {
-        names: tree.names.clone(),
-        ..TreePartial::default()
+    let mut kept = TreeBuilder {
+        names: tree.names().clone(),
+        ..TreeBuilder::default()
     };
-    let other = (0..tree.names.len() as u32).find(|&name| tree.names.get(name) == OTHER);
+    let names = tree.names();
+    let other = (0..names.len() as u32).find(|&name| names.get(name) == OTHER);
     let other = other.unwrap_or_else(|| kept.names.push(OTHER));
     let mut kept_own = [vec![own[0][0]], vec![own[1][0]]];
     let mut new_node = vec![NONE; tree.len()];
@@ -111,13 +110,14 @@ fn cut(tree: TreePartial, own: [Vec<i64>; 2], max_nodes: usize) -> (TreePartial,
     let mut other_under: Vec<u32> = vec![NONE];
     let mut cut_under: Vec<[i64; 2]> = vec![[0; 2]];
     for at in 1..tree.len() {
-        let above = new_node[tree.parent[at] as usize];
+        let above = new_node[tree.parents()[at] as usize];
         if above == NONE {
             continue;
         }
-        if larger(at) >= least || tree.name[at] == other {
-            new_node[at] = kept.push(above, tree.name[at], 0);
-            if tree.name[at] == other {
+        let name = tree.name_ids()[at];
+        if larger(at) >= least || name == other {
+            new_node[at] = kept.push(above, name, 0);
+            if name == other {
                 other_under[above as usize] = new_node[at];
             }
             other_under.push(NONE);
@@ -148,7 +148,7 @@ fn cut(tree: TreePartial, own: [Vec<i64>; 2], max_nodes: usize) -> (TreePartial,
             own[at as usize] = own[at as usize].saturating_add(sum);
         }
     }
-    (kept, kept_own)
+    (kept.finish(), kept_own)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ fn calls(tree: &TreePartial, rows: &[TopRow]) -> BTreeMap<(u32, u32), Call> {
         .map(|(at, row)| (row.name.as_str(), at as u32))
         .collect();
     let row_of: Vec<u32> = tree
-        .names
+        .names()
         .iter()
         .map(|name| by_name.get(name).copied().unwrap_or(NONE))
         .collect();
@@ -83,7 +83,7 @@ fn calls(tree: &TreePartial, rows: &[TopRow]) -> BTreeMap<(u32, u32), Call> {
     };
     walk(tree, &totals, |step| match step {
         Step::Enter(node) => {
-            let row = row_of[tree.name[node as usize] as usize];
+            let row = row_of[tree.name_ids()[node as usize] as usize];
             if let Some((from, skipped)) = caller(&path)
                 && row != NONE
                 && row != from

@@ -25,14 +25,14 @@ pub struct Flamegraph {
 
 /// Draws a tree, cut to about `max_nodes` nodes (0 = all).
 pub fn flamegraph(tree: &TreePartial, max_nodes: usize) -> Flamegraph {
-    let tree = truncate(tree, max_nodes);
+    let tree = truncate(tree.clone(), max_nodes);
     let bars = Bars {
-        names: &tree.names,
-        parent: &tree.parent,
-        name: &tree.name,
+        names: tree.names(),
+        parent: tree.parents(),
+        name: tree.name_ids(),
         sides: [Side {
             total: tree.totals(),
-            own: tree.own.clone(),
+            own: tree.own().to_vec(),
         }],
     };
     let total = bars.sides[0].total[0];
@@ -207,7 +207,7 @@ mod tests {
         ) {
             let tree = TreePartial::from_folded(stacks.iter().map(|(s, v)| (s.as_str(), *v)));
             let graph = flamegraph(&tree, max_nodes);
-            prop_assert_eq!(unfold(&graph), truncate(&tree, max_nodes).to_folded());
+            prop_assert_eq!(unfold(&graph), truncate(tree.clone(), max_nodes).to_folded());
             prop_assert_eq!(graph.total, tree.total());
         }
     }

@@ -19,7 +19,7 @@ pub struct TopRow {
 /// Give it a tree that was not cut: what is cut has no functions.
 pub fn top(tree: &TreePartial) -> Vec<TopRow> {
     let mut rows: Vec<TopRow> = tree
-        .names
+        .names()
         .iter()
         .map(|name| TopRow {
             name: name.to_owned(),
@@ -29,19 +29,19 @@ pub fn top(tree: &TreePartial) -> Vec<TopRow> {
         .collect();
     let totals = tree.totals();
     for at in 1..tree.len() {
-        let row = &mut rows[tree.name[at] as usize];
-        row.own = row.own.saturating_add(tree.own[at]);
+        let row = &mut rows[tree.name_ids()[at] as usize];
+        row.own = row.own.saturating_add(tree.own()[at]);
     }
-    let mut on_path = vec![0u32; tree.names.len()];
+    let mut on_path = vec![0u32; tree.names().len()];
     walk(tree, &totals, |step| match step {
         Step::Enter(node) => {
-            let name = tree.name[node as usize] as usize;
+            let name = tree.name_ids()[node as usize] as usize;
             if on_path[name] == 0 {
                 rows[name].total = rows[name].total.saturating_add(totals[node as usize]);
             }
             on_path[name] += 1;
         }
-        Step::Leave(node) => on_path[tree.name[node as usize] as usize] -= 1,
+        Step::Leave(node) => on_path[tree.name_ids()[node as usize] as usize] -= 1,
     });
     rows.retain(|row| row.total != 0);
     rows.sort_by(|a, b| {
@@ -60,8 +60,8 @@ pub(super) enum Step {
 /// Walks depth first over all nodes with a value but the root.
 pub(super) fn walk(tree: &TreePartial, totals: &[i64], mut visit: impl FnMut(Step)) {
     let children = Children::sorted(
-        &tree.names,
-        (&tree.parent, &tree.name),
+        tree.names(),
+        (tree.parents(), tree.name_ids()),
         OtherAt::ItsName,
         |at| totals[at] != 0,
     );

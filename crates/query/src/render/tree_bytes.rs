@@ -10,7 +10,7 @@ use scoria_model::varint::{Reader, VarintError, put_bytes, put_u64};
 
 use super::children::{Children, OtherAt};
 use super::truncate::truncate;
-use crate::merge::TreePartial;
+use crate::merge::{TreeBuilder, TreePartial};
 
 /// What is wrong with the bytes of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,14 +33,14 @@ pub enum TreeBytesError {
 
 /// A tree as bytes, cut to about `max_nodes` nodes (0 = all).
 pub fn tree_bytes(tree: &TreePartial, max_nodes: usize) -> Vec<u8> {
-    let tree = truncate(tree, max_nodes);
+    let tree = truncate(tree.clone(), max_nodes);
     let totals = tree.totals();
     if totals[0] == 0 {
         return Vec::new();
     }
     let children = Children::sorted(
-        &tree.names,
-        (&tree.parent, &tree.name),
+        tree.names(),
+        (tree.parents(), tree.name_ids()),
         OtherAt::ItsName,
         |at| totals[at] != 0,
     );
@@ -49,10 +49,10 @@ pub fn tree_bytes(tree: &TreePartial, max_nodes: usize) -> Vec<u8> {
     while let Some(node) = stack.pop() {
         let name = match node {
             0 => "",
-            node => tree.names.get(tree.name[node as usize]),
+            node => tree.names().get(tree.name_ids()[node as usize]),
         };
         put_bytes(&mut out, name.as_bytes());
-        put_u64(&mut out, tree.own[node as usize] as u64);
+        put_u64(&mut out, tree.own()[node as usize] as u64);
         let below = children.of(node);
         put_u64(&mut out, below.len() as u64);
         stack.extend_from_slice(below);
@@ -67,10 +67,10 @@ pub fn tree_bytes(tree: &TreePartial, max_nodes: usize) -> Vec<u8> {
 pub fn decode_tree(bytes: &[u8]) -> Result<TreePartial, TreeBytesError> {
     /// A node takes at least a byte each for name length, value and number of children.
     const NODE_BYTES_MIN: usize = 3;
-    let mut tree = TreePartial::default();
+    let mut tree = TreeBuilder::default();
     let mut from = Reader::new(bytes);
     if from.is_empty() {
-        return Ok(tree);
+        return Ok(tree.finish());
     }
     // Nodes whose children are still to come, and how many.
     let mut open: Vec<(u32, u64)> = Vec::new();
@@ -107,7 +107,7 @@ pub fn decode_tree(bytes: &[u8]) -> Result<TreePartial, TreeBytesError> {
         }
     }
     match from.rest().len() {
-        0 => Ok(tree),
+        0 => Ok(tree.finish()),
         left => Err(TreeBytesError::LeftOver { left }),
     }
 }
@@ -132,7 +132,7 @@ mod tests {
     fn what_is_cut_is_sorted_in_by_its_name() {
         let tree = TreePartial::from_folded([("a", 9), ("z", 9), ("b", 1), ("c", 1)]);
         let back = decode_tree(&tree_bytes(&tree, 2)).unwrap();
-        let names: Vec<&str> = back.names.iter().collect();
+        let names: Vec<&str> = back.names().iter().collect();
         assert_eq!(names, ["z", "other", "a"]);
     }
 

@@ -1,8 +1,8 @@
 //! Cutting a tree to its largest nodes.
 
-use std::borrow::Cow;
+use scoria_model::part::NONE;
 
-use crate::merge::{NodeSet, TreePartial};
+use crate::merge::{Kept, NodeSet, TreeBuilder, TreePartial, TreeShape, add_up};
 
 /// What was cut is shown under this name.
 pub const OTHER: &str = "other";
@@ -41,47 +41,92 @@ pub(super) fn threshold(totals: impl Iterator<Item = i64>, max_nodes: usize) -> 
 /// Cuts a tree to about `max_nodes` nodes (0 = all): nodes smaller than the `max_nodes`-th largest
 /// become, per parent, one leaf [`OTHER`] with their sum, and so do real nodes of that name. A tree
 /// that is small enough stays as it is.
-pub fn truncate(tree: &TreePartial, max_nodes: usize) -> Cow<'_, TreePartial> {
+///
+/// The values are added up in place if no other tree has them.
+pub fn truncate(tree: TreePartial, max_nodes: usize) -> TreePartial {
     if max_nodes == 0 || tree.len() <= max_nodes {
-        return Cow::Borrowed(tree);
+        return tree;
     }
-    let totals = tree.totals();
+    // Sums that saturate do not tell what they are made of.
+    let whole = (!fits(tree.own())).then(|| tree.clone());
+    let (shape, mut totals) = tree.into_own();
+    add_up(&shape.parent, &mut totals);
     let counted = totals[1..].iter().copied().filter(|&total| total > 0);
     let least = threshold(counted, max_nodes);
     if least == 0 {
-        return Cow::Borrowed(tree);
+        return whole.unwrap_or_else(|| {
+            take_apart(&shape.parent, &mut totals);
+            shape.with(totals)
+        });
     }
-    let mut names = tree.names.clone();
+    let names = &shape.names;
     let other = (0..names.len() as u32).find(|&name| names.get(name) == OTHER);
-    let other = other.unwrap_or_else(|| names.push(OTHER));
-    let mut kept = NodeSet::of_root(tree.len());
+    let mut kept = NodeSet::of_root(totals.len());
     for (at, &total) in totals.iter().enumerate().skip(1) {
-        let stays = total >= least && tree.name[at] != other;
-        if stays && kept.contains(tree.parent[at] as usize) {
+        let stays = total >= least && Some(shape.name[at]) != other;
+        if stays && kept.contains(shape.parent[at] as usize) {
             kept.insert(at);
         }
     }
-    let kept = kept.numbered();
-    let mut cut = TreePartial {
-        names,
-        ..TreePartial::default()
+    cut(&shape, &totals, &kept.numbered(), whole.as_ref())
+}
+
+/// Whether no sum of these values saturates.
+fn fits(own: &[i64]) -> bool {
+    let sum = own.iter().try_fold(0u64, |sum, own| {
+        let sum = sum.checked_add(own.unsigned_abs())?;
+        (sum <= i64::MAX as u64).then_some(sum)
+    });
+    sum.is_some()
+}
+
+/// The opposite of [`add_up`].
+fn take_apart(parents: &[u32], totals: &mut [i64]) {
+    for at in 1..totals.len() {
+        // What lies below this node stands behind it, and was not taken from it yet.
+        totals[parents[at] as usize] -= totals[at];
+    }
+}
+
+/// The tree of the nodes that are kept. Their own values are those of `whole`, or what is left of
+/// their totals without those of all below them.
+fn cut(shape: &TreeShape, totals: &[i64], kept: &Kept, whole: Option<&TreePartial>) -> TreePartial {
+    let mut tree = TreeBuilder::with_capacity(kept.len());
+    let mut new_name = vec![NONE; shape.names.len()];
+    let mut name = |tree: &mut TreeBuilder, name: u32| {
+        let known = &mut new_name[name as usize];
+        if *known == NONE {
+            *known = tree.names.push(shape.names.get(name));
+        }
+        *known
     };
-    cut.own[0] = tree.own[0];
+    tree.own[0] = totals[0];
     // What is cut under each node that stays.
     let mut cut_under: Vec<i64> = vec![0; kept.len()];
     for (at, &total) in totals.iter().enumerate().skip(1) {
-        let parent = tree.parent[at];
+        let parent = shape.parent[at];
+        if !kept.contains(parent as usize) {
+            continue;
+        }
+        let above = kept.number(parent) as usize;
+        tree.own[above] = tree.own[above].saturating_sub(total);
         if kept.contains(at) {
-            cut.push(kept.number(parent), tree.name[at], tree.own[at]);
-        } else if kept.contains(parent as usize) {
-            let sum = &mut cut_under[kept.number(parent) as usize];
-            *sum = sum.saturating_add(total);
+            let name = name(&mut tree, shape.name[at]);
+            tree.push(above as u32, name, total);
+        } else {
+            cut_under[above] = cut_under[above].saturating_add(total);
         }
     }
-    for (parent, sum) in (0..).zip(cut_under).filter(|&(_, sum)| sum > 0) {
-        cut.push(parent, other, sum);
+    if let Some(whole) = whole {
+        let own = whole.own().iter().enumerate();
+        let own = own.filter(|&(at, _)| kept.contains(at));
+        tree.own = own.map(|(_, &own)| own).collect();
     }
-    Cow::Owned(cut)
+    let other = tree.names.push(OTHER);
+    for (parent, sum) in (0..).zip(cut_under).filter(|&(_, sum)| sum > 0) {
+        tree.push(parent, other, sum);
+    }
+    tree.finish()
 }
 
 #[cfg(test)]
@@ -91,7 +136,7 @@ mod tests {
     use super::*;
 
     fn cut(stacks: &[(&str, i64)], max_nodes: usize) -> Vec<(String, i64)> {
-        truncate(&TreePartial::from_folded(stacks.iter().copied()), max_nodes).to_folded()
+        truncate(TreePartial::from_folded(stacks.iter().copied()), max_nodes).to_folded()
     }
 
     fn owned(stacks: &[(&str, i64)]) -> Vec<(String, i64)> {
@@ -139,11 +184,11 @@ mod tests {
             max_nodes in 0..40usize,
         ) {
             let tree = TreePartial::from_folded(stacks.iter().map(|(s, v)| (s.as_str(), *v)));
-            let cut = truncate(&tree, max_nodes);
+            let cut = truncate(tree.clone(), max_nodes);
             prop_assert_eq!(cut.total(), tree.total());
             let roots = |tree: &TreePartial| -> i64 {
                 let totals = tree.totals();
-                (1..tree.len()).filter(|&at| tree.parent[at] == 0).map(|at| totals[at]).sum()
+                (1..tree.len()).filter(|&at| tree.parents()[at] == 0).map(|at| totals[at]).sum()
             };
             prop_assert_eq!(roots(&cut), roots(&tree));
         }

@@ -11,7 +11,7 @@ use scoria_symbols::{Strings, SymbolTables};
 use super::{VERSION, WireError, check_end, check_version, fixed, index, many, own, text};
 use crate::merge::{
     Exemplar, LabelsPartial, Partial, Period, Point, ProfilePartial, SeriesPartial, SortedTexts,
-    StatsPartial, Subject, Texts, TreePartial, Value, ValuesPartial,
+    StatsPartial, Subject, TreeBuilder, TreePartial, Value, ValuesPartial,
 };
 
 /// A partial as bytes.
@@ -115,29 +115,41 @@ fn labels(from: &mut Reader<'_>) -> Result<Vec<Label>, WireError> {
     })
 }
 
+/// The nodes of a tree that are used, and their names.
 fn put_tree(out: &mut Vec<u8>, tree: &TreePartial) {
-    put_u64(out, tree.names.len() as u64);
-    tree.names
-        .iter()
-        .for_each(|name| put_bytes(out, name.as_bytes()));
-    put_i64(out, tree.own[0]);
-    put_u64(out, tree.len() as u64 - 1);
-    for at in 1..tree.len() {
-        put_u64(out, at as u64 - u64::from(tree.parent[at]) - 1);
-        put_u64(out, u64::from(tree.name[at]));
-        put_i64(out, tree.own[at]);
+    let used = tree.used().numbered();
+    let nodes = || (1..tree.len()).filter(|&at| used.contains(at));
+    let mut new_name = vec![NONE; tree.names().len()];
+    let mut names = Vec::new();
+    for at in nodes() {
+        let name = tree.name_ids()[at];
+        if new_name[name as usize] == NONE {
+            new_name[name as usize] = names.len() as u32;
+            names.push(name);
+        }
+    }
+    put_u64(out, names.len() as u64);
+    for name in names {
+        put_bytes(out, tree.names().get(name).as_bytes());
+    }
+    put_i64(out, tree.own()[0]);
+    put_u64(out, used.len() as u64 - 1);
+    for (at, number) in nodes().zip(1u64..) {
+        let parent = used.number(tree.parents()[at]);
+        put_u64(out, number - u64::from(parent) - 1);
+        put_u64(out, u64::from(new_name[tree.name_ids()[at] as usize]));
+        put_i64(out, tree.own()[at]);
     }
 }
 
 fn tree(from: &mut Reader<'_>) -> Result<TreePartial, WireError> {
-    let mut names = Texts::default();
-    for _ in 0..from.count()? {
-        names.push(text(from, "a function name")?);
+    let mut tree = TreeBuilder::default();
+    for at in 0..from.count()? {
+        if tree.names.intern(text(from, "a function name")?) as usize != at {
+            let what = "the function name";
+            return Err(WireError::Repeated { what, at });
+        }
     }
-    let mut tree = TreePartial {
-        names,
-        ..TreePartial::default()
-    };
     tree.own[0] = own(from, 0)?;
     for at in 1..=from.count()? {
         let parent = at as u32 - 1 - index(from, ("the parent of node", at), at)?;
@@ -145,7 +157,7 @@ fn tree(from: &mut Reader<'_>) -> Result<TreePartial, WireError> {
         let own = own(from, at)?;
         tree.push(parent, name, own);
     }
-    Ok(tree)
+    Ok(tree.finish())
 }
 
 fn put_profile(out: &mut Vec<u8>, profile: &ProfilePartial) {

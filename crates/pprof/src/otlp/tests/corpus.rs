@@ -93,6 +93,7 @@ fn found(mut converted: Converted) -> Vec<String> {
             .iter()
             .map(|label| format!("{}={}", string(label.key), string(label.text)))
             .collect();
+        labels.extend(ids(&raw, at));
         labels.sort();
         let value = columns.values[sample.values()][0];
         lines.push(format!(

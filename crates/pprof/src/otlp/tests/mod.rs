@@ -9,7 +9,8 @@ use scoria_model::ByteBudget;
 
 use super::encode::{AttributeValue, ExportEncoder, Generation, ProfileHeader, SampleRow, Texts};
 use super::{Converted, Export, ExportError};
-use crate::DraftTerms;
+use crate::raw::Ids;
+use crate::{DraftTerms, RawProfile};
 
 pub(super) fn terms() -> DraftTerms {
     DraftTerms {
@@ -103,10 +104,11 @@ fn text(mut converted: Converted) -> String {
             .iter()
             .map(|&frame| location(raw.location_id(frame)))
             .collect();
-        let labels: Vec<String> = columns.labels[sample.labels()]
+        let mut labels: Vec<String> = columns.labels[sample.labels()]
             .iter()
             .map(|label| format!("{}={}", string(label.key), string(label.text)))
             .collect();
+        labels.extend(ids(&raw, at));
         lines.push(format!(
             "  {} {} {{{}}}",
             columns.values[sample.values()][0],
@@ -115,6 +117,15 @@ fn text(mut converted: Converted) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// Span and trace of a sample, as labels would say them.
+pub(super) fn ids(raw: &RawProfile<'_>, at: usize) -> Vec<String> {
+    let Ids { span, trace } = raw.ids(at);
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let span = (span != 0).then(|| format!("span_id={}", hex(&span.to_le_bytes())));
+    let trace = (trace != [0; 16]).then(|| format!("trace_id={}", hex(&trace)));
+    span.into_iter().chain(trace).collect()
 }
 
 /// A small export of one profile, whose sample fields `edit` may change.
