@@ -636,6 +636,63 @@ mod tests {
         assert_eq!(terms.memory.used(), 0);
     }
 
+    /// The same samples, once with frames written out and once with stacks that they share.
+    #[test]
+    fn samples_that_share_a_stack_are_those_that_have_it_written_out() {
+        let about = About {
+            labels: &[("__name__", "process_cpu"), ("service_name", "shop")],
+            origin: Origin::Push,
+            key: RetryKey([1; 16]),
+            now: Timestamp(2_000),
+        };
+        let ids = |span| Ids {
+            span: u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, span]),
+            ..Ids::NONE
+        };
+        let of = |shared: bool| {
+            let mut draft = Draft::new(&terms(1 << 20, 0)).unwrap();
+            draft.set_types(&[("cpu", "nanoseconds")]).unwrap();
+            let frames = [b"main", b"work"].map(|name| draft.frame(name).unwrap());
+            let stacks = [vec![frames[1], frames[0]], vec![frames[0]]];
+            let runs = [&stacks[0], &stacks[1]].map(|stack| draft.stack(stack).unwrap());
+            let key = draft.string("span_id").unwrap();
+            // Stack, span, value: the first and the last are one sample.
+            for (at, span, value) in [(0, 0, 1), (1, 0, 2), (0, 1, 4), (1, 1, 8), (0, 0, 16)] {
+                if shared {
+                    let row = (&[value][..], &[][..], ids(span));
+                    draft.add_sample_of(runs[at], row).unwrap();
+                } else {
+                    let text = draft.string(&format!("{span:016x}")).unwrap();
+                    let labels = [(key, text)];
+                    let labels = if span == 0 { &[] } else { &labels[..] };
+                    draft.add_sample(&stacks[at], &[value], labels).unwrap();
+                }
+            }
+            assert_eq!(draft.n_samples(), 4);
+            let size = draft.size();
+            let mut normaliser = Normaliser::new(3);
+            let limits = Limits {
+                reject_older_than_ms: 0,
+                ..Limits::default()
+            };
+            let part = normaliser.normalise_draft(draft, &about, &limits);
+            let part = part.unwrap().part;
+            let told = (
+                part.frames,
+                part.stack_ends,
+                part.sample_stack,
+                part.sample_value,
+                part.sample_span,
+            );
+            (told, size)
+        };
+        let ((shared, size), (written_out, other_size)) = (of(true), of(false));
+        assert_eq!(shared, written_out);
+        assert_eq!(shared.1, [2, 3]);
+        // Without the texts of two spans; one is as good as the other.
+        assert!(size.abs_diff(other_size) < 60, "{size} {other_size}");
+    }
+
     #[test]
     fn a_draft_is_normalised_like_a_pprof() {
         let limits = Limits {

@@ -128,3 +128,48 @@ impl LabelSets<'_, '_> {
         labels.map(|label| (label.key, label.text))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ProfileEncoder;
+    use crate::encode::SampleLabel;
+
+    fn left_out(samples: &[(&[(&str, &str)], i64)], most: u64) -> Vec<String> {
+        let mut encoder = ProfileEncoder::new();
+        encoder.sample_type("cpu", "nanoseconds");
+        for &(labels, value) in samples {
+            let labels = labels
+                .iter()
+                .map(|&(key, value)| SampleLabel { key, value });
+            let labels: Vec<SampleLabel<'_>> = labels.collect();
+            encoder.sample([], &[value], &labels);
+        }
+        let bytes = encoder.finish();
+        let raw = RawProfile::decode(&bytes).unwrap();
+        let hash = FixedState::with_seed(3);
+        let names = names_to_leave_out(&raw, |name| name != b"span_id", most, &hash);
+        let names = names.into_iter().map(String::from_utf8_lossy);
+        names.map(|name| name.into_owned()).collect()
+    }
+
+    #[test]
+    fn names_with_the_most_values_go_first_and_no_more_than_needed() {
+        let samples: [(&[(&str, &str)], i64); 6] = [
+            (&[("request", "1"), ("thread", "a"), ("zone", "x")], 1),
+            (&[("request", "2"), ("thread", "b"), ("zone", "x")], 1),
+            (&[("request", "3"), ("thread", "a"), ("span_id", "7")], 1),
+            (&[("request", "4"), ("thread", "a"), ("span_id", "8")], 1),
+            // Neither is stored, and so neither counts.
+            (&[("zone", "y"), ("thread", "c"), ("request", "5")], 0),
+            (&[("zone", "z"), ("thread", "d"), ("request", "6")], -1),
+        ];
+        // Without requests: (a, x), (b, x), (a).
+        assert_eq!(left_out(&samples, 3), ["request"]);
+        // Without threads too: (x).
+        assert_eq!(left_out(&samples, 2), ["request", "thread"]);
+        assert_eq!(left_out(&samples, 1), ["request", "thread"]);
+        let all = ["request", "thread", "zone"];
+        assert_eq!(left_out(&samples, 0), all);
+    }
+}

@@ -162,6 +162,16 @@ mod tests {
         assert_eq!(cut(&stacks, 9), cut(&stacks, 0));
     }
 
+    #[test]
+    fn sums_that_saturate_leave_own_values_as_they_are() {
+        let half = i64::MAX / 2 + 1;
+        let stacks = [("a", 5), ("a;b", half), ("a;c", half), ("d", 1), ("e", 1)];
+        let cut = cut(&stacks, 3);
+        let expected = [("a", 5), ("a;b", half), ("a;c", half), ("other", 2)];
+        assert_eq!(cut, owned(&expected));
+        assert_eq!(self::cut(&stacks[..3], 2), owned(&stacks[..3]));
+    }
+
     proptest! {
         #[test]
         fn the_nth_largest_of_any_values(
@@ -176,6 +186,19 @@ mod tests {
                 n => sorted[n - 1],
             };
             prop_assert_eq!(threshold(values.into_iter(), max_nodes), expected);
+        }
+
+        /// Values that no other tree has are added up in place; the tree is the same.
+        #[test]
+        fn in_place_and_beside(
+            stacks in proptest::collection::vec(("[a-c](;([a-d]|other)){0,4}", -20..1000i64), 1..60),
+            max_nodes in 0..40usize,
+        ) {
+            let tree = || TreePartial::from_folded(stacks.iter().map(|(s, v)| (s.as_str(), *v)));
+            let kept = tree();
+            let beside = truncate(kept.clone(), max_nodes);
+            prop_assert_eq!(truncate(tree(), max_nodes).to_folded(), beside.to_folded());
+            prop_assert_eq!(kept.to_folded(), tree().to_folded());
         }
 
         #[test]
