@@ -205,7 +205,7 @@ impl ServerProcess {
         body: Vec<u8>,
     ) -> reqwest::blocking::Response {
         let client = reqwest::blocking::Client::builder().http2_prior_knowledge();
-        let client = client.timeout(None).build().expect("a plain client");
+        let client = client.timeout(START).build().expect("a plain client");
         let request = client.post(format!("{}{path}", self.url)).body(body);
         let request = headers.iter().fold(request, |request, (name, value)| {
             request.header(*name, *value)
