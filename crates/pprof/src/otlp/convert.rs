@@ -202,7 +202,7 @@ impl Converter<'_, '_> {
             let (labels, service) = self.labels_of(kind.name, run.service.as_deref());
             self.n_unusable = self.origin.as_ref().map_or(0, |(.., o)| o.n_unusable);
             let mut draft = Draft::new(terms)?;
-            draft.reserve(self.room(place.profile, &run, terms.seed)?)?;
+            draft.reserve(self.room(place.profile, &run, terms)?)?;
             // Drafts are counted from 1, so that no memo of none looks like one of this.
             self.draft += 1;
             draft.add_type(kind.sample.kind, kind.sample.unit)?;
@@ -224,7 +224,7 @@ impl Converter<'_, '_> {
     }
 
     /// What is known of a draft before it is filled.
-    fn room(&mut self, profile: Span, run: &Run<'_>, seed: u64) -> Result<Room, Problem> {
+    fn room(&mut self, profile: Span, run: &Run<'_>, terms: &DraftTerms) -> Result<Room, Problem> {
         let export = self.export;
         let is_whole = run.samples.is_none();
         let n_samples = match run.samples {
@@ -232,7 +232,7 @@ impl Converter<'_, '_> {
             None => Samples::of(export.body, profile).count(),
         };
         let (n_samples, n_labels) = match is_whole && n_samples >= MANY_SAMPLES {
-            true => self.count(profile, (n_samples, seed))?,
+            true => self.count(profile, n_samples, terms)?,
             false => (n_samples, 0),
         };
         let tables = match is_whole && export.n_profiles() == 1 {
@@ -247,9 +247,16 @@ impl Converter<'_, '_> {
     }
 
     /// About how many of a profile's samples differ, and the labels that these have.
-    fn count(&mut self, profile: Span, (n, seed): (usize, u64)) -> Result<(usize, usize), Problem> {
+    fn count(
+        &mut self,
+        profile: Span,
+        n: usize,
+        terms: &DraftTerms,
+    ) -> Result<(usize, usize), Problem> {
         let export = self.export;
-        let mut distinct = Distinct::among(n, seed);
+        let permit = terms.memory.try_acquire(n as u64);
+        let _permit = permit.map_err(DraftError::from)?;
+        let mut distinct = Distinct::among(n, terms.seed);
         let mut n_labels = 0;
         for (at, place) in Samples::of(export.body, profile).enumerate() {
             let sample = Sample::read(export.body, place?, export.layout, &mut self.attributes)

@@ -68,7 +68,7 @@ pub(super) struct Dictionary {
     /// Attributes that name a service.
     pub(super) services: Vec<u32>,
     /// Attributes that say what kind a frame is.
-    frame_types: Vec<u64>,
+    frame_types: Vec<u32>,
     pub(super) mappings: Vec<MappingRow>,
     pub(super) functions: Vec<Span>,
     pub(super) locations: Vec<Span>,
@@ -132,8 +132,8 @@ impl Counts {
             + self.functions * (size_of::<Span>() + MEMO_BYTES)
             + self.links * size_of::<Span>()
             + self.strings * size_of::<Span>()
-            // That of an attribute may name a service.
-            + self.attributes * (size_of::<Span>() + WIDE_MEMO_BYTES + 4)
+            // An attribute may be listed with those that name a service, or a kind of frame.
+            + self.attributes * (size_of::<Span>() + WIDE_MEMO_BYTES + 2 * size_of::<u32>())
             + self.stacks * (size_of::<Span>() + WIDE_MEMO_BYTES)
     }
 }
@@ -216,7 +216,7 @@ impl Dictionary {
                 let attribute = strings.key_value_and_unit(entry, &mut self.interned)?;
                 let at = self.attributes.len();
                 match attribute.key.text(body) {
-                    Some(FRAME_TYPE) => self.frame_types.push(at as u64),
+                    Some(FRAME_TYPE) => self.frame_types.push(at as u32),
                     Some(key) if key == SERVICE.as_bytes() => self.services.push(at as u32),
                     _ => {}
                 }
@@ -267,6 +267,7 @@ impl Dictionary {
             while let Some(tag) = fields.next()? {
                 if tag.number == 4 {
                     fields.ints(tag, |index| {
+                        let index = u32::try_from(index).unwrap_or(NO_INDEX);
                         has_type |= self.frame_types.binary_search(&index).is_ok();
                     })?;
                 } else {
