@@ -36,6 +36,11 @@ use row_totals::RowTotals;
 
 /// Samples that are gathered before they are added up.
 const BATCH_SAMPLES: usize = 64 * 1024;
+/// Samples of up to so many stacks are added up by stack, which looks up one table instead of two
+/// and takes a third of the time; the sums become those of function nodes at the end. It is two
+/// megabytes of sums that this holds beside those. Where there are more stacks, samples are added to
+/// function nodes at once.
+const FEW_STACKS: usize = if cfg!(test) { 3 } else { 1 << 18 };
 
 /// Why a scan could not be carried out over some data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -325,7 +330,7 @@ impl Executor {
                     totals
                 })
             }
-            What::Tree(_) => {
+            What::Tree(_) if stacks.len() > FEW_STACKS => {
                 let totals = FunctionTotals::new(stacks.functions.len());
                 RunInto::Functions(totals, stacks.function_of)
             }
@@ -381,6 +386,16 @@ impl Executor {
         self.stats.samples += seen;
         match (&mut self.merger, &self.scan.what, run.into) {
             (Merger::Tree(tree), What::Tree(filter), RunInto::Functions(totals, _)) => {
+                let below = stacks.below(&filter.call_site);
+                tree.take(TreePartial::of_sums(
+                    stacks.functions,
+                    totals,
+                    below.as_deref(),
+                ));
+            }
+            (Merger::Tree(tree), What::Tree(filter), RunInto::Stacks(totals)) => {
+                let n_nodes = stacks.functions.len();
+                let totals = FunctionTotals::of_stacks(&totals, stacks.function_of, n_nodes)?;
                 let below = stacks.below(&filter.call_site);
                 tree.take(TreePartial::of_sums(
                     stacks.functions,

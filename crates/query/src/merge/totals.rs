@@ -78,6 +78,28 @@ impl FunctionTotals {
         }
     }
 
+    /// Sums per stack as those of a tree of `n_nodes` nodes. `node_of` has the node of each stack.
+    ///
+    /// # Errors
+    /// [`OutsideStacks`] if a stack with a value has no node in the tree.
+    pub fn of_stacks(
+        stacks: &StackTotals,
+        node_of: &[u32],
+        n_nodes: usize,
+    ) -> Result<Self, OutsideStacks> {
+        let mut totals = vec![0; n_nodes];
+        let used = (0..).zip(&stacks.totals).filter(|&(_, &value)| value != 0);
+        for (stack, &value) in used {
+            let node = node_of.get(stack as usize);
+            let Some(total) = node.and_then(|&node| totals.get_mut(node as usize)) else {
+                let n_stacks = node_of.len();
+                return Err(OutsideStacks { stack, n_stacks });
+            };
+            *total = i64::saturating_add(*total, value);
+        }
+        Ok(Self { totals })
+    }
+
     /// Adds the samples of a batch that pass. `node_of` has the node of each stack, which must be
     /// one of the tree.
     ///
@@ -201,6 +223,12 @@ mod tests {
         let mut totals = FunctionTotals::new(4);
         totals.add(&batch, &spans, &node_of).unwrap();
         assert_eq!(totals.totals, [0, 6, 0, 0]);
+        let mut stacks = StackTotals::new(3);
+        stacks.add(&batch, &SampleFilter::default()).unwrap();
+        let by_way_of_stacks = FunctionTotals::of_stacks(&stacks, &node_of, 4).unwrap();
+        assert_eq!(by_way_of_stacks.totals, [0, 7, 0, i64::MAX]);
+        let small = FunctionTotals::of_stacks(&stacks, &node_of, 2).unwrap_err();
+        assert_eq!((small.stack, small.n_stacks), (1, 3));
         let outside = |stack, n_stacks| Err(OutsideStacks { stack, n_stacks });
         let open = SampleFilter::default();
         assert_eq!(totals.add(&batch, &open, &node_of[..2]), outside(2, 2));
