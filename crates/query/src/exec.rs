@@ -27,7 +27,7 @@ use crate::merge::{
     FunctionTotals, Merger, OutsideStacks, Partial, Period, ProfilePartial, SampleFilter,
     StackTotals, TreePartial,
 };
-use crate::scan::{Scan, What};
+use crate::scan::{Scan, StackFilter, What};
 use crate::select::{self, DatasetView};
 
 pub use labels::{labels_without_series, needs_no_series};
@@ -386,22 +386,12 @@ impl Executor {
         self.stats.samples += seen;
         match (&mut self.merger, &self.scan.what, run.into) {
             (Merger::Tree(tree), What::Tree(filter), RunInto::Functions(totals, _)) => {
-                let below = stacks.below(&filter.call_site);
-                tree.take(TreePartial::of_sums(
-                    stacks.functions,
-                    totals,
-                    below.as_deref(),
-                ));
+                tree.take(tree_of(totals, filter, stacks));
             }
             (Merger::Tree(tree), What::Tree(filter), RunInto::Stacks(totals)) => {
                 let n_nodes = stacks.functions.len();
                 let totals = FunctionTotals::of_stacks(&totals, stacks.function_of, n_nodes)?;
-                let below = stacks.below(&filter.call_site);
-                tree.take(TreePartial::of_sums(
-                    stacks.functions,
-                    totals,
-                    below.as_deref(),
-                ));
+                tree.take(tree_of(totals, filter, stacks));
             }
             (Merger::Profile(profile), What::Profile(filter), RunInto::Stacks(totals)) => {
                 let below = stacks.below(&filter.call_site);
@@ -439,6 +429,11 @@ impl Executor {
     pub fn finish(self) -> Result<(Partial, ScanStats), ExecError> {
         Ok((self.merger.finish()?, self.stats))
     }
+}
+
+fn tree_of(totals: FunctionTotals, filter: &StackFilter, stacks: &Stacks<'_>) -> TreePartial {
+    let below = stacks.below(&filter.call_site);
+    TreePartial::of_sums(stacks.functions, totals, below.as_deref())
 }
 
 fn period_of(view: &DatasetView<'_>, rows: &[u32]) -> Period {
