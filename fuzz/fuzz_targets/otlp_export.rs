@@ -1,11 +1,11 @@
 //! Any bytes as an export of OTLP profiles: nothing panics, no memory stays taken, and what is
-//! converted can be normalised, and joined without a change to what it adds up to.
+//! converted can be normalised, into a part of its own or a shared one with the same outcome.
 #![no_main]
 
 use scoria_model::part::PartView;
 use scoria_model::{ByteBudget, Limits, RetryKey, Timestamp};
 use scoria_pprof::otlp::Export;
-use scoria_pprof::{About, DraftTerms, Joined, Normaliser, Origin};
+use scoria_pprof::{About, DraftTerms, Joined, Normaliser, Origin, Room};
 
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {
     let terms = DraftTerms {
@@ -18,9 +18,17 @@ libfuzzer_sys::fuzz_target!(|body: &[u8]| {
         let mut normaliser = Normaliser::new(1);
         let mut joined = Joined::new(1, export.room());
         let mut values = Vec::new();
+        let limits = Limits {
+            reject_older_than_ms: 0,
+            reject_newer_than_ms: 0,
+            ..Limits::default()
+        };
         for at in 0..export.n_profiles() {
-            for converted in converter.profile(at, &terms).unwrap_or_default() {
-                let pairs = converted.labels.iter();
+            // Converted twice: once for a part of its own, once for the one that they share.
+            let alone = converter.profile(at, &terms).unwrap_or_default();
+            let shared = converter.profile(at, &terms).unwrap_or_default();
+            for (alone, shared) in alone.into_iter().zip(shared) {
+                let pairs = alone.labels.iter();
                 let labels: Vec<(&str, &str)> = pairs.map(|(n, v)| (&**n, &**v)).collect();
                 let about = About {
                     labels: &labels,
@@ -28,30 +36,26 @@ libfuzzer_sys::fuzz_target!(|body: &[u8]| {
                     key: RetryKey([0; 16]),
                     now: Timestamp(1_700_000_000_000_000_000),
                 };
-                let limits = Limits {
-                    reject_older_than_ms: 0,
-                    reject_newer_than_ms: 0,
-                    ..Limits::default()
-                };
-                let normalised = normaliser.normalise_draft(converted.draft, &about, &limits);
-                if let Ok(normalised) = normalised {
-                    let mut bytes = Vec::new();
-                    normalised.part.encode(&mut bytes);
-                    assert!(PartView::parse(&bytes).is_ok());
-                    if !normalised.part.profiles.is_empty() {
-                        values.extend_from_slice(&normalised.part.sample_value);
-                        joined.add(normalised.part);
-                    }
-                }
+                let mut own = Joined::new(1, Room::default());
+                let draft = (alone.draft, Some(&export));
+                let told = normaliser.normalise_into(&mut own, draft, &about, &limits);
+                let mut draft = shared.draft;
+                joined.move_stacks(&mut draft, &export, (&labels, &limits));
+                let export = (!draft.is_moved()).then_some(&export);
+                let draft = (draft, export);
+                let again = normaliser.normalise_into(&mut joined, draft, &about, &limits);
+                assert_eq!(told, again);
+                values.extend_from_slice(&own.part().sample_value);
+                let mut bytes = Vec::new();
+                own.into_part().encode(&mut bytes);
+                assert!(PartView::parse(&bytes).is_ok());
             }
         }
-        if !values.is_empty() {
-            let mut bytes = Vec::new();
-            joined.into_part().encode(&mut bytes);
-            let view = PartView::parse(&bytes).expect("a joined part is sound");
-            let together = (0..values.len()).map(|at| view.sample_value.get_i64(at));
-            assert!(together.eq(values.iter().copied()));
-        }
+        let mut bytes = Vec::new();
+        joined.into_part().encode(&mut bytes);
+        let view = PartView::parse(&bytes).expect("a joined part is sound");
+        let together = (0..values.len()).map(|at| view.sample_value.get_i64(at));
+        assert!(together.eq(values.iter().copied()));
     }
     assert_eq!(terms.memory.used(), 0);
 });

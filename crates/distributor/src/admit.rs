@@ -8,8 +8,10 @@
 //! - The rate is charged before the profile is looked at: invalid profiles cost as much as valid
 //!   ones.
 //! - What is sampled out has been charged.
+//! - A resend is not charged for what was stored of it before, or a request larger than the bucket
+//!   would never be stored whole.
 
-use scoria_model::{DiscardReason, Limits};
+use scoria_model::{DiscardReason, Limits, RetryKey};
 use scoria_pprof::policy::Keep;
 
 use crate::incoming::IncomingProfile;
@@ -33,7 +35,7 @@ impl Batch<'_> {
     pub(crate) fn admit(
         &mut self,
         profile: &IncomingProfile,
-        labels: &[(&str, &str)],
+        (labels, key): (&[(&str, &str)], RetryKey),
         charge: Charge,
     ) -> Result<Keep, Stop> {
         self.count_sum(charge.plain)?;
@@ -44,8 +46,12 @@ impl Batch<'_> {
         stage(Stage::Received);
         let policy = self.policy;
         let groups = policy.groups_of(labels);
-        self.check_quota(&[])?;
-        self.take_rate(charge.charged)?;
+        // What was stored the first time that it came has been charged for.
+        let now = self.preparation.clock.monotonic();
+        if !self.preparation.known.has(key, now) {
+            self.check_quota(&[])?;
+            self.take_rate(charge.charged)?;
+        }
         let metrics = &self.preparation.metrics;
         for group in &groups {
             metrics.group_received(self.tenant, (*group, name_of(profile)), charge.charged);
@@ -60,7 +66,7 @@ impl Batch<'_> {
                 .inspect_err(|_| discarded(DiscardReason::IngestLimitReached))?;
         }
         let probability = policy.probability(&groups);
-        if probability.is_none_or(|probability| is_kept(self.key(profile), probability)) {
+        if probability.is_none_or(|probability| is_kept(key, probability)) {
             stage(Stage::Sampled);
             return Ok(Keep::Whole);
         }
@@ -101,6 +107,7 @@ impl Batch<'_> {
         let checked = quotas.check(self.tenant, limit, groups, now);
         checked.map_err(|used_up| {
             Stop::from(Refusal {
+                is_partial: false,
                 kind: RefusalKind::QuotaReached {
                     retry_after: used_up.retry_after,
                 },
@@ -118,6 +125,7 @@ impl Batch<'_> {
             .take(self.tenant, limits, charged, now);
         taken.map_err(|too_fast| {
             Stop::from(Refusal {
+                is_partial: false,
                 kind: RefusalKind::RateLimited {
                     retry_after: too_fast.wait,
                 },

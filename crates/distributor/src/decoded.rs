@@ -97,6 +97,7 @@ impl From<DraftError> for Refusal {
         let message = error.to_string();
         match error {
             DraftError::Memory(_) => Self {
+                is_partial: false,
                 kind: RefusalKind::Overloaded {
                     retry_after: MEMORY_RETRY_AFTER,
                 },

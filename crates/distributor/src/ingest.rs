@@ -125,6 +125,7 @@ impl Distributor {
             let refusal = Refusal {
                 kind: error.kind(),
                 message: error.to_string(),
+                is_partial: false,
             };
             self.refused(tenant, &refusal, bytes, &sender());
         })?;
@@ -151,6 +152,10 @@ impl Distributor {
     /// Opens a request as far as its format needs, without decoding what it carries.
     fn open(&self, tenant: &TenantId, request: &IngestRequest<'_>) -> Result<Opened, IngestError> {
         let query = IngestQuery::parse(request.query, self.clock().now())?;
+        if let Some(given) = &query.odd_sample_rate {
+            let (taken, app) = (query.sample_rate, &query.name.app);
+            tracing::warn!(%tenant, app, given, taken, "a sampleRate is not a whole number of Hz");
+        }
         let limits = self.limits().of(tenant);
         let limit = limits.ingestion_body_limit_bytes;
         let Content { body, permit } = content::decode(
@@ -209,10 +214,12 @@ impl Distributor {
         let decoded = decoded
             .map_err(BodyError::Refused)
             .and_then(|decoded| decoded)
+            .map_err(|error| error.of(&sender))
             .inspect_err(|error| {
                 let refusal = Refusal {
                     kind: error.kind(),
                     message: error.to_string(),
+                    is_partial: false,
                 };
                 self.refused(tenant, &refusal, wire_bytes, &sender);
             })

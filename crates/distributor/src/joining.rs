@@ -1,26 +1,27 @@
-//! Prepares the profiles of one request one after the other into parts that they share: one for
-//! each ingester, however many profiles there are.
+//! Prepares the profiles of one export one after the other into parts that they share: one for each
+//! ingester, however many profiles there are.
 //!
 //! # Invariants
-//! - Of what was sent only the profile at hand is held whole; of the others only what their shared
-//!   part has of them.
+//! - Of the profiles only the one at hand is held; of the others what their shared part has of them.
 //! - Memory for what a profile adds is taken from the budget before it is added.
 //!
 //! # What it must not know
-//! What the profiles were decoded from.
+//! How the profiles are read from the export.
 
-use scoria_model::{ByteBudget, NodeId, Permit};
-use scoria_pprof::{Joined, Normaliser, Room};
+use scoria_model::{ByteBudget, Limits, NodeId, Permit};
+use scoria_pprof::otlp::Export;
+use scoria_pprof::{Joined, Room};
 
-use crate::incoming::IncomingProfile;
+use crate::incoming::{DraftPayload, IncomingProfile, Payload};
 use crate::outcome::Refusal;
 use crate::parcel::{Accepted, Cargo, Parcel, Router};
-use crate::prepare::{Batch, Ready, Stop, Worker, encode, overloaded};
+use crate::prepare::{Batch, Into, Stop, encode, overloaded};
 use crate::senders::Senders;
+use crate::workers::Worker;
 
 /// A part beyond this is sent as it is and another begun: the places in a part are 32 bits wide,
 /// and a part is encoded in one piece.
-const PART_BYTES_MAX: usize = 64 << 20;
+const PART_BYTES_MAX: u64 = 64 << 20;
 
 /// A request while its profiles come in.
 #[derive(Debug)]
@@ -65,7 +66,12 @@ impl<'b> Joining<'b> {
         }
     }
 
-    /// What is to come are about `n` profiles that need at most this room, for each ingester.
+    /// What the tenant may send.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.batch.policy.limits
+    }
+
+    /// What is to come are about `n` profiles that need at most this room.
     ///
     /// # Errors
     /// There is no memory for what is kept of so many.
@@ -78,35 +84,84 @@ impl<'b> Joining<'b> {
         Ok(())
     }
 
-    /// Prepares one more profile.
+    /// Moves the stacktraces of a profile that will be the next into the part that it goes into.
+    /// Whether its export is not needed for it any more.
+    ///
+    /// # Errors
+    /// There is no memory for that.
+    pub(crate) fn move_stacks(
+        &mut self,
+        profile: &mut IncomingProfile,
+        export: &Export<'_>,
+    ) -> Result<bool, Refusal> {
+        let place = self.place_of(profile);
+        let open = &mut self.open[place];
+        open.make_ready(profile.payload.expected_bytes(), &self.terms)?;
+        let labels = profile.labels.iter().map(|(n, v)| (&**n, &**v));
+        let labels: Vec<(&str, &str)> = labels.collect();
+        let Payload::Draft(DraftPayload {
+            draft: Some(draft), ..
+        }) = &mut profile.payload
+        else {
+            return Ok(true);
+        };
+        let of = (&labels[..], &*self.batch.policy.limits);
+        open.shared.joined.move_stacks(draft, export, of);
+        open.shared.cover()?;
+        Ok(draft.is_moved())
+    }
+
+    /// Prepares one more profile, whose symbols stand in `export`, as do those of all others. `None`
+    /// if they have been moved.
     ///
     /// # Errors
     /// The request as a whole breaks a limit; the caller counts it.
-    pub(crate) fn add(&mut self, mut profile: IncomingProfile) -> Result<(), Refusal> {
+    pub(crate) fn add(
+        &mut self,
+        mut profile: IncomingProfile,
+        export: Option<&Export<'_>>,
+    ) -> Result<(), Refusal> {
         let at = self.senders.len();
-        let target = self.router.target(self.batch.tenant, &profile).cloned();
-        let terms = &self.terms;
-        let open = &mut self.open;
-        let worker = &mut self.worker;
-        let outcome = self
-            .batch
-            .profile(worker, &mut profile, |ready, normaliser| {
-                let known = open.iter().position(|open| open.parcel.target == target);
-                let place = match known {
-                    Some(place) => place,
-                    None => {
-                        open.push(Open::new(target, terms));
-                        open.len() - 1
-                    }
-                };
-                open[place].add((at, ready), normaliser, terms)
-            });
-        self.senders.push(&profile.labels);
-        match outcome {
-            Err(Stop::Request(refusal)) => return Err(*refusal),
-            outcome => self.outcomes.push(outcome),
+        let place = self.place_of(&profile);
+        let open = &mut self.open[place];
+        // What has been moved must stay with what it was moved to.
+        if export.is_some() {
+            open.make_ready(profile.payload.expected_bytes(), &self.terms)?;
         }
+        let into = Into::Joined(&mut open.shared.joined, export);
+        let worker = &mut self.worker;
+        let batch = &mut self.batch;
+        let made = batch.profile(worker, &mut profile, into, |ready, _| Ok(ready));
+        self.senders.push(&profile.labels);
+        let outcome = match made {
+            Err(Stop::Request(refusal)) => return Err(*refusal),
+            Err(stop) => Err(stop),
+            Ok(ready) => {
+                open.parcel.profiles.push(at);
+                Ok(ready.accepted)
+            }
+        };
+        // Whether or not it was refused, the part may have grown.
+        open.shared.cover()?;
+        self.outcomes.push(outcome);
         Ok(())
+    }
+
+    /// Where the part stands that a profile goes into.
+    fn place_of(&mut self, profile: &IncomingProfile) -> usize {
+        let target = self.router.target(self.batch.tenant, profile);
+        let mut known = self.open.iter();
+        if let Some(place) = known.position(|open| open.parcel.target.as_ref() == target) {
+            return place;
+        }
+        let room = match self.open.is_empty() {
+            true => self.terms.room,
+            // How the profiles spread is not known; most may have gone elsewhere.
+            false => Room::default(),
+        };
+        self.open
+            .push(Open::new(target.cloned(), &self.terms, room));
+        self.open.len() - 1
     }
 
     /// Counts and remembers a profile that could not be made of what was sent.
@@ -120,8 +175,10 @@ impl<'b> Joining<'b> {
     /// There is no memory for the parts.
     pub(crate) fn finish(self) -> Result<(Senders, Cargo), Refusal> {
         self.batch.preparation.workers.give_back(self.worker);
-        let parcels = self.open.into_iter().map(Open::close);
-        let mut parcels = parcels.collect::<Result<Vec<_>, _>>()?;
+        // A part is opened before it is known whether its profile is refused.
+        let open = self.open.into_iter();
+        let open = open.filter(|open| !open.parcel.profiles.is_empty());
+        let mut parcels = open.map(Open::close).collect::<Result<Vec<_>, _>>()?;
         if let Some(first) = parcels.first_mut() {
             first.permits.push(self.kept);
         }
@@ -141,30 +198,26 @@ struct Open {
 }
 
 impl Open {
-    fn new(target: Option<NodeId>, terms: &Terms) -> Self {
+    fn new(target: Option<NodeId>, terms: &Terms, room: Room) -> Self {
         let parcel = Parcel {
             target,
             ..Parcel::default()
         };
         Self {
             parcel,
-            shared: Shared::new(terms),
+            shared: Shared::new(terms, room),
         }
     }
 
-    fn add(
-        &mut self,
-        (at, ready): (usize, Ready),
-        normaliser: &mut Normaliser,
-        terms: &Terms,
-    ) -> Result<Accepted, Refusal> {
-        if self.shared.joined.encoded_bytes() + ready.part.encoded_bytes() > PART_BYTES_MAX {
-            let full = std::mem::replace(&mut self.shared, Shared::new(terms));
+    /// Makes room for a profile of so many bytes.
+    fn make_ready(&mut self, bytes: u64, terms: &Terms) -> Result<(), Refusal> {
+        if self.shared.joined.encoded_bytes() as u64 + bytes > PART_BYTES_MAX {
+            let next = Shared::new(terms, Room::default());
+            let full = std::mem::replace(&mut self.shared, next);
             full.encode_into(&mut self.parcel)?;
         }
-        let accepted = self.shared.add(ready, normaliser)?;
-        self.parcel.profiles.push(at);
-        Ok(accepted)
+        let room = self.shared.joined.room_bytes() as u64;
+        self.shared.permit.grow(room).map_err(overloaded)
     }
 
     fn close(mut self) -> Result<Parcel, Refusal> {
@@ -173,7 +226,7 @@ impl Open {
     }
 }
 
-/// A part that is being joined, and its memory.
+/// A part that profiles share, and its memory.
 #[derive(Debug)]
 struct Shared {
     joined: Joined,
@@ -181,22 +234,19 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(terms: &Terms) -> Self {
+    fn new(terms: &Terms, room: Room) -> Self {
         Self {
-            joined: Joined::new(terms.seed, terms.room),
+            joined: Joined::new(terms.seed, room),
             permit: terms.bodies.nothing(),
         }
     }
 
-    fn add(&mut self, ready: Ready, normaliser: &mut Normaliser) -> Result<Accepted, Refusal> {
-        // At most: much of it is there already.
-        let added = ready.part.held_bytes() + ready.part.encoded_bytes() + self.joined.room_bytes();
-        self.permit.grow(added as u64).map_err(overloaded)?;
-        if let Some(spare) = self.joined.add(ready.part) {
-            normaliser.take_back(spare);
-        }
-        self.permit.shrink_to(self.needed());
-        Ok(ready.accepted)
+    /// Has the permit cover the part as it is now.
+    fn cover(&mut self) -> Result<(), Refusal> {
+        let needed = self.needed();
+        self.permit.shrink_to(needed);
+        let missing = needed.saturating_sub(self.permit.bytes());
+        self.permit.grow(missing).map_err(overloaded)
     }
 
     /// The part with what finds its content, or with its encoded copy.
@@ -206,8 +256,10 @@ impl Shared {
     }
 
     fn encode_into(mut self, parcel: &mut Parcel) -> Result<(), Refusal> {
-        let missing = self.needed().saturating_sub(self.permit.bytes());
-        self.permit.grow(missing).map_err(overloaded)?;
+        if self.joined.part().writes.is_empty() {
+            return Ok(());
+        }
+        self.cover()?;
         let part = encode(&self.joined.into_part());
         // From now on the bytes, and the copy of them that will be on its way.
         self.permit.shrink_to(2 * part.len() as u64);

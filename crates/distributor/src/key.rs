@@ -81,6 +81,14 @@ fn put_content(hash: &mut Xxh3, tenant: &TenantId, profile: &IncomingProfile) {
     put_labels(hash, profile);
     if let Origin::Ingest(origin) = &profile.origin {
         put(hash, origin.times_given.as_bytes());
+        // They decide the name that the profile is stored under.
+        if let Some(config) = &origin.sample_types {
+            hash.update(&(config.display_names.len() as u64).to_le_bytes());
+            for (kind, shown) in &config.display_names {
+                put(hash, kind.as_bytes());
+                put(hash, shown.as_bytes());
+            }
+        }
     }
     match &profile.payload {
         Payload::Pprof(raw) => put(hash, raw),
@@ -114,6 +122,7 @@ mod tests {
 
     use super::*;
     use crate::incoming::IngestOrigin;
+    use crate::ingest::form::SampleTypeConfig;
 
     fn profile(id: &str, labels: &[(&str, &str)], raw: &'static str) -> IncomingProfile {
         IncomingProfile {
@@ -168,6 +177,21 @@ mod tests {
         };
         assert_eq!(at("1 2"), at("1 2"));
         assert_ne!(at("1 2"), at("1 3"));
+        let shown_as = |shown: &str| {
+            let mut ingested = profile("", &[], "x");
+            ingested.origin = Origin::Ingest(IngestOrigin {
+                spy_name: "gospy".to_owned(),
+                from: Timestamp(1),
+                times_given: "1 2".to_owned(),
+                sample_types: Some(SampleTypeConfig {
+                    display_names: vec![("contentions".to_owned(), shown.to_owned())],
+                }),
+            });
+            key("t", &ingested)
+        };
+        assert_eq!(shown_as("block_count"), shown_as("block_count"));
+        assert_ne!(shown_as("block_count"), shown_as("mutex_count"));
+        assert_ne!(shown_as(""), at("1 2"));
     }
 
     #[test]

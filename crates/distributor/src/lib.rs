@@ -31,6 +31,7 @@ pub mod incoming;
 pub mod ingest;
 mod joining;
 mod key;
+mod known;
 pub mod metrics;
 pub mod otlp;
 pub mod outcome;
@@ -43,6 +44,7 @@ mod rate;
 pub mod rejections;
 mod senders;
 pub mod tenants;
+mod workers;
 
 pub use decoded::{DecodedProfile, DecodedUpload};
 pub use incoming::{

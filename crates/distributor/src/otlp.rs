@@ -149,15 +149,16 @@ struct Sent {
     bytes: u64,
 }
 
-/// Prepares the profiles of an export. The last one, which often is the only one and large, is
-/// prepared when the export has been given back.
+/// Prepares the profiles of an export. When the last one, which often is the only one and large, is
+/// prepared, the export has been given back if its symbols have been moved.
 fn prepare<B: AsRef<[u8]>>(
     body: B,
     sent: &Sent,
     (terms, mut joining): (&DraftTerms, Joining<'_>),
     read: impl FnOnce(&[u8]) -> Result<Export<'_>, Refusal>,
 ) -> Result<Taken, Refusal> {
-    let export = read(body.as_ref())?;
+    let mut export = read(body.as_ref())?;
+    export.cut_symbols(joining.limits().max_profile_symbol_value_length);
     let layout = export.layout().as_str();
     let n_frame_types = export.n_frame_types();
     joining.expect(export.n_profiles(), export.room())?;
@@ -176,14 +177,21 @@ fn prepare<B: AsRef<[u8]>>(
             last = Some(profile);
             break;
         }
-        joining.add(profile)?;
+        joining.add(profile, Some(&export))?;
     }
     let tally = std::mem::take(&mut feed.tally);
     drop(feed);
+    let is_moved = match &mut last {
+        Some(last) => joining.move_stacks(last, &export)?,
+        None => true,
+    };
+    if !is_moved && let Some(last) = last.take() {
+        joining.add(last, Some(&export))?;
+    }
     drop(export);
     drop(body);
-    if let Some(profile) = last {
-        joining.add(profile)?;
+    if let Some(last) = last {
+        joining.add(last, None)?;
     }
     let (senders, cargo) = joining.finish()?;
     Ok(Taken {
@@ -311,6 +319,7 @@ fn overloaded(message: String) -> Refusal {
             retry_after: MEMORY_RETRY_AFTER,
         },
         message,
+        is_partial: false,
     }
 }
 

@@ -52,6 +52,11 @@ impl RefusalKind {
         }
     }
 
+    /// Whether the tenant sends more than it may for now.
+    pub const fn is_limit(self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::QuotaReached { .. })
+    }
+
     /// Whether the fault is the server's own.
     pub const fn is_ours(self) -> bool {
         matches!(self, Self::Overloaded { .. } | Self::Unavailable)
@@ -64,6 +69,8 @@ impl RefusalKind {
 pub struct Refusal {
     pub kind: RefusalKind,
     pub message: String,
+    /// Whether the rest of the profile is stored all the same.
+    pub is_partial: bool,
 }
 
 impl Refusal {
@@ -71,6 +78,7 @@ impl Refusal {
         Self {
             kind: RefusalKind::Invalid { reason },
             message: message.into(),
+            is_partial: false,
         }
     }
 
@@ -78,6 +86,7 @@ impl Refusal {
         Self {
             kind: RefusalKind::Unavailable,
             message: message.into(),
+            is_partial: false,
         }
     }
 }

@@ -15,27 +15,28 @@
 //! # What it must not know
 //! Ingesters, and how many there are.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use scoria_model::budget::BudgetExceeded;
 use scoria_model::labels::names;
 use scoria_model::part::Part;
 use scoria_model::{
     ByteBudget, Clock, DiscardReason, Limits, Permit, RetryKey, TenantId, Timestamp,
 };
 use scoria_pprof::gunzip::is_gzip;
+use scoria_pprof::otlp::Export;
 use scoria_pprof::policy::Keep;
 use scoria_pprof::{
-    About, Decompressor, Draft, Dropped, GunzipError, Ingest, Normalised, Normaliser, Policy,
-    Rejection, Upload,
+    About, Decompressor, Draft, Dropped, GunzipError, Ingest, Joined, Normalised, Normaliser,
+    Policy, Rejection, Told, Upload,
 };
 
 use crate::admit::Charge;
 use crate::incoming::{IncomingProfile, Origin, Payload, SentAs};
 use crate::key::{ByContent, Keys};
+use crate::known::Known;
 use crate::metrics::{Metrics, Received, name_of};
 use crate::outcome::{Refusal, RefusalKind};
 use crate::parcel::Accepted;
@@ -43,6 +44,7 @@ use crate::policy::TenantPolicy;
 use crate::quota::Quotas;
 use crate::rate::RateLimiter;
 use crate::rejections::{Rejections, Seen};
+use crate::workers::{Worker, Workers};
 
 /// When to come again after the memory ran out: it is given back within a request's time.
 pub(crate) const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -61,14 +63,59 @@ pub(crate) struct Preparation {
     pub(crate) keys: Keys,
     pub(crate) rates: RateLimiter,
     pub(crate) quotas: Quotas,
+    pub(crate) known: Known,
     pub(crate) rejections: Rejections,
     pub(crate) metrics: Metrics,
     pub(crate) workers: Workers,
 }
 
-/// A profile whose part is made.
+/// Where a profile goes.
+#[derive(Debug)]
+pub(crate) enum Into<'i> {
+    /// Into a part of its own.
+    Own,
+    /// Into one that it shares with the others of an export, which is not needed if the profile's
+    /// stacktraces are in the part already.
+    Joined(&'i mut Joined, Option<&'i Export<'i>>),
+}
+
+impl Into<'_> {
+    /// What the part holds that it goes into.
+    fn sizes(&self) -> Sizes {
+        match self {
+            Self::Own => Sizes::default(),
+            Self::Joined(joined, _) => Sizes::of(joined.part()),
+        }
+    }
+}
+
+/// How much a part holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sizes {
+    samples_bytes: usize,
+    symbols_bytes: usize,
+    profiles: usize,
+}
+
+impl Sizes {
+    fn of(part: &Part) -> Self {
+        Self {
+            samples_bytes: 4 * part.frames.len()
+                + 4 * part.stack_ends.len()
+                + 12 * part.sample_value.len(),
+            symbols_bytes: part.strings.bytes.len()
+                + 20 * part.functions.len()
+                + 24 * part.location_address.len()
+                + 36 * part.mappings.len(),
+            profiles: part.profiles.len(),
+        }
+    }
+}
+
+/// A profile that has been normalised.
 #[derive(Debug)]
 pub(crate) struct Ready {
+    /// Empty if it went into a shared one.
     pub(crate) part: Part,
     pub(crate) accepted: Accepted,
     /// Covers what it was made of.
@@ -152,7 +199,7 @@ impl Batch<'_> {
         let prepared = profiles
             .iter_mut()
             .map(
-                |profile| match self.profile(&mut worker, profile, Ready::encode) {
+                |profile| match self.profile(&mut worker, profile, Into::Own, Ready::encode) {
                     Err(Stop::Request(refusal)) => Err(*refusal),
                     other => Ok(other),
                 },
@@ -174,11 +221,12 @@ impl Batch<'_> {
         &mut self,
         worker: &mut Worker,
         profile: &mut IncomingProfile,
+        into: Into<'_>,
         finish: impl FnOnce(Ready, &mut Normaliser) -> Result<T, Refusal>,
     ) -> Result<T, Stop> {
         self.preparation.metrics.arrived(self.tenant, profile);
         let mut charged = profile.payload.wire_bytes();
-        let ready = self.ready(worker, profile, &mut charged);
+        let ready = self.ready(worker, profile, into, &mut charged);
         profile.payload.release();
         let finished = ready.and_then(|ready| Ok(finish(ready, &mut worker.normaliser)?));
         match finished {
@@ -208,23 +256,37 @@ impl Batch<'_> {
         &mut self,
         worker: &mut Worker,
         profile: &mut IncomingProfile,
+        mut into: Into<'_>,
         charged: &mut u64,
     ) -> Result<Ready, Stop> {
         let started = self.preparation.clock.monotonic();
         let compressed = profile.payload.wire_bytes();
-        let (normalised, permit) = self.normalise(worker, profile, charged)?;
+        let before = into.sizes();
+        let (told, part, permit) = self.normalise(worker, profile, &mut into, charged)?;
         // There would else be three copies of it at the same time.
         profile.payload.release();
         worker.decompressor.give_back();
 
         let took = self.preparation.clock.monotonic().saturating_sub(started);
-        self.observe(profile, &normalised, (compressed, *charged), took);
-        let refused = self.partly_refused(&normalised);
-        if normalised.part.profiles.is_empty() {
-            worker.normaliser.take_back(normalised.part);
-            let reason = why_empty(&normalised.dropped);
+        let whole = match &into {
+            Into::Own => &part,
+            Into::Joined(joined, _) => joined.part(),
+        };
+        self.observe(
+            profile,
+            &told,
+            (whole, before),
+            (compressed, *charged, took),
+        );
+        let refused = self.partly_refused(&told.refused);
+        if whole.profiles.len() == before.profiles {
+            worker.normaliser.take_back(part);
+            let reason = why_empty(&told.dropped);
             self.discarded(reason, *charged);
-            self.remember(profile, Seen::dropped(reason, 1));
+            // Samples that were dropped for this reason have been remembered with their number.
+            if reason == DiscardReason::EmptyProfile {
+                self.remember(profile, Seen::dropped(reason, 1));
+            }
             return Err(Stop::Empty);
         }
         if let Some(refusal) = &refused {
@@ -235,18 +297,20 @@ impl Batch<'_> {
             refused: refused.map(Box::new),
         };
         Ok(Ready {
-            part: normalised.part,
+            part,
             accepted,
             permit,
         })
     }
 
+    /// What became of a profile, its part if it has one of its own, and what covers it.
     fn normalise(
         &mut self,
         worker: &mut Worker,
         profile: &mut IncomingProfile,
+        into: &mut Into<'_>,
         charged: &mut u64,
-    ) -> Result<(Normalised, Permit), Stop> {
+    ) -> Result<(Told, Part, Permit), Stop> {
         // While it still has its content, which is moved out of it then.
         let key = self.key(profile);
         let (raw, draft) = match &mut profile.payload {
@@ -262,7 +326,10 @@ impl Batch<'_> {
         };
         match draft {
             None => self.take_pprof(worker, &keyed, raw, charged),
-            Some(draft) => self.take_draft(&mut worker.normaliser, &keyed, *draft, charged),
+            Some(draft) => {
+                let normaliser = &mut worker.normaliser;
+                self.take_draft(normaliser, &keyed, (*draft, into), charged)
+            }
         }
     }
 
@@ -273,7 +340,7 @@ impl Batch<'_> {
         keyed: &Keyed<'_>,
         raw: Bytes,
         charged: &mut u64,
-    ) -> Result<(Normalised, Permit), Stop> {
+    ) -> Result<(Told, Part, Permit), Stop> {
         let labels = keyed.labels;
         let permit = self.decompress(&mut worker.decompressor, &raw, labels)?;
         let plain = if is_gzip(&raw) {
@@ -288,7 +355,7 @@ impl Batch<'_> {
             plain: plain.len() as u64,
             charged: *charged,
         };
-        let keep = self.admit(keyed.profile, labels, charge)?;
+        let keep = self.admit(keyed.profile, (labels, keyed.key), charge)?;
         let normaliser = &mut worker.normaliser;
         normaliser.set_policy(self.profile_policy(keep));
         let normalised = self.normalised(keyed, |about, limits| {
@@ -301,7 +368,8 @@ impl Batch<'_> {
             };
             normaliser.normalise(&upload, limits)
         })?;
-        Ok((normalised, permit))
+        let Normalised { told, part } = normalised;
+        Ok((told, part, permit))
     }
 
     /// As [`take_pprof`](Self::take_pprof), with a draft that has paid for its memory itself.
@@ -309,23 +377,31 @@ impl Batch<'_> {
         &mut self,
         normaliser: &mut Normaliser,
         keyed: &Keyed<'_>,
-        draft: Draft,
+        (draft, into): (Draft, &mut Into<'_>),
         charged: &mut u64,
-    ) -> Result<(Normalised, Permit), Stop> {
+    ) -> Result<(Told, Part, Permit), Stop> {
         let size = draft.size();
         *charged = size + label_bytes(keyed.labels);
         let charge = Charge {
             plain: size,
             charged: *charged,
         };
-        let keep = self.admit(keyed.profile, keyed.labels, charge)?;
+        let keep = self.admit(keyed.profile, (keyed.labels, keyed.key), charge)?;
         normaliser.set_policy(self.profile_policy(keep));
         let permit = self.preparation.bodies.try_acquire(size);
         let permit = permit.map_err(overloaded)?;
-        let normalised = self.normalised(keyed, |about, limits| {
-            normaliser.normalise_draft(draft, about, limits)
+        let (told, part) = self.normalised(keyed, |about, limits| match into {
+            Into::Own => {
+                let normalised = normaliser.normalise_draft(draft, about, limits)?;
+                Ok((normalised.told, normalised.part))
+            }
+            Into::Joined(joined, export) => {
+                let draft = (draft, *export);
+                let told = normaliser.normalise_into(joined, draft, about, limits)?;
+                Ok((told, Part::default()))
+            }
         })?;
-        Ok((normalised, permit))
+        Ok((told, part, permit))
     }
 
     /// Decompresses `raw` if it is gzip; a permit for the plain bytes and for what they are decoded
@@ -364,11 +440,11 @@ impl Batch<'_> {
         Ok(permit)
     }
 
-    fn normalised(
+    fn normalised<T>(
         &self,
         keyed: &Keyed<'_>,
-        normalise: impl FnOnce(&About<'_>, &Limits) -> Result<Normalised, Rejection>,
-    ) -> Result<Normalised, Refusal> {
+        normalise: impl FnOnce(&About<'_>, &Limits) -> Result<T, Rejection>,
+    ) -> Result<T, Refusal> {
         let display_names: Option<Vec<(&str, &str)>> = match &keyed.profile.origin {
             Origin::Ingest(origin) => origin.sample_types.as_ref().map(|config| {
                 let pairs = config.display_names.iter();
@@ -393,21 +469,20 @@ impl Batch<'_> {
             .map_err(|rejection| Refusal::invalid(rejection.reason, rejection.message))
     }
 
+    /// Counts what came in and what became of it: what `part` has more than `before`.
     fn observe(
         &self,
         profile: &IncomingProfile,
-        normalised: &Normalised,
-        (compressed, decompressed): (u64, u64),
-        took: Duration,
+        told: &Told,
+        (part, before): (&Part, Sizes),
+        (compressed, decompressed, took): (u64, u64, Duration),
     ) {
-        let part = &normalised.part;
-        let samples_bytes =
-            4 * part.frames.len() + 4 * part.stack_ends.len() + 12 * part.sample_value.len();
-        let symbols_bytes = part.strings.bytes.len()
-            + 20 * part.functions.len()
-            + 24 * part.location_address.len()
-            + 36 * part.mappings.len();
-        let named = part.types.first().map(|kind| part.strings.get(kind[0]));
+        let sizes = Sizes::of(part);
+        let samples_bytes = sizes.samples_bytes.saturating_sub(before.samples_bytes) as u64;
+        let symbols_bytes = sizes.symbols_bytes.saturating_sub(before.symbols_bytes) as u64;
+        let first = part.profiles.get(before.profiles);
+        let kind = first.and_then(|first| part.types.get(first.kind as usize));
+        let named = kind.map(|kind| part.strings.get(kind[0]));
         let name = named.and_then(|name| std::str::from_utf8(name).ok());
         self.preparation.metrics.received(
             self.tenant,
@@ -419,14 +494,14 @@ impl Batch<'_> {
                     Payload::Draft(part) => part.sent_as,
                 },
                 decompressed,
-                samples: normalised.stats.samples,
-                samples_bytes: samples_bytes as u64,
-                symbols_bytes: symbols_bytes as u64,
-                normalised: (samples_bytes + symbols_bytes) as u64,
+                samples: told.stats.samples,
+                samples_bytes,
+                symbols_bytes,
+                normalised: samples_bytes + symbols_bytes,
                 parsed_in: took,
             },
         );
-        self.count_dropped(profile, &normalised.dropped);
+        self.count_dropped(profile, &told.dropped);
     }
 
     /// By what a resend is recognised.
@@ -457,24 +532,23 @@ impl Batch<'_> {
     }
 
     /// Counts the refused label groups; the refusal that stands for them.
-    fn partly_refused(&self, normalised: &Normalised) -> Option<Refusal> {
-        for refused in &normalised.refused {
+    fn partly_refused(&self, refused: &[scoria_pprof::Refusal]) -> Option<Refusal> {
+        for refused in refused {
             let reason = refused.rejection.reason;
             let metrics = &self.preparation.metrics;
             metrics.dropped(self.tenant, reason, refused.samples);
             metrics.discarded(self.tenant, reason, 0);
         }
-        let first = normalised.refused.first()?;
-        let groups: u64 = normalised
-            .refused
-            .iter()
-            .map(|refused| refused.groups)
-            .sum();
+        let first = refused.first()?;
+        let groups: u64 = refused.iter().map(|refused| refused.groups).sum();
         let message = format!(
             "{} (of the profile's label sets {groups} were refused, the others are stored)",
             first.rejection.message
         );
-        Some(Refusal::invalid(first.rejection.reason, message))
+        Some(Refusal {
+            is_partial: true,
+            ..Refusal::invalid(first.rejection.reason, message)
+        })
     }
 
     /// For the tenant to see what became of it.
@@ -518,12 +592,23 @@ fn why_empty(dropped: &Dropped) -> DiscardReason {
     }
 }
 
-pub(crate) fn overloaded(exceeded: scoria_model::budget::BudgetExceeded) -> Refusal {
+/// There is no memory now; or never, for what is larger than all that there is.
+pub(crate) fn overloaded(exceeded: BudgetExceeded) -> Refusal {
+    if exceeded.wanted > exceeded.limit {
+        return Refusal {
+            kind: RefusalKind::TooLarge,
+            message: format!(
+                "{exceeded}, which is less than it takes to decode this; send less at a time, or give the server more memory"
+            ),
+            is_partial: false,
+        };
+    }
     Refusal {
         kind: RefusalKind::Overloaded {
             retry_after: MEMORY_RETRY_AFTER,
         },
         message: format!("{exceeded}; retry in a second, or give the server more memory"),
+        is_partial: false,
     }
 }
 
@@ -572,54 +657,6 @@ pub(crate) fn expected_bytes(raw: &[u8], cap: u64) -> u64 {
     match raw.last_chunk::<4>() {
         Some(claimed) if !several => u64::from(u32::from_le_bytes(*claimed)).min(possible),
         _ => possible.min(cap),
-    }
-}
-
-/// What a thread needs to decode: buffers that are kept from profile to profile.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    decompressor: Decompressor,
-    normaliser: Normaliser,
-}
-
-/// The workers that are not in use.
-pub(crate) struct Workers {
-    idle: Mutex<Vec<Worker>>,
-    idle_max: usize,
-    seed: u64,
-}
-
-impl fmt::Debug for Workers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Workers")
-            .field("idle", &self.idle.lock().len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Workers {
-    /// Keeps at most `idle_max` workers. `seed` is secret to the process.
-    pub(crate) fn new(idle_max: usize, seed: u64) -> Self {
-        Self {
-            idle: Mutex::default(),
-            idle_max,
-            seed,
-        }
-    }
-
-    pub(crate) fn take(&self) -> Worker {
-        let idle = self.idle.lock().pop();
-        idle.unwrap_or_else(|| Worker {
-            decompressor: Decompressor::new(),
-            normaliser: Normaliser::new(self.seed),
-        })
-    }
-
-    pub(crate) fn give_back(&self, worker: Worker) {
-        let mut idle = self.idle.lock();
-        if idle.len() < self.idle_max {
-            idle.push(worker);
-        }
     }
 }
 

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use prometheus_client::registry::Registry;
 use scoria_cluster::Membership;
-use scoria_model::{ByteBudget, Clock, DiscardReason, NodeId, TenantId};
+use scoria_model::part::PartView;
+use scoria_model::{ByteBudget, Clock, DiscardReason, NodeId, RetryKey, TenantId};
 use scoria_pprof::DraftTerms;
 use scoria_proto::Connection;
 use scoria_proto::ingester::{self, IngesterClient, PushRequest};
@@ -28,14 +29,16 @@ use tonic::Code;
 use crate::incoming::IncomingProfile;
 use crate::joining::Joining;
 use crate::key::Keys;
+use crate::known::Known;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
 use crate::parcel::{Accepted, Cargo, Router};
-use crate::prepare::{Preparation, Prepared, Stop, Workers};
+use crate::prepare::{Preparation, Prepared, Stop};
 use crate::quota::Quotas;
 use crate::rate::RateLimiter;
 use crate::rejections::{Entry, RejectionSettings, Rejections, Seen};
 use crate::tenants::TenantLimits;
+use crate::workers::Workers;
 
 /// The metadata key under which an ingester says when to come again, in seconds.
 const RETRY_AFTER: &str = "retry-after";
@@ -112,6 +115,7 @@ impl Distributor {
             keys: Keys::new(components.seed),
             rates: RateLimiter::default(),
             quotas: Quotas::default(),
+            known: Known::default(),
             rejections: Rejections::new(settings.rejections, metrics.rejections_held()),
             metrics,
             workers: Workers::new(settings.decoders + 2, worker_seed),
@@ -364,15 +368,28 @@ impl Shared {
             return all(outcomes);
         }
         let started = self.preparation.clock.monotonic();
+        let is_limited = |outcome: &Option<Result<Outcome, Refusal>>| matches!(outcome, Some(Err(refusal)) if refusal.kind.is_limit());
+        // It will be sent again, whole.
+        let comes_again = outcomes.iter().any(is_limited);
         let answers = cargo.parcels.into_iter().map(|mut parcel| async move {
             // Moved: what the request is encoded into is the only copy on its way.
             let parts = std::mem::take(&mut parcel.parts);
+            let keys = if comes_again {
+                keys_of(&parts)
+            } else {
+                Vec::new()
+            };
             let n_writes = parcel.profiles.len();
             let target = parcel.target.as_ref();
             let answer = self.push_to(target, tenant, (parts, n_writes)).await;
-            (answer, parcel)
+            (answer, parcel, keys)
         });
-        for (answer, parcel) in join_all(answers).await {
+        for (answer, parcel, keys) in join_all(answers).await {
+            if answer.is_ok() {
+                let now = self.preparation.clock.monotonic();
+                keys.iter()
+                    .for_each(|&key| self.preparation.known.add(key, now));
+            }
             for (nth, &at) in parcel.profiles.iter().enumerate() {
                 let answer = match &answer {
                     Ok(answers) => outcome_of(answers.get(nth).copied()),
@@ -459,6 +476,12 @@ impl Shared {
     }
 }
 
+/// The keys of the writes in parts of our own making.
+fn keys_of(parts: &[Bytes]) -> Vec<RetryKey> {
+    let views = parts.iter().filter_map(|part| PartView::parse(part).ok());
+    views.flat_map(|view| view.keys()).collect()
+}
+
 fn outcome_of(answer: Option<i32>) -> Result<Outcome, Refusal> {
     match answer.map(ingester::Outcome::try_from) {
         Some(Ok(ingester::Outcome::Stored)) => Ok(Outcome::Stored),
@@ -484,5 +507,9 @@ fn refusal_of(node: &str, status: &tonic::Status) -> Refusal {
         },
         _ => RefusalKind::Unavailable,
     };
-    Refusal { kind, message }
+    Refusal {
+        kind,
+        message,
+        is_partial: false,
+    }
 }

@@ -228,7 +228,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 }
 
 /// `{a="x", b="y"}`, as much as is kept of it.
-fn shown(labels: &[(String, String)]) -> String {
+pub(crate) fn shown(labels: &[(String, String)]) -> String {
     let mut text = String::from("{");
     for (at, (name, value)) in labels.iter().enumerate() {
         let comma = if at == 0 { "" } else { ", " };
@@ -249,7 +249,7 @@ const fn remedy(reason: DiscardReason) -> &'static str {
     use DiscardReason as R;
     match reason {
         R::Unknown => "look into the server's log",
-        R::InvalidLabels => "send labels with a __name__ and names that are not empty",
+        R::InvalidLabels => "mend the name or the labels as the message says",
         R::MissingLabels => "send a service_name, and at least one label",
         R::RateLimited => "send less, or have ingestion_rate_bytes or ingestion_burst_bytes raised",
         R::NotInIngestionWindow => {
@@ -263,12 +263,14 @@ const fn remedy(reason: DiscardReason) -> &'static str {
         R::SamplesLimit => {
             "profile for a shorter time, or have max_profile_stacktrace_samples raised"
         }
-        R::ProfileSizeLimit => "profile for a shorter time, or have max_profile_size_bytes raised",
+        R::ProfileSizeLimit => {
+            "profile for a shorter time, or have the limit that the message names raised"
+        }
         R::SampleLabelsLimit => {
             "set fewer labels on samples, or have max_profile_stacktrace_sample_labels raised"
         }
         R::MalformedProfile => {
-            "mend or update the sender: it writes profiles that break the format"
+            "mend or update the sender, as the message says: what it sends breaks the format"
         }
         R::IngestLimitReached => "wait until the quota is renewed, or have it raised",
         R::DroppedBySamplingRules => {
@@ -279,7 +281,9 @@ const fn remedy(reason: DiscardReason) -> &'static str {
         }
         R::DroppedByRelabelRules => "nothing, if the operator's rules are meant for these labels",
         R::EmptyProfile => "nothing, if the program was idle; else look what the profiler records",
-        R::Duplicate => "nothing: it is stored once",
+        R::Duplicate => {
+            "nothing, if it was sent again: it is stored once; profiles that are alike and new need times or ids of their own"
+        }
         R::NegativeValue => "send profiles, not differences between two of them",
         R::ZeroValue => "nothing: they add nothing",
         R::BrokenReference => {

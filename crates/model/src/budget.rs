@@ -118,6 +118,11 @@ impl ByteBudget {
 }
 
 impl Permit {
+    /// All that its share has.
+    pub fn limit(&self) -> u64 {
+        self.budget.limit()
+    }
+
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

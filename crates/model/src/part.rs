@@ -125,6 +125,15 @@ pub struct Write {
     pub profiles_end: u32,
 }
 
+/// How many rows of what profiles are there: see [`Part::truncate_rows`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rows {
+    pub series: usize,
+    series_labels: usize,
+    pub profiles: usize,
+    pub samples: usize,
+}
+
 /// The owned form. See the module page for what holds of it once encoded and parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
@@ -225,6 +234,28 @@ impl Part {
             key,
             profiles_end: self.profiles.len() as u32,
         });
+    }
+
+    /// The rows so far.
+    pub const fn rows(&self) -> Rows {
+        Rows {
+            series: self.series_ends.len(),
+            series_labels: self.series_labels.len(),
+            profiles: self.profiles.len(),
+            samples: self.sample_stack.len(),
+        }
+    }
+
+    /// Forgets the series, profiles and samples that came after these rows. Symbols, stacktraces
+    /// and types stay.
+    pub fn truncate_rows(&mut self, rows: &Rows) {
+        self.series_ends.truncate(rows.series);
+        self.series_labels.truncate(rows.series_labels);
+        self.profiles.truncate(rows.profiles);
+        self.sample_stack.truncate(rows.samples);
+        self.sample_value.truncate(rows.samples);
+        self.sample_span.truncate(rows.samples);
+        self.sample_trace.truncate(rows.samples);
     }
 
     /// Empties the part for another profile; its memory stays.

@@ -8,7 +8,7 @@ use scoria_pprof::otlp::Export;
 use scoria_pprof::otlp::encode::{
     AttributeValue, ExportEncoder, Generation, ProfileHeader, SampleRow, Texts,
 };
-use scoria_pprof::{About, DraftTerms, Normaliser, Origin};
+use scoria_pprof::{About, DraftTerms, Joined, Normaliser, Origin};
 
 const PROFILES: usize = 1300;
 const SAMPLES: usize = 25;
@@ -98,6 +98,7 @@ fn otlp(c: &mut Criterion) {
         b.iter(|| {
             let export = Export::read(&body, &terms.memory).unwrap();
             let mut converter = export.converter();
+            let mut joined = Joined::new(1, export.room());
             for at in 0..export.n_profiles() {
                 for converted in converter.profile(at, &terms).unwrap() {
                     let pairs = converted.labels.iter();
@@ -108,11 +109,10 @@ fn otlp(c: &mut Criterion) {
                         key: RetryKey([0; 16]),
                         now: Timestamp(2),
                     };
-                    drop(
-                        normaliser
-                            .normalise_draft(converted.draft, &about, &limits)
-                            .unwrap(),
-                    );
+                    let draft = (converted.draft, Some(&export));
+                    normaliser
+                        .normalise_into(&mut joined, draft, &about, &limits)
+                        .unwrap();
                 }
             }
         });

@@ -20,15 +20,15 @@
 use foldhash::fast::FixedState;
 use hashbrown::{HashSet, HashTable};
 
-use crate::raw::RawProfile;
-use crate::tables::{Fold, IdIndex};
+use crate::raw::{RawLine, RawProfile};
+use crate::tables::{Fold, IdIndex, Stacks};
 
 /// Frames that must match. Fewer confuse common middleware, more find little.
 const WINDOW: usize = 16;
 /// Most frames given back to one stacktrace.
 const MAX_REATTACHED: usize = 128;
-/// All of them together take at most this many times the frames that came.
-const MAX_GROWTH: usize = 4;
+/// All of them together are at most as many as the frames that came: it is paid for in memory.
+const MAX_GROWTH: usize = 1;
 /// Distinct windows looked at; those beyond are of profiles far larger than any that is allowed.
 const MAX_WINDOWS: usize = 1 << 19;
 /// Frames, inlined ones included, at which the runtime cuts a CPU sample.
@@ -37,15 +37,13 @@ const CPU_DEPTH: usize = 64;
 /// stacktrace of fewer locations is cut.
 const HEAP_DEPTH: usize = 24;
 
-/// What follows a window of frames.
+/// Where in the frames a window starts that something follows, and whether samples disagree about
+/// what: a word, as a profile may have a hundred thousand of them.
 #[derive(Debug, Clone, Copy)]
-struct Follower {
-    /// Where in the frames the window starts.
-    window: u32,
-    /// Whether all samples have the same next frame.
-    agreed: bool,
-    next: u32,
-}
+struct Follower(u32);
+
+/// Set if they do.
+const DISAGREED: u32 = 1 << 31;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
@@ -53,51 +51,112 @@ enum Depth {
     Locations(usize),
 }
 
-/// Repairs the stacktraces of a Go profile.
-pub(crate) fn reattach_roots(raw: &mut RawProfile<'_>, seed: u64) {
-    let Some(depth) = cut_depth(raw) else {
-        return;
-    };
-    let mut cut = cut_samples(raw, depth, seed);
-    if cut.is_empty() {
-        return;
+/// Whether stacktraces of a profile of these types, the deepest of which has so many locations, may
+/// be cut.
+pub(crate) fn may_be_cut<'t>(types: impl Iterator<Item = &'t [u8]>, deepest: u32) -> bool {
+    cut_depth(types).is_some_and(|depth| deepest as usize >= depth.least_locations())
+}
+
+/// The roots of a Go profile's stacktraces that were cut: found as each is moved, so that the longer
+/// stacktraces are nowhere but in the part.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    followers: Followers,
+    /// Samples whose stacktrace gets one, sorted.
+    samples: Vec<u32>,
+    /// Of all roots.
+    n_frames: usize,
+}
+
+impl Roots {
+    /// Looks for roots among the profile's own samples. Its locations stand in `apart` or else in
+    /// itself. `None` if no stacktrace gets one.
+    pub(crate) fn learn(
+        raw: &RawProfile<'_>,
+        apart: Option<&dyn Stacks>,
+        seed: u64,
+    ) -> Option<Self> {
+        let types = raw.columns.sample_types.iter();
+        let depth = cut_depth(types.map(|kind| raw.text(kind.kind)))?;
+        let cut = cut_samples(raw, (depth, apart), seed);
+        if cut.is_empty() {
+            return None;
+        }
+        let most = raw.columns.frames.len() * MAX_GROWTH;
+        let mut n_frames = 0;
+        let followers = Followers::learn(raw, seed);
+        let mut root = Vec::new();
+        let mut gets_one = |sample: usize| {
+            let all = &raw.columns.frames;
+            root.clear();
+            followers.root_of(&all[raw.sample(sample).frames()], all, &mut root);
+            let is_kept = !root.is_empty() && n_frames + root.len() <= most;
+            n_frames += if is_kept { root.len() } else { 0 };
+            is_kept
+        };
+        let samples = cut.into_iter().filter(|&sample| gets_one(sample));
+        let samples: Vec<u32> = samples.map(|sample| sample as u32).collect();
+        (!samples.is_empty()).then_some(Self {
+            followers,
+            samples,
+            n_frames,
+        })
     }
-    let mut budget = raw.columns.frames.len() * MAX_GROWTH;
-    let followers = Followers::learn(raw, seed);
-    let mut roots = Vec::new();
-    // Samples may share their frames, and then do so ever after.
-    cut.sort_by_key(|&sample| raw.sample(sample).frames().start);
-    for samples in cut.chunk_by(|&a, &b| raw.sample(a).frames() == raw.sample(b).frames()) {
-        let frames = &raw.columns.frames[raw.sample(samples[0]).frames()];
-        let root = followers.root_of(frames, &raw.columns.frames);
-        budget = budget.saturating_sub(root.len());
-        if !root.is_empty() && budget > 0 {
-            roots.push((samples, root));
+
+    /// Frames of all roots together, were no two stacktraces the same.
+    pub(crate) const fn n_frames(&self) -> usize {
+        self.n_frames
+    }
+
+    /// Appends the root of a sample's stacktrace to it, if it gets one.
+    pub(crate) fn add_to(&self, stack: &mut Vec<u32>, raw: &RawProfile<'_>, sample: usize) {
+        let frames = &raw.columns.frames[raw.sample(sample).frames()];
+        self.followers.root_of(frames, &raw.columns.frames, stack);
+    }
+
+    /// Whether the stacktrace of a sample gets one.
+    #[inline]
+    pub(crate) fn has(&self, sample: usize) -> bool {
+        self.samples.binary_search(&(sample as u32)).is_ok()
+    }
+}
+
+/// How deep the runtime records what a profile of these types is about; `None` if that is not known.
+fn cut_depth<'t>(types: impl Iterator<Item = &'t [u8]>) -> Option<Depth> {
+    const OF_HEAPS: [&[u8]; 4] = [
+        b"alloc_space",
+        b"inuse_space",
+        b"alloc_objects",
+        b"inuse_objects",
+    ];
+    let (mut is_heap, mut is_cpu) = (false, false);
+    for kind in types {
+        is_heap |= OF_HEAPS.contains(&kind);
+        is_cpu |= kind == b"cpu";
+    }
+    match (is_heap, is_cpu) {
+        (true, _) => Some(Depth::Locations(HEAP_DEPTH)),
+        (false, true) => Some(Depth::Lines(CPU_DEPTH)),
+        (false, false) => None,
+    }
+}
+
+impl Depth {
+    const fn least_locations(self) -> usize {
+        match self {
+            Self::Locations(least) => least,
+            // Inlining makes fewer locations of the lines, but never that few.
+            Self::Lines(least) => least / 4 * 3,
         }
     }
-    append(raw, &roots);
 }
 
-/// How deep the runtime records what this profile is about; `None` if that is not known.
-fn cut_depth(raw: &RawProfile<'_>) -> Option<Depth> {
-    let types = &raw.columns.sample_types;
-    let has = |name: &[u8]| types.iter().any(|kind| raw.text(kind.kind) == name);
-    if has(b"alloc_space") || has(b"inuse_space") || has(b"alloc_objects") || has(b"inuse_objects")
-    {
-        Some(Depth::Locations(HEAP_DEPTH))
-    } else if has(b"cpu") {
-        Some(Depth::Lines(CPU_DEPTH))
-    } else {
-        None
-    }
-}
-
-fn cut_samples(raw: &RawProfile<'_>, depth: Depth, seed: u64) -> Vec<usize> {
-    let least = match depth {
-        Depth::Locations(least) => least,
-        // Inlining makes fewer locations of the lines, but never that few.
-        Depth::Lines(least) => least / 4 * 3,
-    };
+fn cut_samples(
+    raw: &RawProfile<'_>,
+    (depth, apart): (Depth, Option<&dyn Stacks>),
+    seed: u64,
+) -> Vec<usize> {
+    let least = depth.least_locations();
     let samples = 0..raw.columns.samples.len();
     let is_deep = |at: &usize| raw.sample(*at).frames().len() >= least;
     let mut cut: Vec<usize> = samples.filter(is_deep).collect();
@@ -108,14 +167,23 @@ fn cut_samples(raw: &RawProfile<'_>, depth: Depth, seed: u64) -> Vec<usize> {
     cut.retain(|&sample| root_of(raw, sample).is_some_and(|root| !known.contains(&root)));
     if let (Depth::Lines(least), false) = (depth, cut.is_empty()) {
         let mut ids = IdIndex::default();
-        ids.learn(raw.columns.locations.iter().map(|l| l.id), seed);
-        let n_lines = |frame: &u32| {
-            ids.find(raw.location_id(*frame))
-                .map_or(1, |at| raw.lines_of(at).len().max(1))
+        if apart.is_none() {
+            ids.learn(raw.columns.locations.iter().map(|l| l.id), seed);
+        }
+        let mut lines: Vec<RawLine> = Vec::new();
+        let mut n_lines = |frame: &u32| match apart {
+            None => ids
+                .find(raw.location_id(*frame))
+                .map_or(1, |at| raw.lines_of(at).len().max(1)),
+            Some(apart) => {
+                lines.clear();
+                apart.location(*frame as usize - 1, &mut lines);
+                lines.len().max(1)
+            }
         };
         cut.retain(|&sample| {
             let frames = &raw.columns.frames[raw.sample(sample).frames()];
-            frames.iter().map(n_lines).sum::<usize>() >= least
+            frames.iter().map(&mut n_lines).sum::<usize>() >= least
         });
     }
     cut
@@ -137,6 +205,7 @@ fn known_roots(raw: &RawProfile<'_>, seed: u64) -> HashSet<u32, FixedState> {
 }
 
 /// For each window of frames of the profile, what follows it.
+#[derive(Debug)]
 struct Followers {
     table: HashTable<Follower>,
     roll: Roll,
@@ -159,14 +228,11 @@ impl Followers {
                 let same = |known: &Follower| known.is(&frames[window..next_at], frames);
                 let is_full = table.len() >= MAX_WINDOWS;
                 match table.find_mut(roll.finish(hash), same) {
-                    Some(known) => known.agreed &= known.next == next,
+                    Some(known) if known.next(frames) != next => known.0 |= DISAGREED,
+                    Some(_) => {}
                     None if is_full => {}
                     None => {
-                        let new = Follower {
-                            window: window as u32,
-                            agreed: true,
-                            next,
-                        };
+                        let new = Follower(window as u32);
                         table.insert_unique(roll.finish(hash), new, |known| {
                             roll.finish(roll.of(known.frames(frames)))
                         });
@@ -178,10 +244,11 @@ impl Followers {
         Self { table, roll }
     }
 
-    /// The frames to append to `cut`; none if nothing is known or it leads in a circle.
-    fn root_of(&self, cut: &[u32], frames: &[u32]) -> Vec<u32> {
+    /// Appends the frames that `cut` lost to `root`; none if nothing is known or it leads in a
+    /// circle.
+    fn root_of(&self, cut: &[u32], frames: &[u32], root: &mut Vec<u32>) {
         let Some(tail) = cut.last_chunk::<WINDOW>() else {
-            return Vec::new();
+            return;
         };
         let mut chain = tail.to_vec();
         let mut passed = Vec::new();
@@ -189,31 +256,34 @@ impl Followers {
             let window = &chain[chain.len() - WINDOW..];
             let hash = self.roll.finish(self.roll.of(window));
             let known = self.table.find(hash, |known| known.is(window, frames));
-            let Some(&Follower {
-                window,
-                agreed: true,
-                next,
-            }) = known
-            else {
+            let Some(known) = known.filter(|known| known.0 & DISAGREED == 0) else {
                 break;
             };
-            if passed.contains(&window) {
-                return Vec::new();
+            if passed.contains(&known.0) {
+                return;
             }
-            passed.push(window);
-            chain.push(next);
+            passed.push(known.0);
+            chain.push(known.next(frames));
         }
-        chain.split_off(WINDOW)
+        root.extend_from_slice(&chain[WINDOW..]);
     }
 }
 
 impl Follower {
-    fn frames<'f>(&self, all: &'f [u32]) -> &'f [u32] {
-        let start = self.window as usize;
-        &all[start..start + WINDOW]
+    const fn start(self) -> usize {
+        (self.0 & !DISAGREED) as usize
     }
 
-    fn is(&self, window: &[u32], all: &[u32]) -> bool {
+    fn frames(self, all: &[u32]) -> &[u32] {
+        &all[self.start()..self.start() + WINDOW]
+    }
+
+    /// What follows it where it stands, which is inside of a sample.
+    fn next(self, all: &[u32]) -> u32 {
+        all[self.start() + WINDOW]
+    }
+
+    fn is(self, window: &[u32], all: &[u32]) -> bool {
         self.frames(all) == window
     }
 }
@@ -253,25 +323,6 @@ impl Roll {
     }
 }
 
-/// Gives samples that share frames a copy of them with the root behind it.
-fn append(raw: &mut RawProfile<'_>, roots: &[(&[usize], Vec<u32>)]) {
-    let frames = |sample| raw.sample(sample).frames();
-    let lengths = roots
-        .iter()
-        .map(|(samples, root)| frames(samples[0]).len() + root.len());
-    let more = lengths.sum();
-    raw.columns.frames.reserve_exact(more);
-    for (samples, root) in roots {
-        let own = raw.sample(samples[0]).frames();
-        let start = raw.columns.frames.len();
-        raw.columns.frames.extend_from_within(own);
-        raw.columns.frames.extend_from_slice(root);
-        for &sample in *samples {
-            raw.columns.move_to_end(sample, start);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,10 +339,16 @@ mod tests {
             encoder.sample(stack.iter().copied().map(u64::from), &[1], &[]);
         }
         let bytes = encoder.finish();
-        let mut raw = RawProfile::decode(&bytes).unwrap();
-        reattach_roots(&mut raw, 5);
+        let raw = RawProfile::decode(&bytes).unwrap();
+        let roots = Roots::learn(&raw, None, 5);
         (0..stacks.len())
-            .map(|at| raw.columns.frames[raw.sample(at).frames()].to_vec())
+            .map(|at| {
+                let mut stack = raw.columns.frames[raw.sample(at).frames()].to_vec();
+                if let Some(roots) = roots.as_ref().filter(|roots| roots.has(at)) {
+                    roots.add_to(&mut stack, &raw, at);
+                }
+                stack
+            })
             .collect()
     }
 

@@ -34,6 +34,8 @@
 //! # What it must not know
 //! The formats, and what the labels of the profile are.
 
+mod apart;
+
 use std::hash::BuildHasher;
 use std::ops::Range;
 
@@ -41,6 +43,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use scoria_model::budget::BudgetExceeded;
 use scoria_model::{ByteBudget, Permit};
+
+pub(crate) use apart::Apart;
 
 use crate::raw::{
     Columns, Ids, RawFunction, RawLabel, RawLine, RawLocation, RawMapping, RawProfile, SampleEnds,
@@ -78,7 +82,10 @@ pub enum DraftError {
         "the profile exceeds the size limit (max_profile_size_bytes, actual: more than {limit} as pprof, limit: {limit})"
     )]
     TooLarge { limit: u64 },
-    #[error("the values of a stacktrace overflow 64 bits")]
+    #[error(
+        "the values of a stacktrace add up to more than {max}, counts of times multiplied by the period that the sample rate gives",
+        max = i64::MAX
+    )]
     Overflow,
 }
 
@@ -108,6 +115,8 @@ pub struct DraftFunction {
 pub struct Stack {
     start: u32,
     end: u32,
+    /// Bytes of them in a pprof's sample.
+    size: u32,
 }
 
 impl Stack {
@@ -131,6 +140,9 @@ pub struct Draft {
     samples: HashTable<(u32, u32)>,
     /// By string index: the location that is a frame of this name, 0 if there is none yet.
     frames: Vec<u64>,
+    /// Whether stacktraces and their symbols are elsewhere: a frame is then the place of a stacktrace
+    /// there.
+    apart: Option<Apart>,
     permit: Permit,
     held: u64,
     size: u64,
@@ -151,6 +163,7 @@ impl Draft {
             strings: HashTable::new(),
             samples: HashTable::new(),
             frames: Vec::new(),
+            apart: None,
             permit: terms.memory.try_acquire(STEP_BYTES)?,
             held: 0,
             size: 0,
@@ -358,10 +371,12 @@ impl Draft {
     /// The draft is full.
     pub fn stack(&mut self, frames: &[u64]) -> Result<Stack, DraftError> {
         self.charge((frames.len() * size_of::<u32>()) as u64, 0)?;
+        let size: u64 = frames.iter().map(|&id| varint_length(id)).sum();
         let frames = self.columns.push_frames(frames);
         Ok(Stack {
             start: frames.start as u32,
             end: frames.end as u32,
+            size: size as u32,
         })
     }
 
@@ -492,20 +507,18 @@ impl Draft {
     /// Adds a row, which is paid for first.
     fn append(&mut self, stack: Stack, row: Row<'_>) -> Result<u32, DraftError> {
         let (values, labels, ids) = row;
-        let columns = &self.columns;
         let has_ids = ids != Ids::NONE;
         let held = size_of::<SampleEnds>()
             + size_of::<u32>()
             + size_of_val(values)
             + labels.len() * size_of::<RawLabel>()
             + if has_ids { size_of::<Ids>() } else { 0 };
-        let ids_before = columns.samples.len().checked_sub(1);
-        let ids_before = ids_before.map_or(Ids::NONE, |at| columns.ids_of(at));
-        let frames = columns.frames[stack.frames()].iter();
-        let frames = frames.map(|&frame| varint_length(columns.location_id(frame)));
+        let ids_before = self.columns.samples.len().checked_sub(1);
+        let ids_before = ids_before.map_or(Ids::NONE, |at| self.columns.ids_of(at));
         let values_size = values.iter().map(|&value| varint_length(value as u64));
         let size = 6
-            + frames.chain(values_size).sum::<u64>()
+            + u64::from(stack.size)
+            + values_size.sum::<u64>()
             + LABEL_SIZE * labels.len() as u64
             + ids_size(ids, ids_before);
         self.charge(held as u64, size)?;
@@ -587,7 +600,7 @@ fn ids_size(ids: Ids, before: Ids) -> u64 {
 }
 
 /// Bytes of a number in the pprof's encoding.
-const fn varint_length(value: u64) -> u64 {
+pub(crate) const fn varint_length(value: u64) -> u64 {
     let bits = 64 - (value | 1).leading_zeros() as u64;
     bits.div_ceil(7)
 }
@@ -712,7 +725,7 @@ mod tests {
         assert_eq!(normalised.part.series_ends.len(), 2);
         assert_eq!(normalised.part.sample_value.iter().sum::<i64>(), 160);
         assert_eq!(normalised.part.profiles[0].time, Timestamp(1_000));
-        assert_eq!(normalised.stats.decompressed_bytes, size);
+        assert_eq!(normalised.told.stats.decompressed_bytes, size);
     }
 
     #[test]

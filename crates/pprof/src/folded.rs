@@ -12,6 +12,7 @@
 //! # What it must not know
 //! What the counts mean.
 
+use crate::draft::DraftError;
 use crate::stacks::{StackError, Stacks};
 
 /// Bytes of a line that an error shows.
@@ -37,7 +38,13 @@ pub fn read_groups(body: &[u8], into: &mut Stacks) -> Result<u64, StackError> {
             line: number,
             problem: format!("{problem}, in \"{}\"", shown(line)),
         })?;
-        into.add_text(stack, count)?;
+        into.add_text(stack, count).map_err(|error| match error {
+            StackError::Draft(DraftError::Overflow) => StackError::Line {
+                line: number,
+                problem: format!("{}, in \"{}\"", DraftError::Overflow, shown(line)),
+            },
+            error => error,
+        })?;
         n_read += 1;
     }
     if n_read == 0 && n_skipped != 0 {
@@ -148,7 +155,7 @@ mod tests {
             ("a x", "not a whole number"),
             ("a -3", "the count is negative, in \"a -3\""),
             ("a 99999999999999999999", "does not fit"),
-            ("a 9999999999999999999", "overflow 64 bits"),
+            ("a 1\na 9999999999999999999", "line 2: the values"),
         ] {
             let error = groups(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}: {error}");

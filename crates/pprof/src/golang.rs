@@ -1,36 +1,17 @@
-//! Function names of Go profiles.
-
-use crate::raw::RawProfile;
+//! Function names of Go profiles: the compiler's type parameters are taken out, so that instances of
+//! a generic function are one function, `slices.Sort[...]`, as newer Go programs name it.
 
 const TYPE_PARAMETERS: &[u8] = b"[go.shape.";
 /// What newer Go programs write themselves.
 const ELLIPSIS: &[u8] = b"[...]";
 
-/// Takes the compiler's type parameters out of function names, so that instances of a generic
-/// function are one function, `slices.Sort[...]`, as newer Go programs name it.
-pub(crate) fn drop_type_parameters(raw: &mut RawProfile<'_>) {
-    // Nearly every profile is free of them, which one pass over the bytes shows.
-    if memchr::memmem::find(raw.bytes(), TYPE_PARAMETERS).is_none() {
-        return;
-    }
-    let mut is_name = vec![false; raw.n_strings()];
-    for function in &raw.columns.functions {
-        for name in [function.name, function.system_name] {
-            if let Some(slot) = is_name.get_mut(name as usize) {
-                *slot = true;
-            }
-        }
-    }
-    let names = (0u32..).zip(is_name).filter(|&(_, is_name)| is_name);
-    for (name, _) in names {
-        if let Some(short) = without_type_parameters(raw.text(name)) {
-            raw.rewrite(name, &short);
-        }
-    }
+/// Whether there can be a name in `bytes` with something to take out.
+pub(crate) fn may_have_type_parameters(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, TYPE_PARAMETERS).is_some()
 }
 
 /// `None` if there is nothing to take out.
-fn without_type_parameters(name: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_type_parameters(name: &[u8]) -> Option<Vec<u8>> {
     let mut left = name;
     let mut kept = Vec::new();
     let mut n_found = 0;

@@ -17,6 +17,7 @@ use scoria_model::{DiscardReason, Limits};
 
 use crate::normalise::Refusal;
 use crate::raw::{Ids, NUMBER, RawLabel, RawProfile};
+use crate::room::make_room;
 use crate::series::{Finished, SeriesLabels, hex};
 use crate::tables::{Tables, span};
 use crate::{Dropped, Policy, Rejection, narrow};
@@ -62,7 +63,9 @@ pub(crate) struct Groups {
     /// Names that made too many series of this profile.
     widest: HashSet<Box<[u8]>, FixedState>,
     series: HashTable<u32>,
-    /// String index of `__name__` of each series.
+    /// Series that the part has of profiles before.
+    n_before: usize,
+    /// String index of `__name__` of each series of this one.
     series_names: Vec<u32>,
     refused: Vec<Refusal>,
 }
@@ -84,14 +87,16 @@ impl Groups {
             promoted: HashMap::with_hasher(hash.clone()),
             widest: HashSet::with_hasher(hash.clone()),
             series: HashTable::new(),
+            n_before: 0,
             series_names: Vec::new(),
             refused: Vec::new(),
             hash,
         }
     }
 
-    /// Begins with another profile.
-    pub(crate) fn start(&mut self) {
+    /// Begins with another profile, of a part that has so many series.
+    pub(crate) fn start(&mut self, n_series: usize) {
+        self.n_before = n_series;
         self.widest.clear();
         self.start_again();
     }
@@ -116,7 +121,7 @@ impl Groups {
 
     /// String index of the `__name__` of a series.
     pub(crate) fn name(&self, series: u32) -> u32 {
-        self.series_names[series as usize]
+        self.series_names[series as usize - self.n_before]
     }
 
     /// Sorts the labels of a sample: ids into `ids`, where those that there are stay, the rest into
@@ -228,6 +233,7 @@ impl Groups {
             if name == names::NAME {
                 series_name = row.1;
             }
+            make_room(&mut part.series_labels, 1);
             part.series_labels.push(row);
         }
         let (rows, ends) = (&part.series_labels, &part.series_ends);
@@ -238,6 +244,7 @@ impl Groups {
             return known;
         }
         let series = ends.len() as u32;
+        make_room(&mut part.series_ends, 1);
         part.series_ends.push(part.series_labels.len() as u32);
         self.series_names.push(series_name);
         let (rows, ends, state) = (&part.series_labels, &part.series_ends, &self.hash);

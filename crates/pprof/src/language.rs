@@ -46,8 +46,13 @@ impl Language {
 
     /// The first language that a string of the profile betrays.
     pub fn of_strings<'a>(strings: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut guesses = strings.into_iter().filter_map(of_string);
+        let mut guesses = strings.into_iter().filter_map(Self::of_string);
         guesses.next().unwrap_or(Self::Unknown)
+    }
+
+    /// The language that a string betrays.
+    pub fn of_string(text: &[u8]) -> Option<Self> {
+        of_string(text)
     }
 }
 

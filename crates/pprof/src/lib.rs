@@ -61,7 +61,7 @@ pub use draft::{Draft, DraftError, DraftTerms};
 pub use dropped::Dropped;
 pub use encode::ProfileEncoder;
 pub use gunzip::{Decompressor, GunzipError};
-pub use normalise::{About, Ingest, Normalised, Normaliser, Origin, Refusal, Stats, Upload};
+pub use normalise::{About, Ingest, Normalised, Normaliser, Origin, Refusal, Stats, Told, Upload};
 pub use policy::Policy;
 pub use raw::{DecodeError, RawProfile};
 pub use rejection::Rejection;

@@ -11,25 +11,31 @@
 //! - Adding up values is checked; what does not fit in 64 bits makes the profile malformed.
 //! - The seed changes no result, only how hard it is to provoke collisions.
 
+mod pass;
+
 use std::sync::Arc;
 
 use scoria_model::labels::names;
-use scoria_model::part::{Part, ProfileRow};
+use scoria_model::part::Part;
 use scoria_model::{DiscardReason, Limits, RetryKey, Timestamp};
 
+pub(crate) use pass::Overflow;
+use pass::{Pass, Source};
+
 use crate::checks::{self, Rules};
-use crate::draft::Draft;
+use crate::cut_stacks::Roots;
+use crate::draft::{Apart, Draft};
 use crate::groups::{Groups, Terms};
 use crate::language::Language;
 use crate::merge::Entries;
+use crate::otlp::Export;
 use crate::policy::{Keep, WithoutDelta};
-use crate::raw::{Columns, Ids, RawProfile};
+use crate::raw::{Columns, RawProfile};
 use crate::rejection::LabelText;
 use crate::series::SeriesLabels;
-use crate::tables::Tables;
-use crate::{
-    Dropped, Policy, Rejection, cumulative, cut_stacks, golang, name, sample_types, source,
-};
+use crate::source::Note;
+use crate::tables::{Joined, Repairs, Stacks, Tables};
+use crate::{Dropped, Policy, Rejection, cumulative, cut_stacks, golang, name, sample_types};
 
 /// Scratch above this size is given back after the profile that needed it. Profiles of a service
 /// stay far below; what a larger one costs dwarfs what its memory costs.
@@ -105,11 +111,17 @@ pub struct Stats {
     pub language: Language,
 }
 
-/// What became of an upload that was not refused as a whole.
+/// An upload that was not refused as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Normalised {
     /// Without profiles if nothing was left, which [`Dropped`] then counts as an empty profile.
     pub part: Part,
+    pub told: Told,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
     /// At most one per reason.
     pub refused: Vec<Refusal>,
     pub dropped: Dropped,
@@ -121,12 +133,26 @@ pub struct Normalised {
 pub struct Normaliser {
     columns: Columns,
     tables: Tables,
+    scratch: Scratch,
+    /// An emptied part, for its memory.
+    spare: Part,
+}
+
+/// What is needed beside the part and what finds its content.
+#[derive(Debug)]
+struct Scratch {
     groups: Groups,
     entries: Entries,
     policy: Arc<Policy>,
-    /// An emptied part, for its memory.
-    spare: Part,
     seed: u64,
+}
+
+/// Where a profile goes, and where its symbols and stacktraces come from.
+enum Target<'t> {
+    /// Into a part of its own, from itself.
+    Own(&'t mut Part, &'t mut Tables),
+    /// Into one that it shares, from what it shares too.
+    Joined(&'t mut Joined, Option<&'t dyn Stacks>, Apart),
 }
 
 impl Normaliser {
@@ -135,17 +161,19 @@ impl Normaliser {
         Self {
             columns: Columns::default(),
             tables: Tables::new(seed),
-            groups: Groups::new(seed),
-            entries: Entries::new(seed),
-            policy: Arc::default(),
+            scratch: Scratch {
+                groups: Groups::new(seed),
+                entries: Entries::new(seed),
+                policy: Arc::default(),
+                seed,
+            },
             spare: Part::default(),
-            seed,
         }
     }
 
     /// From now on uploads are treated by this policy.
     pub fn set_policy(&mut self, policy: &Arc<Policy>) {
-        self.policy = Arc::clone(policy);
+        self.scratch.policy = Arc::clone(policy);
     }
 
     /// Takes a part back whose content is no longer needed, so that the next one needs no memory of
@@ -180,7 +208,7 @@ impl Normaliser {
             key: upload.key,
             now: upload.now,
         };
-        let normalised = self.run(&mut raw, &about, limits);
+        let normalised = self.run_alone(&mut raw, &about, limits);
         self.columns = raw.columns;
         self.give_back();
         normalised
@@ -200,17 +228,90 @@ impl Normaliser {
         if raw.columns.held_bytes() > SHRUNK_BYTES {
             raw.columns.shrink();
         }
-        let normalised = self.run(&mut raw, about, limits);
+        let normalised = self.run_alone(&mut raw, about, limits);
         self.give_back();
         normalised
     }
 
+    /// As [`normalise_draft`](Self::normalise_draft), of a draft that was converted from `export`,
+    /// into a part that the export's profiles share. If nothing was left of it there are no rows
+    /// more than before, and no write. Once its stacktraces have been
+    /// [moved](Joined::move_stacks) the export is not needed.
+    ///
+    /// # Errors
+    /// As [`normalise`](Self::normalise).
+    pub fn normalise_into(
+        &mut self,
+        joined: &mut Joined,
+        (draft, export): (Draft, Option<&Export<'_>>),
+        about: &About<'_>,
+        limits: &Limits,
+    ) -> Result<Told, Rejection> {
+        let stacks = export.map(|export| export as &dyn Stacks);
+        self.normalise_from(joined, (draft, stacks), about, limits)
+    }
+
+    pub(crate) fn normalise_from(
+        &mut self,
+        joined: &mut Joined,
+        (mut draft, stacks): (Draft, Option<&dyn Stacks>),
+        about: &About<'_>,
+        limits: &Limits,
+    ) -> Result<Told, Rejection> {
+        if let (false, Some(stacks)) = (draft.is_moved(), stacks) {
+            move_stacks(joined, &mut draft, stacks, (about.labels, limits));
+        }
+        let apart = draft.known_apart().unwrap_or_default();
+        let mut raw = draft.raw();
+        let before = joined.part().rows();
+        let target = Target::Joined(joined, stacks, apart);
+        let told = self.scratch.run(&mut raw, about, limits, target);
+        if told.is_err() {
+            joined.take_back(&before);
+        }
+        self.give_back();
+        told
+    }
+
+    fn run_alone(
+        &mut self,
+        raw: &mut RawProfile<'_>,
+        about: &About<'_>,
+        limits: &Limits,
+    ) -> Result<Normalised, Rejection> {
+        let mut part = std::mem::take(&mut self.spare);
+        let target = Target::Own(&mut part, &mut self.tables);
+        let told = self.scratch.run(raw, about, limits, target)?;
+        Ok(Normalised { part, told })
+    }
+
+    /// One huge profile should not occupy its size for ever.
+    fn give_back(&mut self) {
+        if self.columns.held_bytes() > KEPT_BYTES {
+            self.columns = Columns::default();
+        }
+        let Scratch {
+            groups,
+            entries,
+            seed,
+            ..
+        } = &mut self.scratch;
+        if self.tables.held_bytes() + groups.held_bytes() + entries.held_bytes() > KEPT_BYTES {
+            self.tables = Tables::new(*seed);
+            *groups = Groups::new(*seed);
+            *entries = Entries::new(*seed);
+        }
+    }
+}
+
+impl Scratch {
     fn run(
         &mut self,
         raw: &mut RawProfile<'_>,
         upload: &About<'_>,
         limits: &Limits,
-    ) -> Result<Normalised, Rejection> {
+        target: Target<'_>,
+    ) -> Result<Told, Rejection> {
         let rules = Rules {
             limits,
             now: upload.now,
@@ -234,13 +335,10 @@ impl Normaliser {
             base.set(names::SAMPLED, "true".to_owned());
         }
         let kinds = sample_types::select(raw, &policy, &base, &mut dropped);
-        let language = language_of(raw, upload);
-        if language == Language::Go {
-            golang::drop_type_parameters(raw);
-            cut_stacks::reattach_roots(raw, self.seed);
-        }
-        source::note_source(raw, upload.labels);
-        let mut part = std::mem::take(&mut self.spare);
+        let language = language_of(raw, upload, &target);
+        let (part, tables, source) = prepare(raw, (upload, language), target, &mut dropped);
+        let roots = self.roots(raw, (language, source), part);
+        let before = part.rows();
         let mut pass = Pass {
             raw,
             terms: Terms {
@@ -249,9 +347,13 @@ impl Normaliser {
                 policy: &policy,
             },
             kinds: &kinds,
-            part: &mut part,
+            before,
+            part,
             dropped: &mut dropped,
-            tables: &mut self.tables,
+            tables,
+            source,
+            roots,
+            stack: Vec::new(),
             groups: &mut self.groups,
             entries: &mut self.entries,
         };
@@ -264,16 +366,18 @@ impl Normaliser {
             pass.raw.columns.release_samples();
         }
         pass.profiles();
-        part.end_write(upload.key);
-        let refused = self.groups.take_refused();
-        if part.profiles.is_empty() {
+        let Pass { part, groups, .. } = pass;
+        let refused = groups.take_refused();
+        if part.profiles.len() == before.profiles {
+            part.truncate_rows(&before);
             if let [first, ..] = &refused[..] {
                 return Err(first.rejection.clone());
             }
             dropped.add(DiscardReason::EmptyProfile, 1);
+        } else {
+            part.end_write(upload.key);
         }
-        Ok(Normalised {
-            part,
+        Ok(Told {
             refused,
             dropped,
             stats: Stats {
@@ -285,228 +389,143 @@ impl Normaliser {
         })
     }
 
-    /// One huge profile should not occupy its size for ever.
-    fn give_back(&mut self) {
-        if self.columns.held_bytes() > KEPT_BYTES {
-            self.columns = Columns::default();
+    /// What the stacktraces of a Go profile lost, if any did, with room for it in the part: growing
+    /// into that would take twice as much.
+    fn roots(
+        &self,
+        raw: &RawProfile<'_>,
+        (language, source): (Language, Source<'_>),
+        part: &mut Part,
+    ) -> Option<Roots> {
+        let apart = match (language, source) {
+            (Language::Go, Source::Own) => None,
+            (Language::Go, Source::Locations(from)) => Some(from),
+            _ => return None,
+        };
+        let roots = Roots::learn(raw, apart, self.seed)?;
+        let n_frames = raw.columns.frames.len() + roots.n_frames();
+        part.frames.reserve_exact(n_frames);
+        Some(roots)
+    }
+}
+
+/// Makes ready what moves a profile's symbols, and repairs them on the way.
+fn prepare<'t>(
+    raw: &mut RawProfile<'_>,
+    (upload, language): (&About<'_>, Language),
+    target: Target<'t>,
+    dropped: &mut Dropped,
+) -> (&'t mut Part, &'t mut Tables, Source<'t>) {
+    match target {
+        Target::Own(part, tables) => {
+            let is_go = language == Language::Go;
+            let note = Note::of(upload.labels);
+            let short_names = is_go && golang::may_have_type_parameters(raw.bytes());
+            let repairs = Repairs { short_names, note };
+            tables.start(raw, repairs);
+            make_all_room(part, raw);
+            (part, tables, Source::Own)
         }
-        let scratch =
-            self.tables.held_bytes() + self.groups.held_bytes() + self.entries.held_bytes();
-        if scratch > KEPT_BYTES {
-            self.tables = Tables::new(self.seed);
-            self.groups = Groups::new(self.seed);
-            self.entries = Entries::new(self.seed);
+        Target::Joined(joined, stacks, apart) => {
+            dropped.add(DiscardReason::SymbolTruncated, apart.n_cut);
+            let (false, Some(stacks)) = (apart.is_moved, stacks) else {
+                let (part, tables) = joined.open();
+                return (part, tables, Source::Moved);
+            };
+            let expand = |at: u32, frames: &mut Vec<u32>| stacks.frames(at as usize, frames);
+            raw.columns.expand_frames(expand);
+            let repairs = repairs_of(stacks, language, upload.labels);
+            let (part, tables) = joined.begin(stacks, repairs);
+            (part, tables, Source::Locations(stacks))
         }
     }
 }
 
-fn language_of(raw: &RawProfile<'_>, upload: &About<'_>) -> Language {
-    let label = |name: &str| {
-        let pair = upload.labels.iter().find(|pair| pair.0 == name)?;
-        Language::of_spy(pair.1)
-    };
+/// What is done to symbols of a profile that it shares.
+fn repairs_of(stacks: &dyn Stacks, language: Language, labels: &[(&str, &str)]) -> Repairs {
+    Repairs {
+        short_names: language == Language::Go && stacks.may_have_type_parameters(),
+        note: Note::of(labels),
+    }
+}
+
+impl Joined {
+    /// Moves the stacktraces of a draft that was converted from `export`, and the symbols that they
+    /// use, unless they need a repair that looks at all of them: then
+    /// [`is_moved`](Draft::is_moved) stays false, and they are moved when it is normalised.
+    pub fn move_stacks(
+        &mut self,
+        draft: &mut Draft,
+        export: &Export<'_>,
+        of: (&[(&str, &str)], &Limits),
+    ) {
+        move_stacks(self, draft, export, of);
+    }
+}
+
+fn move_stacks(
+    joined: &mut Joined,
+    draft: &mut Draft,
+    stacks: &dyn Stacks,
+    (labels, limits): (&[(&str, &str)], &Limits),
+) {
+    let apart = draft.known_apart().unwrap_or_default();
+    let language = language_of_labels(labels).or(apart.language);
+    let language = language.unwrap_or(Language::Unknown);
+    if language == Language::Go && cut_stacks::may_be_cut(draft.type_names(), apart.deepest) {
+        return;
+    }
+    let (part, tables) = joined.begin(stacks, repairs_of(stacks, language, labels));
+    let depth = depth_of(limits);
+    for stack in draft.stacks_mut() {
+        *stack = tables.stack_at(part, (stacks, *stack), depth).0;
+    }
+}
+
+/// How many frames of a stacktrace are kept.
+fn depth_of(limits: &Limits) -> usize {
+    match limits.max_profile_stacktrace_depth {
+        0 => usize::MAX,
+        depth => usize::try_from(depth).unwrap_or(usize::MAX),
+    }
+}
+
+/// Most of what was sent is used, and growing into it would take twice the room.
+fn make_all_room(part: &mut Part, raw: &RawProfile<'_>) {
+    let columns = &raw.columns;
+    part.frames.reserve(columns.frames.len());
+    part.stack_ends.reserve(columns.n_stacks());
+    part.strings
+        .bytes
+        .reserve(columns.string_bytes() + LABEL_BYTES);
+    part.strings.ends.reserve(raw.n_strings() + LABEL_TEXTS);
+    part.functions.reserve(columns.functions.len());
+    part.location_mapping.reserve(columns.locations.len());
+    part.location_address.reserve(columns.locations.len());
+    part.location_lines_end.reserve(columns.locations.len());
+    part.lines.reserve(columns.lines.len());
+}
+
+fn language_of(raw: &RawProfile<'_>, upload: &About<'_>, target: &Target<'_>) -> Language {
     let spy = match &upload.origin {
         Origin::Ingest(ingest) => Language::of_spy(ingest.spy),
         Origin::Push => None,
     };
-    spy.or_else(|| label(names::SPY))
-        .or_else(|| label("spy_name"))
-        .unwrap_or_else(|| {
-            let strings = 0..raw.n_strings() as u32;
-            Language::of_strings(strings.map(|at| raw.text(at)))
+    spy.or_else(|| language_of_labels(upload.labels))
+        .unwrap_or_else(|| match target {
+            Target::Joined(.., apart) => apart.language.unwrap_or(Language::Unknown),
+            Target::Own(..) => {
+                let strings = 0..raw.n_strings() as u32;
+                Language::of_strings(strings.map(|at| raw.text(at)))
+            }
         })
 }
 
-/// Values that no longer fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Overflow;
-
-/// Everything that one pass over the samples needs.
-struct Pass<'p, 'a> {
-    raw: &'p mut RawProfile<'a>,
-    terms: Terms<'p>,
-    /// The sample types that are kept.
-    kinds: &'p [usize],
-    part: &'p mut Part,
-    dropped: &'p mut Dropped,
-    tables: &'p mut Tables,
-    groups: &'p mut Groups,
-    entries: &'p mut Entries,
-}
-
-impl Pass<'_, '_> {
-    /// Goes over the samples, once more if their labels would make too many series.
-    fn run(&mut self) -> Result<(), Overflow> {
-        let before = self.dropped.clone();
-        self.groups.start();
-        self.start();
-        self.samples()?;
-        if self
-            .groups
-            .narrow(self.raw, self.terms.policy, self.terms.limits)
-        {
-            self.groups.start_again();
-            *self.dropped = before;
-            self.part.clear();
-            self.start();
-            self.samples()?;
-        }
-        Ok(())
-    }
-
-    fn start(&mut self) {
-        let columns = &self.raw.columns;
-        self.tables.start(columns, self.raw.n_strings());
-        self.entries
-            .start(columns.sample_types.len(), columns.samples.len());
-        // Most of what was sent is used, and growing into it would take twice the room.
-        let part = &mut *self.part;
-        part.frames.reserve(columns.frames.len());
-        part.stack_ends.reserve(columns.n_stacks());
-        part.strings
-            .bytes
-            .reserve(columns.string_bytes() + LABEL_BYTES);
-        part.strings
-            .ends
-            .reserve(self.raw.n_strings() + LABEL_TEXTS);
-        part.functions.reserve(columns.functions.len());
-        part.location_mapping.reserve(columns.locations.len());
-        part.location_address.reserve(columns.locations.len());
-        part.location_lines_end.reserve(columns.locations.len());
-        part.lines.reserve(columns.lines.len());
-    }
-
-    fn samples(&mut self) -> Result<(), Overflow> {
-        let depth = match self.terms.limits.max_profile_stacktrace_depth {
-            0 => usize::MAX,
-            depth => usize::try_from(depth).unwrap_or(usize::MAX),
-        };
-        for at in 0..self.raw.columns.samples.len() {
-            let sample = self.raw.sample(at);
-            let values = &self.raw.columns.values[sample.values()];
-            // The sign bit of either shows in the union of all.
-            let union = values.iter().fold(0, |union, value| union | value);
-            if union < 0 {
-                self.dropped.add(DiscardReason::NegativeValue, 1);
-                continue;
-            }
-            if union == 0 {
-                self.dropped.add(DiscardReason::ZeroValue, 1);
-                continue;
-            }
-            self.sample(at, depth)?;
-            if self.groups.start_anew(self.terms.limits) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn sample(&mut self, at: usize, depth: usize) -> Result<(), Overflow> {
-        let sample = self.raw.sample(at);
-        let frames = match self.terms.policy.keep {
-            Keep::Whole => &self.raw.columns.frames[sample.frames()],
-            Keep::Totals => &[],
-        };
-        // Leaf first: what is beyond the depth is cut at the front.
-        let cut = frames.len().saturating_sub(depth);
-        let Ok(stack) = self.tables.stack(self.part, self.raw, &frames[cut..]) else {
-            self.dropped.add(DiscardReason::BrokenReference, 1);
-            return Ok(());
-        };
-        let mut ids = self.raw.ids(at);
-        let labels = &self.raw.columns.labels[sample.labels()];
-        let policy = self.terms.policy;
-        let ways = (policy, &mut ids, &mut *self.dropped);
-        let mut group = self.groups.read(self.raw, labels, ways);
-        let into = (&mut *self.part, &mut *self.tables);
-        let Some(series) = group.series(&self.terms, into, self.dropped) else {
-            return Ok(());
-        };
-        if policy.keep == Keep::Totals {
-            ids = Ids::default();
-        }
-        if cut > 0 {
-            self.dropped.add(DiscardReason::DepthTruncated, 1);
-        }
-        let values = &self.raw.columns.values[sample.values()];
-        self.entries.add((series, stack, ids), values)
-    }
-
-    /// Writes a profile for each series and sample type, with the samples that have a value of it.
-    fn profiles(&mut self) {
-        let columns = &self.raw.columns;
-        let period = &columns.period_type;
-        let period =
-            [period.kind, period.unit].map(|at| self.tables.string(self.part, self.raw, at));
-        self.entries.sort();
-        let n_samples = self.entries.len() * self.kinds.len();
-        self.part.sample_stack.reserve(n_samples);
-        self.part.sample_value.reserve(n_samples);
-        let has_spans = self.entries.has_spans();
-        let has_traces = self.entries.has_traces();
-        if has_spans {
-            self.part.sample_span.reserve(n_samples);
-        }
-        if has_traces {
-            self.part.sample_trace.reserve(n_samples);
-        }
-        let mut kinds = Kinds::default();
-        for run in self.entries.by_series() {
-            let series = run.series;
-            let first_kind = kinds.of(self.part, self.groups.name(series), |part, name| {
-                for &kind in self.kinds {
-                    let kind = &columns.sample_types[kind];
-                    let sample =
-                        [kind.kind, kind.unit].map(|at| self.tables.string(part, self.raw, at));
-                    part.types
-                        .push([name, sample[0], sample[1], period[0], period[1]]);
-                }
-            });
-            for (at, &kind) in self.kinds.iter().enumerate() {
-                for entry in run.entries {
-                    let value = self.entries.value(*entry, kind);
-                    if value == 0 {
-                        continue;
-                    }
-                    let (stack, ids) = self.entries.key(*entry);
-                    self.part.sample_stack.push(stack);
-                    self.part.sample_value.push(value);
-                    if has_spans {
-                        self.part.sample_span.push(ids.span);
-                    }
-                    if has_traces {
-                        self.part.sample_trace.push(ids.trace);
-                    }
-                }
-                self.part.profiles.push(ProfileRow {
-                    series,
-                    kind: first_kind + at as u32,
-                    time: Timestamp(columns.time_ns),
-                    duration_ns: columns.duration_ns.max(0),
-                    period: columns.period,
-                    samples_end: self.part.sample_stack.len() as u32,
-                });
-            }
-        }
-    }
-}
-
-/// The types of the profile under each name that its series have; nearly always one name.
-#[derive(Debug, Default)]
-struct Kinds {
-    /// (string index of `__name__`, index of the first type)
-    known: Vec<(u32, u32)>,
-}
-
-impl Kinds {
-    fn of(&mut self, part: &mut Part, name: u32, push: impl FnOnce(&mut Part, u32)) -> u32 {
-        if let Some(&(_, first)) = self.known.iter().find(|(known, _)| *known == name) {
-            return first;
-        }
-        let first = part.types.len() as u32;
-        push(part, name);
-        self.known.push((name, first));
-        first
-    }
+/// The language of the profiler that labels name.
+fn language_of_labels(labels: &[(&str, &str)]) -> Option<Language> {
+    let label = |name: &str| {
+        let pair = labels.iter().find(|pair| pair.0 == name)?;
+        Language::of_spy(pair.1)
+    };
+    label(names::SPY).or_else(|| label("spy_name"))
 }

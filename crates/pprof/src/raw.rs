@@ -315,15 +315,6 @@ impl<'a> RawProfile<'a> {
         lengths.max().unwrap_or_default()
     }
 
-    /// Replaces the string at `at`, which every reference to it then sees. Leaves it as it is if
-    /// there is no room for more rewritten text.
-    pub(crate) fn rewrite(&mut self, at: u32, text: &[u8]) {
-        let place = self.columns.append(text);
-        if let (Some(slot), Some(place)) = (self.columns.strings.get_mut(at as usize), place) {
-            *slot = place;
-        }
-    }
-
     /// Adds a string; its index, or `None` if there is no room for more rewritten text.
     pub(crate) fn push_string(&mut self, text: &[u8]) -> Option<u32> {
         let place = self.columns.append(text)?;
@@ -528,12 +519,21 @@ impl Columns {
         at as u32
     }
 
-    /// Gives sample `at` the frames from `start` to the last one.
-    pub(crate) fn move_to_end(&mut self, at: usize, start: usize) {
+    /// Puts frames in place of each entry in the column of frames, which each is the one run of the
+    /// samples that have it.
+    pub(crate) fn expand_frames(&mut self, mut expand: impl FnMut(u32, &mut Vec<u32>)) {
         self.start_apart(self.samples.len());
-        self.n_runs += 1;
-        self.frames_start[at] = start as u32;
-        self.samples[at].frames = self.frames.len() as u32;
+        let entries = std::mem::take(&mut self.frames);
+        let mut starts = Vec::with_capacity(entries.len() + 1);
+        starts.push(0);
+        for entry in entries {
+            expand(entry, &mut self.frames);
+            starts.push(self.frames.len() as u32);
+        }
+        for (start, sample) in self.frames_start.iter_mut().zip(&mut self.samples) {
+            let entry = *start as usize;
+            (*start, sample.frames) = (starts[entry], starts[entry + 1]);
+        }
     }
 
     /// Has a start of its own for the frames of each of `n` samples, one of which may be to come.

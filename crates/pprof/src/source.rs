@@ -5,33 +5,33 @@
 
 use std::fmt::Write;
 
-use crate::raw::RawProfile;
-
 const LABELS: [&str; 3] = ["service_repository", "service_git_ref", "service_root_path"];
 
-/// Replaces the build ids if the upload has any of the labels.
-pub(crate) fn note_source(raw: &mut RawProfile<'_>, labels: &[(&str, &str)]) {
-    let value = |name: &str| {
-        let pair = labels.iter().find(|pair| pair.0 == name);
-        pair.map_or("", |pair| pair.1)
-    };
-    let [repository, git_ref, root_path] = LABELS.map(value);
-    if repository.is_empty() && git_ref.is_empty() && root_path.is_empty() {
-        return;
+/// What the labels of an upload say of its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note([String; LABELS.len()]);
+
+impl Note {
+    /// `None` if they say nothing.
+    pub(crate) fn of(labels: &[(&str, &str)]) -> Option<Self> {
+        let value = |name: &str| {
+            let pair = labels.iter().find(|pair| pair.0 == name);
+            pair.map_or("", |pair| pair.1)
+        };
+        let values = LABELS.map(value);
+        let is_empty = values.iter().all(|value| value.is_empty());
+        (!is_empty).then(|| Self(values.map(str::to_owned)))
     }
-    for at in 0..raw.columns.mappings.len() {
-        let build_id = raw.columns.mappings[at].build_id;
-        let build_id = String::from_utf8_lossy(raw.text(build_id));
-        let text = object(&[
+
+    /// The object that stands in place of a build id, and holds it.
+    pub(crate) fn around(&self, build_id: &[u8]) -> String {
+        let [repository, git_ref, root_path] = &self.0;
+        object(&[
             ("repository", repository),
             ("git_ref", git_ref),
-            ("build_id", &build_id),
+            ("build_id", &String::from_utf8_lossy(build_id)),
             ("root_path", root_path),
-        ]);
-        let Some(noted) = raw.push_string(text.as_bytes()) else {
-            return;
-        };
-        raw.columns.mappings[at].build_id = noted;
+        ])
     }
 }
 
@@ -69,24 +69,13 @@ fn quote(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ProfileEncoder;
-    use crate::encode::MappingRow;
 
     #[test]
     fn the_build_id_becomes_an_object_that_holds_it() {
-        let mut encoder = ProfileEncoder::new();
-        encoder.mapping(&MappingRow {
-            build_id: "a\"b",
-            ..MappingRow::default()
-        });
-        let bytes = encoder.finish();
-        let mut raw = RawProfile::decode(&bytes).unwrap();
-        note_source(&mut raw, &[("other", "x")]);
-        assert_eq!(raw.text(raw.columns.mappings[0].build_id), b"a\"b");
-        note_source(&mut raw, &[("service_repository", "https://example.org/r")]);
-        let text = raw.text(raw.columns.mappings[0].build_id);
+        assert_eq!(Note::of(&[("other", "x"), ("service_git_ref", "")]), None);
+        let note = Note::of(&[("service_repository", "https://example.org/r")]).unwrap();
         assert_eq!(
-            String::from_utf8_lossy(text),
+            note.around(b"a\"b"),
             r#"{"repository":"https://example.org/r","git_ref":"","build_id":"a\"b","root_path":""}"#
         );
     }

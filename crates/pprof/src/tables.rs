@@ -9,29 +9,56 @@
 //!   sender that provokes them change the outcome.
 //! - A location is found broken at its first use and stays broken.
 
+mod ids;
 mod join;
+mod memo;
+mod symbols;
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 use scoria_model::part::{Function, Line, Mapping, NONE, Part, Strings, mapping_flags};
 
+pub(crate) use ids::IdIndex;
 pub use join::Joined;
+pub(crate) use memo::Counts;
+pub(crate) use symbols::{Repairs, Stacks, Symbols};
 
-use crate::raw::{Columns, RawFunction, RawProfile};
+use memo::{Epochs, Memo, Memos};
+
+use crate::golang;
+use crate::raw::{RawFunction, RawLine, RawProfile};
 use crate::room::make_room;
 
-/// In a memo: not moved yet.
-const UNSEEN: u32 = u32::MAX;
-/// In the memo of locations: cannot be moved.
+/// In the memos of locations and stacktraces: cannot be moved.
 const BROKEN: u32 = u32::MAX - 1;
-/// Sender's ids up to this many times their number are looked up in a plain table.
-const SPARSE: u64 = 8;
+/// In the memo of stacktraces: it lost its root side. A part never has as many as this.
+const CUT: u32 = 1 << 31;
+
+/// Notes may not make much out of little: mappings are small, and labels need not be.
+const MAX_NOTED_BYTES: usize = 16 << 20;
 
 /// A location without function or address, or one that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BrokenReference;
+
+/// What became of a stacktrace that has been moved: its index in the part and whether it lost its
+/// root side, or that it is broken, in a number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moved(pub(crate) u32);
+
+impl Moved {
+    /// # Errors
+    /// One of its locations is broken.
+    #[inline]
+    pub(crate) const fn stack(self) -> Result<(u32, bool), BrokenReference> {
+        match self.0 {
+            BROKEN => Err(BrokenReference),
+            moved => Ok((moved & !CUT, moved & CUT != 0)),
+        }
+    }
+}
 
 /// Scratch of one profile after the other; the part is passed in because it leaves with its owner.
 #[derive(Debug)]
@@ -44,13 +71,19 @@ pub(crate) struct Tables {
     functions: HashTable<u32>,
     locations: HashTable<u32>,
     stacks: HashTable<(u32, u32)>,
-    string_memo: Vec<u32>,
-    mapping_memo: Vec<u32>,
-    function_memo: Vec<u32>,
-    location_memo: Vec<u32>,
+    string_memo: Memo,
+    memos: Memos,
+    epochs: Epochs,
     mapping_ids: IdIndex,
     function_ids: IdIndex,
     location_ids: IdIndex,
+    /// What is done to entries on their way.
+    repairs: Repairs,
+    noted_bytes: usize,
+    /// Of the location at hand.
+    lines: Vec<RawLine>,
+    /// Of the stacktrace at hand.
+    frames: Vec<u32>,
 }
 
 impl Tables {
@@ -64,18 +97,29 @@ impl Tables {
             functions: HashTable::new(),
             locations: HashTable::new(),
             stacks: HashTable::new(),
-            string_memo: Vec::new(),
-            mapping_memo: Vec::new(),
-            function_memo: Vec::new(),
-            location_memo: Vec::new(),
+            string_memo: Memo::default(),
+            memos: Memos::default(),
+            epochs: Epochs::default(),
             mapping_ids: IdIndex::default(),
             function_ids: IdIndex::default(),
             location_ids: IdIndex::default(),
+            repairs: Repairs::default(),
+            noted_bytes: 0,
+            lines: Vec::new(),
+            frames: Vec::new(),
         }
     }
 
     /// Forgets the profile before and learns the ids of this one.
-    pub(crate) fn start(&mut self, columns: &Columns, n_strings: usize) {
+    pub(crate) fn start(&mut self, raw: &RawProfile<'_>, repairs: Repairs) {
+        self.repairs = repairs;
+        self.start_again(raw);
+    }
+
+    /// Begins anew with the same profile.
+    pub(crate) fn start_again(&mut self, raw: &RawProfile<'_>) {
+        let (columns, n_strings) = (&raw.columns, raw.n_strings());
+        self.noted_bytes = 0;
         self.strings.clear();
         self.mappings.clear();
         self.functions.clear();
@@ -91,21 +135,42 @@ impl Tables {
             table.reserve(n, |_| 0);
         }
         self.stacks.reserve(columns.n_stacks(), |_| 0);
-        for (memo, n) in [
-            (&mut self.string_memo, n_strings),
-            (&mut self.mapping_memo, columns.mappings.len()),
-            (&mut self.function_memo, columns.functions.len()),
-            (&mut self.location_memo, columns.locations.len()),
-        ] {
-            memo.clear();
-            memo.resize(n, UNSEEN);
-        }
+        self.end_epochs();
+        self.string_memo.fit(n_strings);
+        self.memos.fit(Counts {
+            strings: n_strings,
+            mappings: columns.mappings.len(),
+            functions: columns.functions.len(),
+            locations: columns.locations.len(),
+            stacks: 0,
+        });
         self.mapping_ids
             .learn(columns.mappings.iter().map(|m| m.id), self.seed);
         self.function_ids
             .learn(columns.functions.iter().map(|f| f.id), self.seed);
         self.location_ids
             .learn(columns.locations.iter().map(|l| l.id), self.seed);
+    }
+
+    /// From now on nothing is known of where entries went.
+    fn end_epochs(&mut self) {
+        let next = self.epochs.texts.checked_add(1);
+        self.epochs.texts = next.unwrap_or_else(|| {
+            self.string_memo = Memo::default();
+            self.memos.functions = Memo::default();
+            1
+        });
+        self.end_notes(&mut Memos::default());
+    }
+
+    /// From now on nothing is known of where mappings went, and what is in them; nor by `others`.
+    fn end_notes(&mut self, others: &mut Memos) {
+        let next = self.epochs.notes.checked_add(1);
+        self.epochs.notes = next.unwrap_or_else(|| {
+            self.memos.forget_noted();
+            others.forget_noted();
+            1
+        });
     }
 
     /// Memory held, in bytes, roughly.
@@ -116,15 +181,10 @@ impl Tables {
             &self.functions,
             &self.locations,
         ];
-        let memos = [
-            &self.string_memo,
-            &self.mapping_memo,
-            &self.function_memo,
-            &self.location_memo,
-        ];
         tables.iter().map(|t| t.capacity() * 5).sum::<usize>()
             + self.stacks.capacity() * 9
-            + memos.iter().map(|m| m.capacity() * 4).sum::<usize>()
+            + self.string_memo.held_bytes()
+            + self.memos.held_bytes()
             + self.mapping_ids.held_bytes()
             + self.function_ids.held_bytes()
             + self.location_ids.held_bytes()
@@ -132,39 +192,86 @@ impl Tables {
 
     /// The index in the part of a text that is not one of the raw profile's strings.
     pub(crate) fn text(&mut self, part: &mut Part, text: &str) -> u32 {
-        let text = text.as_bytes();
+        self.bytes_text(part, text.as_bytes())
+    }
+
+    /// As [`text`](Self::text) for bytes that have been checked to be UTF-8.
+    pub(crate) fn bytes_text(&mut self, part: &mut Part, text: &[u8]) -> u32 {
         intern_text(&mut self.strings, &self.hash, &mut part.strings, text)
     }
 
-    /// The index in the part of a string of the raw profile, all of which have been checked to be
-    /// UTF-8.
-    pub(crate) fn string(&mut self, part: &mut Part, raw: &RawProfile<'_>, at: u32) -> u32 {
-        match self.string_memo.get(at as usize) {
-            Some(&known) if known != UNSEEN => return known,
-            Some(_) => {}
-            None => return 0,
+    /// The index in the part of a string, all of which have been checked to be UTF-8.
+    fn string(&mut self, part: &mut Part, from: &(impl Symbols + ?Sized), at: u32) -> u32 {
+        let (place, epoch) = (at as usize, self.epochs.texts);
+        if let Some(known) = self.string_memo.get(place, epoch) {
+            return known;
         }
-        let text = raw.text(at);
-        let moved = intern_text(&mut self.strings, &self.hash, &mut part.strings, text);
-        self.string_memo[at as usize] = moved;
+        let moved = self.bytes_text(part, from.text(at));
+        if place < self.string_memo.len() {
+            self.string_memo.set(place, epoch, moved);
+        }
         moved
     }
 
-    /// Moves a stacktrace given as the raw profile's frames, leaf first; its index.
+    /// As [`string`](Self::string) for the name of a function.
+    fn name(&mut self, part: &mut Part, from: &(impl Symbols + ?Sized), at: u32) -> u32 {
+        if self.repairs.short_names
+            && let Some(short) = golang::without_type_parameters(from.text(at))
+        {
+            return self.bytes_text(part, &short);
+        }
+        self.string(part, from, at)
+    }
+
+    /// Moves the stacktrace at `at` of a table of them, without what is beyond `depth` on the root
+    /// side.
+    pub(crate) fn stack_at(
+        &mut self,
+        part: &mut Part,
+        (from, at): (&dyn Stacks, u32),
+        depth: usize,
+    ) -> Moved {
+        let (place, epoch) = (at as usize, self.epochs.notes);
+        if let Some(known) = self.memos.stacks.get(place, epoch) {
+            return Moved(known);
+        }
+        if place >= self.memos.stacks.len() {
+            return Moved(BROKEN);
+        }
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clear();
+        from.frames(place, &mut frames);
+        // Leaf first: what is beyond the depth is cut at the front.
+        let cut = frames.len().saturating_sub(depth);
+        let stack = self.stack(part, from, &frames[cut..]);
+        self.frames = frames;
+        let mark = if cut > 0 { CUT } else { 0 };
+        let moved = stack.map_or(BROKEN, |stack| stack | mark);
+        self.memos.stacks.set(place, epoch, moved);
+        Moved(moved)
+    }
+
+    /// The stacktrace without frames.
+    pub(crate) fn empty_stack(&mut self, part: &mut Part) -> u32 {
+        self.seal_stack(part, part.frames.len(), self.fold.start())
+    }
+
+    /// Moves a stacktrace given as its frames, leaf first; its index.
     ///
     /// # Errors
     /// One of its locations is broken. The part may then hold locations that nothing uses.
     #[inline]
-    pub(crate) fn stack(
+    pub(crate) fn stack<S: Symbols + ?Sized>(
         &mut self,
         part: &mut Part,
-        raw: &RawProfile<'_>,
+        from: &S,
         stack: &[u32],
     ) -> Result<u32, BrokenReference> {
         let start = part.frames.len();
+        make_room(&mut part.frames, stack.len());
         let mut hash = self.fold.start();
         for &frame in stack {
-            let location = match self.location(part, raw, raw.location_id(frame)) {
+            let location = match self.location(part, from, from.location_id(frame)) {
                 Ok(location) => location,
                 Err(broken) => {
                     part.frames.truncate(start);
@@ -201,31 +308,50 @@ impl Tables {
     }
 
     #[inline]
-    fn location(
+    fn location<S: Symbols + ?Sized>(
         &mut self,
         part: &mut Part,
-        raw: &RawProfile<'_>,
+        from: &S,
         id: u64,
     ) -> Result<u32, BrokenReference> {
         let at = self.location_ids.find(id).ok_or(BrokenReference)?;
-        match self.location_memo[at] {
-            BROKEN => Err(BrokenReference),
-            UNSEEN => {
-                let moved = self.move_location(part, raw, at);
-                self.location_memo[at] = moved.unwrap_or(BROKEN);
+        match self.memos.locations.get(at, self.epochs.notes) {
+            Some(BROKEN) => Err(BrokenReference),
+            Some(known) => Ok(known),
+            None => {
+                let moved = self.move_location(part, from, at);
+                let noted = moved.unwrap_or(BROKEN);
+                self.memos.locations.set(at, self.epochs.notes, noted);
                 moved.ok_or(BrokenReference)
             }
-            known => Ok(known),
         }
     }
 
-    fn move_location(&mut self, part: &mut Part, raw: &RawProfile<'_>, at: usize) -> Option<u32> {
-        let row = raw.columns.locations[at];
-        let lines = raw.lines_of(at);
-        if lines.is_empty() && row.address == 0 {
+    fn move_location<S: Symbols + ?Sized>(
+        &mut self,
+        part: &mut Part,
+        from: &S,
+        at: usize,
+    ) -> Option<u32> {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        let (mapping, address) = from.location(at, &mut lines);
+        let moved = self.move_lines(part, from, (mapping, address, &lines));
+        self.lines = lines;
+        moved
+    }
+
+    /// The location of a mapping, an address and lines.
+    fn move_lines<S: Symbols + ?Sized>(
+        &mut self,
+        part: &mut Part,
+        from: &S,
+        (mapping, address, lines): (u64, u64, &[RawLine]),
+    ) -> Option<u32> {
+        if lines.is_empty() && address == 0 {
             return None;
         }
-        let mapping = self.mapping(part, raw, row.mapping);
+        let mapping = self.mapping(part, from, mapping);
         let is_symbolised = match part.mappings.get(mapping as usize) {
             Some(mapping) => mapping.flags & mapping_flags::HAS_FUNCTIONS != 0,
             None => true,
@@ -234,13 +360,14 @@ impl Tables {
         let address = if is_symbolised && !lines.is_empty() {
             0
         } else {
-            row.address
+            address
         };
         let start = part.lines.len();
+        make_room(&mut part.lines, lines.len());
         let mut hash = self.fold.add(self.fold.start(), u64::from(mapping));
         hash = self.fold.add(hash, address);
         for line in lines {
-            let Some(function) = self.function(part, raw, line.function) else {
+            let Some(function) = self.function(part, from, line.function) else {
                 part.lines.truncate(start);
                 return None;
             };
@@ -285,25 +412,26 @@ impl Tables {
     }
 
     /// [`NONE`] for id 0 and for a mapping that is not there.
-    fn mapping(&mut self, part: &mut Part, raw: &RawProfile<'_>, id: u64) -> u32 {
+    fn mapping(&mut self, part: &mut Part, from: &(impl Symbols + ?Sized), id: u64) -> u32 {
         if id == 0 {
             return NONE;
         }
         let Some(at) = self.mapping_ids.find(id) else {
             return NONE;
         };
-        if self.mapping_memo[at] != UNSEEN {
-            return self.mapping_memo[at];
+        if let Some(known) = self.memos.mappings.get(at, self.epochs.notes) {
+            return known;
         }
-        let row = raw.columns.mappings[at];
+        let row = from.mapping(at);
         let is_symbolised = row.flags & mapping_flags::HAS_FUNCTIONS != 0;
         let kept = |place: u64| if is_symbolised { 0 } else { place };
+        let build_id = self.noted_build_id(part, &from.build_id(at));
         let mapping = Mapping {
             start: kept(row.start),
             limit: kept(row.limit),
             offset: kept(row.offset),
-            filename: self.string(part, raw, row.filename),
-            build_id: self.string(part, raw, row.build_id),
+            filename: self.string(part, from, row.filename),
+            build_id,
             flags: row.flags,
         };
         let fold = &self.fold;
@@ -314,20 +442,38 @@ impl Tables {
             Some(&known) => known,
             None => {
                 let new = rows.len() as u32;
+                make_room(rows, 1);
                 rows.push(mapping);
                 self.mappings
                     .insert_unique(hash, new, |&at| mapping_hash(fold, &rows[at as usize]));
                 new
             }
         };
-        self.mapping_memo[at] = moved;
+        self.memos.mappings.set(at, self.epochs.notes, moved);
         moved
     }
 
-    fn function(&mut self, part: &mut Part, raw: &RawProfile<'_>, id: u64) -> Option<u32> {
+    /// A mapping's build id, with what is noted around it while there is room for that.
+    fn noted_build_id(&mut self, part: &mut Part, build_id: &[u8]) -> u32 {
+        if let Some(note) = &self.repairs.note {
+            let noted = note.around(build_id);
+            self.noted_bytes += noted.len();
+            if self.noted_bytes <= MAX_NOTED_BYTES {
+                return self.text(part, &noted);
+            }
+        }
+        self.bytes_text(part, build_id)
+    }
+
+    fn function(
+        &mut self,
+        part: &mut Part,
+        from: &(impl Symbols + ?Sized),
+        id: u64,
+    ) -> Option<u32> {
         let at = self.function_ids.find(id)?;
-        if self.function_memo[at] != UNSEEN {
-            return Some(self.function_memo[at]);
+        if let Some(known) = self.memos.functions.get(at, self.epochs.texts) {
+            return Some(known);
         }
         let RawFunction {
             name,
@@ -335,11 +481,11 @@ impl Tables {
             filename,
             start_line,
             ..
-        } = raw.columns.functions[at];
+        } = from.function(at);
         let function = Function {
-            name: self.string(part, raw, name),
-            system_name: self.string(part, raw, system_name),
-            filename: self.string(part, raw, filename),
+            name: self.name(part, from, name),
+            system_name: self.name(part, from, system_name),
+            filename: self.string(part, from, filename),
             start_line,
         };
         let fold = &self.fold;
@@ -350,13 +496,14 @@ impl Tables {
             Some(&known) => known,
             None => {
                 let new = rows.len() as u32;
+                make_room(rows, 1);
                 rows.push(function);
                 self.functions
                     .insert_unique(hash, new, |&at| function_hash(fold, &rows[at as usize]));
                 new
             }
         };
-        self.function_memo[at] = moved;
+        self.memos.functions.set(at, self.epochs.texts, moved);
         Some(moved)
     }
 }
@@ -447,62 +594,5 @@ impl Fold {
     pub(crate) const fn add(&self, hash: u64, value: u64) -> u64 {
         let wide = (hash ^ value) as u128 * self.factor as u128;
         (wide as u64) ^ (wide >> 64) as u64
-    }
-}
-
-/// Finds the row that a sender's id names. Of rows with one id, the last counts.
-#[derive(Debug, Default)]
-pub(crate) struct IdIndex {
-    /// Set if the ids are 1, 2, 3, …: the number of rows.
-    n_dense: usize,
-    rows: Vec<u32>,
-    sparse: HashMap<u64, u32, FixedState>,
-}
-
-impl IdIndex {
-    pub(crate) fn learn(&mut self, ids: impl ExactSizeIterator<Item = u64> + Clone, seed: u64) {
-        self.n_dense = 0;
-        self.rows.clear();
-        self.sparse.clear();
-        let n = ids.len();
-        if ids.clone().zip(1u64..).all(|(id, expected)| id == expected) {
-            self.n_dense = n;
-            return;
-        }
-        let max = ids.clone().max().unwrap_or_default();
-        if max <= n as u64 * SPARSE {
-            self.rows.resize(max as usize + 1, UNSEEN);
-            for (at, id) in ids.enumerate() {
-                self.rows[id as usize] = at as u32;
-            }
-            return;
-        }
-        if self.sparse.is_empty() {
-            self.sparse = HashMap::with_hasher(FixedState::with_seed(seed));
-        }
-        for (at, id) in ids.enumerate() {
-            self.sparse.insert(id, at as u32);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn find(&self, id: u64) -> Option<usize> {
-        if self.n_dense != 0 {
-            let at = id.wrapping_sub(1);
-            return (at < self.n_dense as u64).then_some(at as usize);
-        }
-        self.find_scattered(id)
-    }
-
-    fn find_scattered(&self, id: u64) -> Option<usize> {
-        if self.rows.is_empty() {
-            return self.sparse.get(&id).map(|&at| at as usize);
-        }
-        let row = self.rows.get(usize::try_from(id).ok()?)?;
-        (*row != UNSEEN).then_some(*row as usize)
-    }
-
-    fn held_bytes(&self) -> usize {
-        self.rows.capacity() * 4 + self.sparse.capacity() * 17
     }
 }

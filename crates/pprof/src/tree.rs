@@ -76,6 +76,8 @@ struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
+    /// # Errors
+    /// The bytes end inside of it, or something of it is over a limit.
     fn read(reader: &mut Reader<'a>, number: u64) -> Result<Self, StackError> {
         let name = bounded_name(reader, number)?;
         let wrong = |error| StackError::Node {
@@ -84,6 +86,11 @@ impl<'a> Node<'a> {
         };
         let own = reader.u64().map_err(wrong)?;
         let n_children = reader.u64().map_err(wrong)?;
+        if n_children > 0 && reader.is_empty() {
+            return Err(StackError::MissingNodes {
+                missing: n_children,
+            });
+        }
         // Each child takes three bytes at least.
         let possible = reader.rest().len() as u64 / 3;
         if n_children > possible {
@@ -152,13 +159,14 @@ mod tests {
     #[test]
     fn what_is_no_tree_is_refused() {
         let error = |body: &[u8]| read(body).unwrap_err();
+        assert_eq!(error(&[0, 0, 1]), StackError::MissingNodes { missing: 1 });
         assert_eq!(
-            error(&[0, 0, 1]),
+            error(&[0, 0, 2, 1, b'a', 0, 0]),
             StackError::NodeLimit {
                 node: 1,
                 what: "number of children",
-                actual: 1,
-                limit: 0
+                actual: 2,
+                limit: 1
             }
         );
         let cut = [node("", 0, 2), node("a", 1, 0), node("b", 1, 0)].concat();

@@ -33,8 +33,8 @@ struct Open {
     frame_start: usize,
 }
 
-/// Reads a whole trie; the bytes may end only after a node without missing children. An empty body
-/// is an empty trie.
+/// Reads a trie. The bytes may end behind any node: there are no more children then, however many
+/// were announced. An empty body is an empty trie.
 ///
 /// # Errors
 /// The bytes are not a trie, or one of its nodes is over a limit.
@@ -54,11 +54,7 @@ pub fn read_trie(body: &[u8], into: &mut Stacks) -> Result<(), StackError> {
         }
         walk.node(&mut reader, number, into)?;
     }
-    let missing = walk.open.iter().map(|open| open.left);
-    match missing.fold(u64::from(!walk.open.is_empty()), u64::saturating_add) {
-        0 => Ok(()),
-        missing => Err(StackError::MissingNodes { missing }),
-    }
+    Ok(())
 }
 
 struct Walk {
@@ -158,7 +154,6 @@ mod tests {
     #[test]
     fn what_is_no_trie_is_refused() {
         let error = |body: &[u8]| read(body).unwrap_err();
-        assert_eq!(error(&[0, 0, 1]), StackError::MissingNodes { missing: 1 });
         assert_eq!(
             error(&[0, 0, 0, 0, 0, 0]),
             StackError::TrailingBytes { left: 3 }
@@ -169,10 +164,16 @@ mod tests {
         ));
         let huge = [0xff, 0xff, 0xff, 0x7f, 0, 0];
         assert!(matches!(error(&huge), StackError::NodeLimit { .. }));
-        let endless = [&[0, 0][..], &[0xff; 9], &[1]].concat();
+    }
+
+    #[test]
+    fn it_ends_where_its_bytes_do() {
+        let endless = [&[0, 0][..], &[0xff; 9], &[1], &node("a", 2, 7)].concat();
+        assert_eq!(read(&endless).unwrap(), ["a = 2"]);
+        assert!(read(&[0, 0, 1]).unwrap().is_empty());
         assert!(matches!(
-            error(&endless),
-            StackError::MissingNodes { missing: u64::MAX }
+            read(&[0, 0, 1, 1]).unwrap_err(),
+            StackError::Node { node: 2, .. }
         ));
     }
 

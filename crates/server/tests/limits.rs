@@ -322,6 +322,19 @@ async fn what_is_cut_or_left_out_is_told_though_the_answer_is_200() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn what_rules_drop_is_counted_once() {
+    let rules = "limits.ingestion_relabeling_rules=[{source_labels: [service_name], regex: app, action: drop}]";
+    let server = Running::start(&[rules]).await;
+    let Told(status, _, body) = push(&server, &profile(0, 1), &[]).await;
+    assert_eq!(status, 200, "{body}");
+    let seen = rejections(&server).await;
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0]["reason"], "dropped_by_relabel_rules");
+    assert_eq!(seen[0]["count"], 2, "samples");
+    server.stop().await;
+}
+
 /// Waits until the server shows what is expected of its runtime file.
 async fn until(server: &Running, expected: impl Fn(&Value) -> bool) {
     for _ in 0..3000 {

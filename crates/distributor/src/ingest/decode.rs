@@ -28,6 +28,7 @@ use super::query::IngestQuery;
 use crate::decoded::DecodedProfile;
 use crate::incoming::UploadDigest;
 use crate::outcome::{Refusal, RefusalKind};
+use crate::rejections;
 
 pub(super) const APP_NAME: &str = "app_name";
 const PROFILE_NAME: &str = "profile_name";
@@ -142,6 +143,16 @@ impl BodyError {
             StackError::Draft(error) => error.into(),
             error => Self::Stacks { format, error },
         }
+    }
+
+    /// With the labels of the profile, where what is in it may not be stored.
+    pub(super) fn of(self, labels: &[(String, String)]) -> Self {
+        let Self::Refused(refusal) = self else {
+            return self;
+        };
+        let labels = rejections::shown(labels);
+        let message = format!("{}; in an upload with labels {labels}", refusal.message);
+        Self::Refused(Refusal { message, ..refusal })
     }
 
     /// What the client can do about it.

@@ -41,6 +41,8 @@ pub enum FormError {
         "unsupported client version: the form has the part \"prev_profile\", but the server no longer subtracts profiles; update pyroscope-go"
     )]
     PrevProfile,
+    #[error("the form has the part \"jfr\" and no \"profile\"; send a recording with format=jfr")]
+    Recording,
     #[error("the part \"sample_type_config\" is not a JSON object of sample types: {detail}")]
     SampleTypeConfig { detail: String },
 }
@@ -48,7 +50,8 @@ pub enum FormError {
 /// Finds the parts that mean something.
 ///
 /// # Errors
-/// The client is one that leaves the subtraction to the server, or the config does not parse.
+/// The client is one that leaves the subtraction to the server, it sends a recording and does not
+/// say so, or the config does not parse.
 pub fn interpret(parts: &[FormPart]) -> Result<PprofForm, FormError> {
     let first = |name: &str| {
         let part = parts.iter().find(|part| part.name == name)?;
@@ -56,6 +59,9 @@ pub fn interpret(parts: &[FormPart]) -> Result<PprofForm, FormError> {
     };
     if first("prev_profile").is_some() {
         return Err(FormError::PrevProfile);
+    }
+    if first("profile").is_none() && first("jfr").is_some() {
+        return Err(FormError::Recording);
     }
     let sample_types = first("sample_type_config")
         .map(|json| SampleTypeConfig::parse(&json))
@@ -133,6 +139,13 @@ mod tests {
                 .profile,
             None
         );
+    }
+
+    #[test]
+    fn a_recording_in_a_form_of_another_kind_is_refused_with_advice() {
+        let error = interpret(&[part("jfr", "x"), part("labels", "y")]).unwrap_err();
+        assert!(error.to_string().contains("format=jfr"), "{error}");
+        assert!(interpret(&[part("jfr", "x"), part("profile", "y")]).is_ok());
     }
 
     #[test]

@@ -99,6 +99,11 @@ fn plain(job: &Job, (content, exceeds): (Bytes, &str)) -> Result<Content, BodyEr
     let plain = content::decode(Some("gzip"), content, limit, &job.terms.memory);
     let plain = plain.map_err(|error| match error {
         ContentError::TooLarge { .. } => refuse(&format!("more than {limit}")),
+        ContentError::Corrupt { detail } => {
+            let what = exceeds.rsplit_once(' ').map_or(exceeds, |(what, _)| what);
+            let detail = format!("{detail} (in {what})");
+            ContentError::Corrupt { detail }.into()
+        }
         error => error.into(),
     })?;
     let actual = plain.body.len() as u64;

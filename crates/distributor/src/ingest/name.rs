@@ -26,6 +26,8 @@ pub struct AppName {
 pub enum NameError {
     #[error("name: the parameter is missing; send name=<application>, e.g. name=checkout")]
     Missing,
+    #[error("name: the query is not valid UTF-8 once it is decoded; percent-encode text as UTF-8")]
+    Utf8,
     #[error("name: the application before '{{' is empty in {name:?}")]
     EmptyApp { name: String },
     #[error(

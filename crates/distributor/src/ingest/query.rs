@@ -27,6 +27,8 @@ pub struct IngestQuery {
     pub times_given: String,
     /// Hz. 0 is a rate of its own: values are taken as they are.
     pub sample_rate: u32,
+    /// What was given for it, if that is no rate.
+    pub odd_sample_rate: Option<String>,
     pub spy_name: String,
     /// As given; see [`super::format::choose`].
     pub format: Option<String>,
@@ -39,23 +41,32 @@ impl IngestQuery {
     /// The name is missing or breaks its grammar.
     pub fn parse(query: &str, now: Timestamp) -> Result<Self, NameError> {
         let mut first = FirstOfEach::default();
+        let mut n_replaced = 0;
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            n_replaced += replacements(&key) + replacements(&value);
             first.take(&key, value);
+        }
+        // Bytes that are no text are replaced by these, unless they were sent.
+        if n_replaced > 0 && n_replaced > replacements_sent(query) {
+            return Err(NameError::Utf8);
         }
         let name = first.name.ok_or(NameError::Missing)?;
         let (from, until) = (
             first.from.unwrap_or_default(),
             first.until.unwrap_or_default(),
         );
+        let rate = first.sample_rate.as_deref().map(str::parse);
+        let odd_sample_rate = match (&rate, first.sample_rate.as_deref()) {
+            (Some(Err(_)), Some(text)) if !text.is_empty() => Some(text.chars().take(32).collect()),
+            _ => None,
+        };
         Ok(Self {
             name: AppName::parse(&name)?,
             from: time_form::parse(&from, now),
             until: time_form::parse(&until, now),
             times_given: format!("{from} {until}"),
-            sample_rate: first
-                .sample_rate
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(SAMPLE_RATE_DEFAULT),
+            sample_rate: rate.and_then(Result::ok).unwrap_or(SAMPLE_RATE_DEFAULT),
+            odd_sample_rate,
             spy_name: first
                 .spy_name
                 .filter(|text| !text.is_empty())
@@ -63,6 +74,19 @@ impl IngestQuery {
             format: first.format.map(Cow::into_owned),
         })
     }
+}
+
+/// What stands in a decoded text in place of bytes that are none.
+const REPLACEMENT: char = '\u{fffd}';
+
+fn replacements(text: &str) -> usize {
+    text.matches(REPLACEMENT).count()
+}
+
+/// How many of them a query holds itself, encoded or not.
+fn replacements_sent(query: &str) -> usize {
+    let encoded = query.to_ascii_lowercase();
+    replacements(query) + encoded.matches("%ef%bf%bd").count()
 }
 
 #[derive(Default)]
@@ -101,6 +125,40 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_are_refused_and_their_stand_in_is_not() {
+        for bad in [
+            "name=a%7Bx%3D%FF%7D",
+            "name=a&spyName=%ff%fe",
+            "name=%c3%28",
+        ] {
+            let error = IngestQuery::parse(bad, NOW).unwrap_err();
+            assert_eq!(error, NameError::Utf8, "{bad}");
+        }
+        for good in [
+            "name=a%7Bx%3D%EF%bf%bd%7D",
+            "name=a{x=\u{fffd}}",
+            "name=a%7Bx%3D%C3%A9%7D",
+        ] {
+            assert_eq!(parse(good).name.app, "a", "{good}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_is_none_is_told() {
+        for (given, rate, odd) in [
+            ("&sampleRate=-1", 100, Some("-1")),
+            ("&sampleRate=fast", 100, Some("fast")),
+            ("&sampleRate=97", 97, None),
+            ("&sampleRate=", 100, None),
+            ("", 100, None),
+        ] {
+            let query = parse(&format!("name=a{given}"));
+            let told = (query.sample_rate, query.odd_sample_rate.as_deref());
+            assert_eq!(told, (rate, odd), "{given}");
+        }
+    }
+
+    #[test]
     fn defaults() {
         let query = parse("name=app");
         let expected = IngestQuery {
@@ -112,6 +170,7 @@ mod tests {
             until: NOW,
             times_given: " ".to_owned(),
             sample_rate: 100,
+            odd_sample_rate: None,
             spy_name: "unknown".to_owned(),
             format: None,
         };

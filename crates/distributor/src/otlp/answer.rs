@@ -76,13 +76,7 @@ impl Tally {
             }
             Err(error) => error,
         };
-        let passes = |kind: RefusalKind| {
-            kind.is_ours()
-                || matches!(
-                    kind,
-                    RefusalKind::RateLimited { .. } | RefusalKind::QuotaReached { .. }
-                )
-        };
+        let passes = |kind: RefusalKind| kind.is_ours() || kind.is_limit();
         let transient = error.outcomes.iter().filter_map(|o| o.as_ref().err());
         let transient = transient
             .map(|refusal| refusal.kind)
@@ -97,6 +91,7 @@ impl Tally {
             match outcome {
                 Ok(_) => self.n_taken += 1,
                 Err(refusal) => {
+                    self.n_taken += u64::from(refusal.is_partial);
                     // Of a profile that came apart one refusal is enough to count it.
                     self.n_refused += u64::from(last != Some(profile));
                     last = Some(profile);
@@ -214,7 +209,18 @@ mod tests {
     #[test]
     fn what_passes_makes_the_whole_worth_sending_again() {
         let wait = Duration::from_secs(3);
+        // What is left of a profile that was refused in part is an export that was taken in part.
+        let partly = Refusal {
+            is_partial: true,
+            ..bad("label x is too long")
+        };
+        let mut in_part = tally(1);
+        in_part.add(refused(vec![Err(partly)])).unwrap();
+        let answer = in_part.answer().unwrap();
+        assert_eq!(answer.rejected_profiles, 1);
+        assert!(answer.message.contains("label x"), "{}", answer.message);
         let limited = Refusal {
+            is_partial: false,
             kind: RefusalKind::RateLimited { retry_after: wait },
             message: "slow".to_owned(),
         };

@@ -304,13 +304,13 @@ async fn refusals_say_what_is_wrong_and_by_which_status() {
         (
             "name=app&format=tree",
             b"\x00\x00\x09",
-            "not tree: node 1",
+            "not tree: the body ends inside the tree: 9",
             true,
         ),
         (
             "name=app&format=trie",
-            b"\x00\x00\x01",
-            "not trie: the body ends",
+            b"\x00\x00\x01\x01",
+            "not trie: node 2",
             true,
         ),
         (

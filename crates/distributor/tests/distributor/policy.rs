@@ -83,6 +83,18 @@ async fn a_resend_is_sampled_like_the_first_time() {
 }
 
 #[tokio::test]
+async fn of_a_series_some_profiles_are_sampled_and_some_are_not() {
+    let house = House::new(Limits::default());
+    house.set_policy(sampled(0.5, SampledOut::Drop));
+    let mut n_kept = 0;
+    for n in 0..60 {
+        let summary = house.push(vec![incoming(&API, good(n + 1))]).await.unwrap();
+        n_kept += usize::from(summary.outcomes == [Outcome::Stored]);
+    }
+    assert!((15..=45).contains(&n_kept), "{n_kept} of 60");
+}
+
+#[tokio::test]
 async fn a_quota_that_is_used_up_tells_when_it_is_renewed() {
     let house = House::new(Limits::default());
     let resets_at = house.now().0 / 1_000_000_000 + 90;

@@ -256,9 +256,62 @@ async fn the_rate_is_charged_before_validation_and_comes_back_with_time() {
     assert_eq!(push().await.unwrap().outcomes, [Outcome::Stored]);
 }
 
+/// A profile of about 900 KiB, decompressed.
+fn large(n: usize) -> Vec<u8> {
+    let names: Vec<String> = (0..15)
+        .map(|at| format!("{n}.{at}.{}", "x".repeat(60_000)))
+        .collect();
+    let stacks: Vec<[&str; 1]> = names.iter().map(|name| [&**name]).collect();
+    let stacks: Vec<(&[&str], i64)> = stacks.iter().map(|stack| (&stack[..], 1)).collect();
+    cpu_profile(&stacks)
+}
+
+#[tokio::test]
+async fn a_request_larger_than_the_burst_is_stored_in_the_end_if_it_is_sent_again() {
+    let house = House::new(Limits {
+        ingestion_rate_bytes: 1 << 20,
+        ingestion_burst_bytes: 0,
+        max_profile_size_bytes: 1 << 20,
+        ..Limits::default()
+    });
+    // Two of them are in the bucket at a time.
+    let profiles = || (0..6).map(|n| incoming(&API, large(n))).collect();
+    let mut stored = Vec::new();
+    for _ in 0..8 {
+        match house.push(profiles()).await {
+            Ok(summary) => {
+                let is_there = |outcome| matches!(outcome, Outcome::Stored | Outcome::Duplicate);
+                assert!(summary.outcomes.into_iter().all(is_there));
+                assert_eq!(stored, [2, 4], "as many more each time");
+                return;
+            }
+            Err(error) => {
+                let RefusalKind::RateLimited { .. } = error.kind else {
+                    panic!("{error}");
+                };
+                stored.push(
+                    error
+                        .outcomes
+                        .iter()
+                        .filter(|outcome| outcome.is_ok())
+                        .count(),
+                );
+                house.clock.advance(Duration::from_secs(2));
+            }
+        }
+    }
+    panic!("never stored whole: {stored:?}");
+}
+
 #[tokio::test]
 async fn without_memory_a_profile_waits_outside() {
     let house = House::with_memory(Limits::default(), 100);
+    let never = house.push(vec![incoming(&API, gzip(&good(1)))]).await;
+    let never = never.unwrap_err();
+    assert_eq!(never.kind, RefusalKind::TooLarge, "no waiting helps");
+    assert!(never.message.contains("more memory"), "{never}");
+    let house = House::with_memory(Limits::default(), 100_000);
+    let _others = house.bodies.try_acquire(99_900).unwrap();
     let error = house.push(vec![incoming(&API, gzip(&good(1)))]);
     let error = error.await.unwrap_err();
     let retry_after = Duration::from_secs(1);

@@ -1,8 +1,9 @@
 //! From a profile of an export to drafts: one for each service that its samples name.
 //!
-//! What a profile uses of the dictionary goes into its draft on first use. Where an entry went is
-//! kept in memos as long as the dictionary, which hold for one draft: a number that grows from draft
-//! to draft tells entries of this one from older ones, so that nothing is cleared in between.
+//! A draft holds the samples; their stacktraces stay in the dictionary. What a profile uses of that
+//! is checked and charged for once ([`super::entries`]). What has been is kept in memos as long as
+//! the dictionary, which hold for one draft: a number that grows from draft to draft tells entries of
+//! this one from older ones, so that nothing is cleared in between.
 //!
 //! # Invariants
 //! - A profile is converted whole or refused; nothing of it is left out silently.
@@ -12,20 +13,25 @@ use std::collections::BTreeMap;
 use scoria_model::{ByteBudget, DiscardReason, Permit};
 
 use super::Export;
-use super::dictionary::{LineRow, NO_INDEX};
+use super::dictionary::NO_INDEX;
 use super::distinct::Distinct;
-use super::entries::{LabelMemo, Memo, StackMemo};
+use super::entries::{LabelMemo, LocationMemo, StackMemo};
 use super::fields::{Malformed, Span};
 use super::kind::{Kind, TypeText};
 use super::origin::{self, Broken, Origin, Place, ServiceSource};
 use super::samples::{BadSample, Header, Sample, Samples};
 use crate::draft::DraftError;
-use crate::raw::{Ids, RawLine};
+use crate::raw::Ids;
 use crate::rejection::LabelText;
 use crate::{Draft, DraftTerms, Rejection, Room};
 
 /// How long a profile lasts that does not say.
 const DURATION_DEFAULT_NS: i64 = 10_000_000_000;
+/// What profiles use of the dictionary is read for each of them. All of them together may read so
+/// many times the export's bytes, a sixteenth of those of texts: an export of thousands of profiles
+/// of one program reads some twenty times as many.
+const WORK_FACTOR: u64 = 256;
+const WORK_MIN: u64 = 64 << 20;
 /// A profile with more is gone over once to see how many different samples and labels it has, as
 /// growing into them would take twice the room.
 const MANY_SAMPLES: usize = 1024;
@@ -68,10 +74,17 @@ pub(super) enum Problem {
     },
     #[error("the value of sample {at} times the period overflows 64 bits")]
     Overflow { at: usize },
+    #[error(
+        "the profiles before it and it repeat so much of the dictionary that reading it takes {factor} times the export's size and more",
+        factor = WORK_FACTOR
+    )]
+    Work,
     #[error("its sample type has no name (field 1 of the profile, sample_type)")]
     Nameless,
     #[error("the name of its type is not valid UTF-8")]
     Utf8,
+    #[error("{what} ({shown:?}) is not valid UTF-8")]
+    Text { what: &'static str, shown: String },
     #[error(transparent)]
     Full(#[from] DraftError),
 }
@@ -81,9 +94,13 @@ pub(super) enum Problem {
 pub struct Converter<'e, 'a> {
     pub(super) export: &'e Export<'a>,
     pub(super) draft: u32,
-    pub(super) functions: Vec<Memo>,
-    pub(super) mappings: Vec<Memo>,
-    pub(super) locations: Vec<Memo>,
+    /// The draft that used each entry last; the same of the next two.
+    pub(super) texts: Vec<u32>,
+    pub(super) functions: Vec<u32>,
+    pub(super) mappings: Vec<u32>,
+    pub(super) locations: Vec<LocationMemo>,
+    /// Of the draft.
+    pub(super) n_locations: u32,
     pub(super) stacks: Vec<StackMemo>,
     pub(super) labels_of: Vec<LabelMemo>,
     /// Entries of the attribute table that name a service, in order, each with the first entry
@@ -91,35 +108,33 @@ pub struct Converter<'e, 'a> {
     pub(super) services: Vec<(u32, u32)>,
     pub(super) origin: Option<(Span, Span, Origin)>,
     pub(super) attributes: Vec<u32>,
-    pub(super) frames: Vec<u64>,
-    pub(super) rows: Vec<LineRow>,
-    pub(super) lines: Vec<RawLine>,
     pub(super) labels: Vec<(u32, u32)>,
     pub(super) n_unusable: u64,
+    /// Bytes that may still be read.
+    work_left: u64,
     /// Of the profile that was refused last, as far as they were known.
     shown: Vec<(String, String)>,
 }
 
 impl<'a> Export<'a> {
     pub fn converter(&self) -> Converter<'_, 'a> {
-        let memos = |n| vec![Memo::default(); n];
         let tables = &self.dictionary;
         Converter {
             export: self,
             draft: 0,
-            functions: memos(tables.functions.len()),
-            mappings: memos(tables.mappings.len()),
-            locations: memos(tables.locations.len()),
+            texts: vec![0; tables.n_texts],
+            functions: vec![0; tables.functions.len()],
+            mappings: vec![0; tables.mappings.len()],
+            locations: vec![LocationMemo::default(); tables.locations.len()],
+            n_locations: 0,
             stacks: vec![StackMemo::default(); tables.stacks.len()],
             labels_of: vec![LabelMemo::default(); tables.attributes.len()],
             services: self.services(),
             origin: None,
             attributes: Vec::new(),
-            frames: Vec::new(),
-            rows: Vec::new(),
-            lines: Vec::new(),
             labels: Vec::new(),
             n_unusable: 0,
+            work_left: (self.body.len() as u64 * WORK_FACTOR).max(WORK_MIN),
             shown: Vec::new(),
         }
     }
@@ -201,10 +216,11 @@ impl Converter<'_, '_> {
         for run in runs(self, &samples)? {
             let (labels, service) = self.labels_of(kind.name, run.service.as_deref());
             self.n_unusable = self.origin.as_ref().map_or(0, |(.., o)| o.n_unusable);
-            let mut draft = Draft::new(terms)?;
+            let mut draft = Draft::apart(terms)?;
             draft.reserve(self.room(place.profile, &run, terms)?)?;
             // Drafts are counted from 1, so that no memo of none looks like one of this.
             self.draft += 1;
+            self.n_locations = 0;
             draft.add_type(kind.sample.kind, kind.sample.unit)?;
             draft.set_period(period.kind, period.unit, header.period)?;
             let duration = match clamp(header.duration_ns) {
@@ -235,14 +251,12 @@ impl Converter<'_, '_> {
             true => self.count(profile, n_samples, terms)?,
             false => (n_samples, 0),
         };
-        let tables = match is_whole && export.n_profiles() == 1 {
-            true => export.room(),
-            false => Room::default(),
-        };
         Ok(Room {
             samples: n_samples,
             labels: n_labels,
-            ..tables
+            // An entry for each stacktrace.
+            frames: n_samples.min(export.dictionary.stacks.len()),
+            ..Room::default()
         })
     }
 
@@ -268,6 +282,13 @@ impl Converter<'_, '_> {
         }
         let n_distinct = distinct.count().min(n);
         Ok((n_distinct, n_labels.div_ceil(n.max(1)) * n_distinct))
+    }
+
+    /// Counts bytes before they are read.
+    pub(super) fn spend(&mut self, bytes: u32) -> Result<(), Problem> {
+        let left = self.work_left.checked_sub(u64::from(bytes));
+        self.work_left = left.ok_or(Problem::Work)?;
+        Ok(())
     }
 
     /// Learns what the profile's resource and scope say, unless they are those of the one before.

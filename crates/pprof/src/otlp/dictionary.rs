@@ -72,6 +72,8 @@ pub(super) struct Dictionary {
     pub(super) mappings: Vec<MappingRow>,
     pub(super) functions: Vec<Span>,
     pub(super) locations: Vec<Span>,
+    /// The strings that functions and mappings name are among so many of the first.
+    pub(super) n_texts: usize,
     /// Whether an attribute's text is an index.
     pub(super) interned: bool,
     /// Locations that say what kind of frame they are (native, kernel, an interpreter's).
@@ -94,10 +96,11 @@ struct Counts {
 const DICTIONARY: &str = "the dictionary";
 const LOCATION: &str = "a location";
 const FRAME_TYPE: &[u8] = b"profile.frame.type";
-/// What following an index costs beside its row: a memo of where it went.
-const MEMO_BYTES: usize = 8;
-/// The same of a stack, or of an attribute.
+/// What following an index costs beside its row: a note of who did so last.
+const MEMO_BYTES: usize = 4;
+/// The same of a location or an attribute, and of a stack.
 const WIDE_MEMO_BYTES: usize = 12;
+const STACK_MEMO_BYTES: usize = 20;
 
 impl Counts {
     fn of(body: &[u8], places: &[Span]) -> Result<Self, Malformed> {
@@ -128,13 +131,13 @@ impl Counts {
     /// Memory for the rows and for the memos of a converter.
     const fn bytes(&self) -> usize {
         self.mappings * (size_of::<MappingRow>() + MEMO_BYTES)
-            + self.locations * (size_of::<Span>() + MEMO_BYTES)
+            + self.locations * (size_of::<Span>() + WIDE_MEMO_BYTES)
             + self.functions * (size_of::<Span>() + MEMO_BYTES)
             + self.links * size_of::<Span>()
-            + self.strings * size_of::<Span>()
+            + self.strings * (size_of::<Span>() + MEMO_BYTES)
             // An attribute may be listed with those that name a service, or a kind of frame.
             + self.attributes * (size_of::<Span>() + WIDE_MEMO_BYTES + 2 * size_of::<u32>())
-            + self.stacks * (size_of::<Span>() + WIDE_MEMO_BYTES)
+            + self.stacks * (size_of::<Span>() + STACK_MEMO_BYTES)
     }
 }
 
@@ -157,13 +160,16 @@ impl Dictionary {
             locations: Vec::with_capacity(counts.locations),
             services: Vec::new(),
             frame_types: Vec::new(),
+            n_texts: 0,
             interned: false,
             n_frame_types: 0,
             permit: Some(permit),
         };
+        let mut last = 0;
         for &place in places {
-            dictionary.read_tables(body, place)?;
+            last = last.max(dictionary.read_tables(body, place)?);
         }
+        dictionary.n_texts = dictionary.strings.len().min(last as usize + 1);
         // Their texts are indexes into the strings, which may stand behind them.
         for &place in places {
             dictionary.read_attributes(body, place)?;
@@ -171,6 +177,38 @@ impl Dictionary {
         dictionary.flag_mappings(body)?;
         dictionary.count_frame_types(body)?;
         Ok(dictionary)
+    }
+
+    /// The places of the texts that functions and mappings have, each once.
+    pub(super) fn texts_of_symbols(&self, body: &[u8]) -> impl Iterator<Item = Span> + Clone {
+        let mut is_used = vec![false; self.strings.len()];
+        let mut mark = |index: u32| {
+            if let Some(slot) = is_used.get_mut(index as usize) {
+                *slot = true;
+            }
+        };
+        for &place in &self.functions {
+            // Each could be read when the dictionary was.
+            let row = function(body, place).unwrap_or_default();
+            for text in [row.name, row.system_name, row.filename] {
+                mark(text);
+            }
+        }
+        self.mappings.iter().for_each(|row| mark(row.filename));
+        let texts = self.strings.iter().zip(is_used);
+        texts.filter_map(|(&text, is_used)| is_used.then_some(text))
+    }
+
+    /// Whether a line of this function is a line of none: entry 0, if it says nothing.
+    pub(super) fn is_no_function(&self, at: u32, row: &FunctionRow) -> bool {
+        at == 0
+            && [row.name, row.system_name, row.filename] == [0; 3]
+            && self.strings.first().is_none_or(|first| first.is_empty())
+    }
+
+    /// Whether this mapping is none: entry 0, if it says nothing.
+    pub(super) const fn is_no_mapping(at: u32, row: &MappingRow) -> bool {
+        at == 0 && row.place.is_empty()
     }
 
     pub(super) const fn n_attributes(&self) -> usize {
@@ -182,16 +220,23 @@ impl Dictionary {
         self.permit.as_ref().map_or(0, Permit::bytes)
     }
 
-    fn read_tables(&mut self, body: &[u8], place: Span) -> Result<(), Malformed> {
+    /// Reads all tables but that of attributes. The last string that functions and mappings name.
+    fn read_tables(&mut self, body: &[u8], place: Span) -> Result<u32, Malformed> {
+        let mut last = 0;
         let mut fields = Fields::of(body, place, DICTIONARY);
         while let Some(tag) = fields.next()? {
             match tag.number {
-                1 => self.mappings.push(mapping(body, fields.span(tag)?)?),
+                1 => {
+                    let row = mapping(body, fields.span(tag)?)?;
+                    last = last.max(row.filename);
+                    self.mappings.push(row);
+                }
                 2 => self.locations.push(fields.span(tag)?),
                 3 => {
                     let place = fields.span(tag)?;
                     // An export with one that cannot be read is refused whole.
-                    function(body, place)?;
+                    let row = function(body, place)?;
+                    last = last.max(row.name).max(row.system_name).max(row.filename);
                     self.functions.push(place);
                 }
                 4 => self.links.push(fields.span(tag)?),
@@ -200,7 +245,7 @@ impl Dictionary {
                 _ => fields.skip(tag)?,
             }
         }
-        Ok(())
+        Ok(last)
     }
 
     fn read_attributes(&mut self, body: &[u8], place: Span) -> Result<(), Malformed> {

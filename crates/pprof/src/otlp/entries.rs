@@ -1,4 +1,8 @@
-//! Moves entries of the dictionary into a draft, each on its first use.
+//! What a profile uses of the dictionary: every index that it follows is checked, and each entry is
+//! charged for once, as if it stood in the profile.
+//!
+//! Nothing is moved here. The entries go into the part once for all profiles, when the first one is
+//! normalised that uses them ([`super::symbols`]).
 //!
 //! # Invariants
 //! - An index is checked before it is followed; entry 0 stands for none only where its content says
@@ -7,26 +11,27 @@
 
 use super::attributes::Value;
 use super::convert::{Converter, Problem};
-use super::dictionary;
-use super::fields::Span;
+use super::dictionary::{self, Dictionary};
 use super::origin;
+use super::symbols::build_ids;
 use crate::Draft;
-use crate::draft::{DraftFunction, DraftMapping, Stack};
-use crate::raw::{Ids, RawLine};
+use crate::draft::{Stack, varint_length};
+use crate::raw::Ids;
 
-/// The attributes that are build ids, and what stands before each. GNU's is the one that debuggers
-/// and symbol servers go by, and stands alone.
-const BUILD_IDS: [(&str, &str); 3] = [
-    ("process.executable.build_id.gnu", ""),
-    ("process.executable.build_id.go", "go:"),
-    ("process.executable.build_id.htlhash", "htlhash:"),
-];
+/// What a mapping, a function, a location and a line of it take in a pprof, about.
+const MAPPING_SIZE: u64 = 24;
+const FUNCTION_SIZE: u64 = 12;
+const LOCATION_SIZE: u64 = 6;
+const LINE_SIZE: u64 = 8;
 
-/// Where an entry of the dictionary went: the draft it is true for, and the id in it.
+/// The share of its bytes that reading a text counts for.
+const TEXT_SHARE: u32 = 16;
+
+/// The draft that used a location last, and the how many-th it was there.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Memo {
-    pub(super) draft: u32,
-    pub(super) id: u32,
+pub(super) struct LocationMemo {
+    draft: u32,
+    nth: u32,
 }
 
 /// The same of an attribute, as the label of a sample; no value if it is none.
@@ -37,7 +42,7 @@ pub(super) struct LabelMemo {
     value: u32,
 }
 
-/// The same of a stack: the draft, and its frames there.
+/// The same of a stack: the draft, and what it is there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StackMemo {
     draft: u32,
@@ -50,7 +55,7 @@ impl Converter<'_, '_> {
         let export = self.export;
         let stacks = &export.dictionary.stacks;
         let at = index as usize;
-        let Some(&stack) = stacks.get(at) else {
+        let Some(&place) = stacks.get(at) else {
             return Err(Problem::Index {
                 what: "the stack of a sample",
                 table: "stack_table",
@@ -62,23 +67,24 @@ impl Converter<'_, '_> {
         if memo.draft == self.draft {
             return Ok(memo.stack);
         }
-        self.frames.clear();
-        let mut frames = std::mem::take(&mut self.frames);
+        self.spend(place.length)?;
+        let (mut depth, mut size) = (0, 0);
         let mut problem = None;
-        let read = dictionary::stack_locations(export.body, stack, |location| {
+        dictionary::stack_locations(export.body, place, |location| {
             if problem.is_none() {
                 match self.location(draft, location) {
-                    Ok(id) => frames.push(id),
+                    Ok(nth) => {
+                        depth += 1;
+                        size += varint_length(u64::from(nth)) as u32;
+                    }
                     Err(found) => problem = Some(found),
                 }
             }
-        });
-        self.frames = frames;
-        read?;
+        })?;
         if let Some(problem) = problem {
             return Err(problem);
         }
-        let stack = draft.stack(&self.frames)?;
+        let stack = draft.stack_apart(index, (depth, size))?;
         self.stacks[at] = StackMemo {
             draft: self.draft,
             stack,
@@ -86,8 +92,10 @@ impl Converter<'_, '_> {
         Ok(stack)
     }
 
-    fn location(&mut self, draft: &mut Draft, index: u32) -> Result<u64, Problem> {
-        let tables = &self.export.dictionary;
+    /// The how many-th location of the draft it is, counted from 1.
+    fn location(&mut self, draft: &mut Draft, index: u32) -> Result<u32, Problem> {
+        let export = self.export;
+        let tables = &export.dictionary;
         let at = index as usize;
         let Some(memo) = self.locations.get(at) else {
             return Err(Problem::Index {
@@ -98,41 +106,37 @@ impl Converter<'_, '_> {
             });
         };
         if memo.draft == self.draft {
-            return Ok(u64::from(memo.id));
+            return Ok(memo.nth);
         }
-        self.rows.clear();
-        let rows = &mut self.rows;
-        let row = dictionary::location(self.export.body, tables.locations[at], |line| {
-            rows.push(line);
-        })?;
-        self.lines.clear();
-        for nth in 0..self.rows.len() {
-            let line = self.rows[nth];
-            let function = self.function(draft, line.function)?;
-            if function != 0 {
-                self.lines.push(RawLine {
-                    function,
-                    line: line.line,
-                });
+        self.spend(tables.locations[at].length)?;
+        let (mut n_lines, mut problem) = (0, None);
+        let row = dictionary::location(export.body, tables.locations[at], |line| {
+            if problem.is_none() {
+                match self.function(draft, line.function) {
+                    Ok(is_one) => n_lines += u64::from(is_one),
+                    Err(found) => problem = Some(found),
+                }
             }
+        })?;
+        if let Some(problem) = problem {
+            return Err(problem);
         }
-        let mapping = self.mapping(draft, row.mapping)?;
-        // Interpreters put line numbers and the like into the address of frames with lines.
-        let address = if self.lines.is_empty() {
-            row.address
-        } else {
-            0
+        self.mapping(draft, row.mapping)?;
+        draft.symbol_apart(LOCATION_SIZE + n_lines * LINE_SIZE)?;
+        self.n_locations += 1;
+        self.locations[at] = LocationMemo {
+            draft: self.draft,
+            nth: self.n_locations,
         };
-        let id = draft.location(mapping, address, &self.lines)?;
-        self.locations[at] = self.memo(id);
-        Ok(id)
+        Ok(self.n_locations)
     }
 
-    /// The function's id, 0 for entry 0 if that is the one that stands for none.
-    fn function(&mut self, draft: &mut Draft, index: u32) -> Result<u64, Problem> {
-        let tables = &self.export.dictionary;
+    /// Whether there is a function, which entry 0 may not be.
+    fn function(&mut self, draft: &mut Draft, index: u32) -> Result<bool, Problem> {
+        let export = self.export;
+        let tables = &export.dictionary;
         let at = index as usize;
-        let Some(memo) = self.functions.get(at) else {
+        let Some(used_by) = self.functions.get_mut(at) else {
             return Err(Problem::Index {
                 what: "the function of a line",
                 table: "function_table",
@@ -140,38 +144,31 @@ impl Converter<'_, '_> {
                 n: tables.functions.len(),
             });
         };
-        if memo.draft == self.draft {
-            return Ok(u64::from(memo.id));
+        let is_new = std::mem::replace(used_by, self.draft) != self.draft;
+        if !is_new && index != 0 {
+            return Ok(true);
         }
-        let row = dictionary::function(self.export.body, tables.functions[at])?;
-        let is_null = index == 0 && [row.name, row.system_name, row.filename] == [0; 3];
-        let id = if is_null && tables.strings.first().is_none_or(|first| first.is_empty()) {
-            0
-        } else {
-            let name = self.string(draft, row.name)?;
-            let function = DraftFunction {
-                name,
-                system_name: if row.system_name == row.name {
-                    name
-                } else {
-                    self.string(draft, row.system_name)?
-                },
-                filename: self.string(draft, row.filename)?,
-                start_line: row.start_line,
-            };
-            draft.function(function)?
-        };
-        self.functions[at] = self.memo(id);
-        Ok(id)
+        self.spend(tables.functions[at].length)?;
+        let row = dictionary::function(export.body, tables.functions[at])?;
+        if tables.is_no_function(index, &row) {
+            return Ok(false);
+        }
+        if is_new {
+            for text in [row.name, row.system_name, row.filename] {
+                self.text(draft, text)?;
+            }
+            draft.symbol_apart(FUNCTION_SIZE)?;
+        }
+        Ok(true)
     }
 
-    /// The mapping's id, 0 for entry 0 if that stands for none or is not there.
-    fn mapping(&mut self, draft: &mut Draft, index: u32) -> Result<u64, Problem> {
-        let tables = &self.export.dictionary;
+    fn mapping(&mut self, draft: &mut Draft, index: u32) -> Result<(), Problem> {
+        let export = self.export;
+        let tables = &export.dictionary;
         let at = index as usize;
-        let Some(memo) = self.mappings.get(at) else {
+        let Some(used_by) = self.mappings.get_mut(at) else {
             if index == 0 {
-                return Ok(0);
+                return Ok(());
             }
             return Err(Problem::Index {
                 what: "the mapping of a location",
@@ -180,63 +177,51 @@ impl Converter<'_, '_> {
                 n: tables.mappings.len(),
             });
         };
-        if memo.draft == self.draft {
-            return Ok(u64::from(memo.id));
+        if std::mem::replace(used_by, self.draft) == self.draft {
+            return Ok(());
         }
         let row = tables.mappings[at];
-        let id = if index == 0 && row.place.is_empty() {
-            0
-        } else {
-            let mapping = DraftMapping {
-                start: row.start,
-                limit: row.limit,
-                offset: row.offset,
-                filename: self.string(draft, row.filename)?,
-                build_id: self.build_ids(draft, row.place)?,
-                flags: row.flags,
-            };
-            draft.mapping(mapping)?
-        };
-        self.mappings[at] = self.memo(id);
-        Ok(id)
+        if Dictionary::is_no_mapping(index, &row) {
+            return Ok(());
+        }
+        self.spend(row.place.length)?;
+        self.text(draft, row.filename)?;
+        let build_id = build_ids(export, row.place)?;
+        check_utf8("a build id", &build_id)?;
+        if !build_id.is_empty() {
+            draft.text_apart(&build_id, false)?;
+        }
+        draft.symbol_apart(MAPPING_SIZE)?;
+        Ok(())
     }
 
-    /// Every build id of a mapping, in one text.
-    fn build_ids(&self, draft: &mut Draft, mapping: Span) -> Result<u32, Problem> {
-        let (body, tables) = (self.export.body, &self.export.dictionary);
-        let mut found: [Option<&[u8]>; BUILD_IDS.len()] = [None; BUILD_IDS.len()];
-        let mut outside = None;
-        dictionary::mapping_attributes(body, mapping, |index| {
-            // Each could be read when the dictionary was.
-            let Some(Ok(attribute)) = tables.attribute(body, index) else {
-                outside = Some(index);
-                return;
-            };
-            let Some(key) = attribute.key.text(body) else {
-                return;
-            };
-            let nth = BUILD_IDS.iter().position(|(id, _)| id.as_bytes() == key);
-            if let Some(slot) = nth.and_then(|nth| found.get_mut(nth)) {
-                *slot = slot.or(attribute.value.text(body));
+    /// A text that a symbol says.
+    fn text(&mut self, draft: &mut Draft, index: u32) -> Result<(), Problem> {
+        let export = self.export;
+        let strings = &export.dictionary.strings;
+        let at = index as usize;
+        let known = self.texts.get_mut(at).zip(strings.get(at));
+        let Some((used_by, place)) = known else {
+            if index == 0 {
+                return Ok(());
             }
-        })?;
-        if let Some(index) = outside {
-            return Err(attribute_outside(
-                "an attribute of a mapping",
+            return Err(Problem::Index {
+                what: "a text",
+                table: "string_table",
                 index,
-                tables.attributes.len(),
-            ));
+                n: strings.len(),
+            });
+        };
+        if std::mem::replace(used_by, self.draft) == self.draft {
+            return Ok(());
         }
-        let mut text = Vec::new();
-        for ((_, prefix), id) in BUILD_IDS.iter().zip(found) {
-            if let Some(id) = id {
-                let space: &[u8] = if text.is_empty() { b"" } else { b" " };
-                text.extend_from_slice(space);
-                text.extend_from_slice(prefix.as_bytes());
-                text.extend_from_slice(id);
-            }
+        self.spend(place.length / TEXT_SHARE)?;
+        let text = place.of(export.body);
+        check_utf8("a text of its symbols", text)?;
+        if !text.is_empty() {
+            draft.text_apart(text, export.is_cut(text))?;
         }
-        Ok(draft.bytes_string(&text)?)
+        Ok(())
     }
 
     /// Adds an attribute of a sample to its labels. The service is a label of the whole draft.
@@ -261,7 +246,11 @@ impl Converter<'_, '_> {
         let value = origin::text(strings, attribute.value)?;
         self.n_unusable += u64::from(attribute.value == Value::Other);
         let label = match (key, value) {
-            (Some(key), Some(value)) => (draft.string(&key)?, draft.string(&value)?),
+            (Some(key), Some(value)) => {
+                draft.learn_apart(key.as_bytes());
+                draft.learn_apart(value.as_bytes());
+                (draft.string(&key)?, draft.string(&value)?)
+            }
             // Counted once for a draft, whatever the number of its samples.
             _ => (0, 0),
         };
@@ -293,30 +282,17 @@ impl Converter<'_, '_> {
             trace: link.trace,
         })
     }
-
-    fn string(&self, draft: &mut Draft, index: u32) -> Result<u32, Problem> {
-        let strings = &self.export.dictionary.strings;
-        match strings.get(index as usize) {
-            Some(place) => Ok(draft.bytes_string(place.of(self.export.body))?),
-            None if index == 0 => Ok(0),
-            None => Err(Problem::Index {
-                what: "a text",
-                table: "string_table",
-                index,
-                n: strings.len(),
-            }),
-        }
-    }
-
-    const fn memo(&self, id: u64) -> Memo {
-        Memo {
-            draft: self.draft,
-            id: id as u32,
-        }
-    }
 }
 
-fn attribute_outside(what: &'static str, index: u32, n: usize) -> Problem {
+fn check_utf8(what: &'static str, text: &[u8]) -> Result<(), Problem> {
+    if text.is_ascii() || std::str::from_utf8(text).is_ok() {
+        return Ok(());
+    }
+    let shown = String::from_utf8_lossy(&text[..text.len().min(64)]).into_owned();
+    Err(Problem::Text { what, shown })
+}
+
+pub(super) fn attribute_outside(what: &'static str, index: u32, n: usize) -> Problem {
     Problem::Index {
         what,
         table: "attribute_table",

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! All generations share a service name and a path, so what an export is must be found out from its
-//! bytes ([`layout`]). The dictionary is read once ([`dictionary`]); a profile then moves what it
-//! uses of it into its draft, each entry once.
+//! bytes ([`layout`]). The dictionary is read once ([`dictionary`]). Drafts hold samples alone:
+//! symbols go from the dictionary into the part that the profiles share, each entry once an export
+//! ([`symbols`]).
 //!
 //! # Invariants
 //! - Nothing that a client sends makes these modules panic, loop or take memory that was not taken
@@ -35,8 +36,11 @@ mod kind;
 mod layout;
 mod origin;
 mod samples;
+mod symbols;
 #[cfg(test)]
 mod tests;
+
+use std::sync::OnceLock;
 
 use scoria_model::budget::BudgetExceeded;
 use scoria_model::{ByteBudget, Permit};
@@ -93,6 +97,10 @@ pub struct Export<'a> {
     has_dictionary: bool,
     layout: Layout,
     profiles: Vec<Place>,
+    /// 0 for no limit.
+    max_symbol_bytes: u64,
+    /// Whether there can be names with type parameters of Go's compiler.
+    type_parameters: OnceLock<bool>,
     permit: Permit,
 }
 
@@ -147,8 +155,15 @@ impl<'a> Export<'a> {
             has_dictionary: !pieces.is_empty(),
             layout,
             profiles,
+            max_symbol_bytes: 0,
+            type_parameters: OnceLock::new(),
             permit,
         })
+    }
+
+    /// From now on symbols of more bytes lose their front; 0 means that none do.
+    pub const fn cut_symbols(&mut self, max_bytes: u64) {
+        self.max_symbol_bytes = max_bytes;
     }
 
     fn check_dictionary(&self) -> Result<(), ExportError> {
@@ -180,9 +195,10 @@ impl<'a> Export<'a> {
         self.dictionary.n_frame_types
     }
 
-    /// Of everything in its dictionary: what its profiles need of it together is not more.
+    /// Of the symbols and stacktraces in its dictionary: its profiles do not need more together.
     pub fn room(&self) -> Room {
         let tables = &self.dictionary;
+        let texts = tables.texts_of_symbols(self.body);
         let stacks = tables.stacks.iter();
         let profiles = self.profiles.iter();
         // Of the others nothing is stored.
@@ -190,8 +206,8 @@ impl<'a> Export<'a> {
             profiles.filter(|place| Samples::of(self.body, place.profile).next().is_some());
         Room {
             profiles: with_samples.count(),
-            text: tables.strings.iter().map(|s| s.length as usize).sum(),
-            strings: tables.strings.len(),
+            text: texts.clone().map(|text| text.length as usize).sum(),
+            strings: texts.count(),
             functions: tables.functions.len(),
             locations: tables.locations.len(),
             stacks: tables.stacks.len(),

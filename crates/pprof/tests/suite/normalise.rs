@@ -75,9 +75,9 @@ fn negative_and_zero_samples_are_dropped_and_counted() {
         (&["c"], &[0, 2], &[]),
     ];
     let normalised = of(CPU, &rows);
-    assert_eq!(normalised.dropped.get(Reason::ZeroValue), 1);
-    assert_eq!(normalised.dropped.get(Reason::NegativeValue), 1);
-    assert_eq!(normalised.stats.entries, 1);
+    assert_eq!(normalised.told.dropped.get(Reason::ZeroValue), 1);
+    assert_eq!(normalised.told.dropped.get(Reason::NegativeValue), 1);
+    assert_eq!(normalised.told.stats.entries, 1);
     assert_eq!(normalised.part.functions.len(), 1, "only what is used");
 }
 
@@ -86,7 +86,7 @@ fn nothing_left_is_an_empty_profile_and_no_error() {
     for rows in [&[][..], &[(&["a"][..], &[0i64][..], &[][..])]] {
         let normalised = of(COUNT, rows);
         assert!(normalised.part.profiles.is_empty());
-        assert_eq!(normalised.dropped.get(Reason::EmptyProfile), 1);
+        assert_eq!(normalised.told.dropped.get(Reason::EmptyProfile), 1);
     }
 }
 
@@ -134,7 +134,7 @@ fn span_and_trace_stay_with_the_sample() {
         only(&normalised),
         ["a 28".to_owned(), format!("a 3 span={SPAN} trace={TRACE}"),]
     );
-    assert_eq!(normalised.dropped.get(Reason::MalformedSpanId), 2);
+    assert_eq!(normalised.told.dropped.get(Reason::MalformedSpanId), 2);
     let little_endian = u64::from_le_bytes([0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
     assert!(normalised.part.sample_span.contains(&little_endian));
 }
@@ -149,8 +149,8 @@ fn one_bad_label_group_leaves_the_others() {
     ];
     let normalised = of(COUNT, &rows);
     assert_eq!(only(&normalised), ["b 2"]);
-    let [refusal] = &normalised.refused[..] else {
-        panic!("{:?}", normalised.refused);
+    let [refusal] = &normalised.told.refused[..] else {
+        panic!("{:?}", normalised.told.refused);
     };
     assert_eq!(refusal.rejection.reason, Reason::LabelValueTooLong);
     assert_eq!((refusal.groups, refusal.samples), (1, 2));
@@ -174,7 +174,7 @@ fn deep_stacks_lose_their_leaf_side() {
     };
     let normalised = normalise(&push(&bytes, LABELS), &limits).unwrap();
     assert_eq!(only(&normalised), ["root;mid 1"]);
-    assert_eq!(normalised.dropped.get(Reason::DepthTruncated), 1);
+    assert_eq!(normalised.told.dropped.get(Reason::DepthTruncated), 1);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn long_symbols_keep_their_tail_at_a_character() {
     };
     let normalised = normalise(&push(&bytes, LABELS), &limits).unwrap();
     assert_eq!(only(&normalised), ["ééééé 1"]);
-    assert_eq!(normalised.dropped.get(Reason::SymbolTruncated), 1);
+    assert_eq!(normalised.told.dropped.get(Reason::SymbolTruncated), 1);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn broken_references_drop_their_samples_and_a_missing_mapping_does_not() {
     let bytes = encoder.finish();
     let normalised = normalise(&push(&bytes, LABELS), &any_time()).unwrap();
     assert_eq!(only(&normalised), ["0x20 2", "f 1"]);
-    assert_eq!(normalised.dropped.get(Reason::BrokenReference), 3);
+    assert_eq!(normalised.told.dropped.get(Reason::BrokenReference), 3);
     assert_eq!(normalised.part.location_mapping, [u32::MAX; 2]);
 }
 
@@ -252,7 +252,7 @@ fn type_parameters_of_go_functions_go() {
         (&["slices.Sort[go.shape.string]", "main.main"], &[2], &[]),
     ];
     let normalised = of(COUNT, &rows);
-    assert_eq!(normalised.stats.language.as_str(), "go");
+    assert_eq!(normalised.told.stats.language.as_str(), "go");
     assert_eq!(only(&normalised), ["main.main;slices.Sort[...] 3"]);
 }
 

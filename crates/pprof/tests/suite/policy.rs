@@ -62,14 +62,14 @@ fn rules_see_promoted_labels_and_what_they_drop_is_counted() {
         series(&dropped),
         [r#"{__name__="process_cpu", pod="y", service_name="api"}"#]
     );
-    assert_eq!(dropped.dropped.get(Reason::DroppedByRelabelRules), 1);
+    assert_eq!(dropped.told.dropped.get(Reason::DroppedByRelabelRules), 1);
 
     let all = under(
         relabelling(vec![rule("drop", "service_name", "api", "", "")]),
         TWO_GROUPS,
     );
     assert!(all.part.profiles.is_empty());
-    assert_eq!(all.dropped.get(Reason::DroppedByRelabelRules), 2);
+    assert_eq!(all.told.dropped.get(Reason::DroppedByRelabelRules), 2);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn sample_types_are_kept_and_dropped_by_rules() {
         totals(&kept).into_iter().collect::<Vec<_>>(),
         [("memory:inuse_space:bytes:cpu:nanoseconds".to_owned(), 7)]
     );
-    assert_eq!(kept.dropped.get(Reason::DroppedByRelabelRules), 1);
+    assert_eq!(kept.told.dropped.get(Reason::DroppedByRelabelRules), 1);
     let none = run(vec![rule("keep", "__unit__", "count", "", "")]);
     assert!(none.part.profiles.is_empty());
 }
@@ -180,7 +180,7 @@ fn lists_say_what_is_promoted_and_the_samples_stay() {
             [r#"{__name__="process_cpu", pod="x", service_name="api"}"#]
         );
         assert_eq!(totals(&narrowed)[TYPE], 3);
-        assert_eq!(narrowed.dropped.get(Reason::LabelDemoted), 2);
+        assert_eq!(narrowed.told.dropped.get(Reason::LabelDemoted), 2);
     }
 }
 
@@ -198,7 +198,7 @@ fn promoted_labels_never_push_a_series_over_its_limit() {
             series(&demoted),
             [r#"{__name__="process_cpu", b="1", c="1", service_name="api"}"#]
         );
-        assert_eq!(demoted.dropped.get(Reason::LabelDemoted), 1);
+        assert_eq!(demoted.told.dropped.get(Reason::LabelDemoted), 1);
     }
 }
 
@@ -225,7 +225,7 @@ fn the_label_with_the_most_values_is_left_out_first() {
     let narrowed = with_limits(Policy::default(), &rows, &limits).unwrap();
     assert_eq!(series(&narrowed).len(), 2, "one for each pod");
     assert_eq!(totals(&narrowed)[TYPE], 50);
-    assert_eq!(narrowed.dropped.get(Reason::LabelDemoted), 50);
+    assert_eq!(narrowed.told.dropped.get(Reason::LabelDemoted), 50);
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl App {
             let refusal = Refusal {
                 kind: fault.kind(),
                 message: fault.message.clone(),
+                is_partial: false,
             };
             roles.distributor.refused(tenant, &refusal, 0, &[]);
         }

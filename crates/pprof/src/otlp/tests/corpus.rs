@@ -59,7 +59,7 @@ fn expected(golden: &Value) -> Vec<String> {
     lines
 }
 
-fn found(mut converted: Converted) -> Vec<String> {
+fn found(export: &Export<'_>, mut converted: Converted) -> Vec<String> {
     let raw = converted.draft.raw();
     let columns = &raw.columns;
     let string = |at: u32| String::from_utf8_lossy(raw.text(at)).into_owned();
@@ -70,25 +70,27 @@ fn found(mut converted: Converted) -> Vec<String> {
         string(kind.kind),
         columns.duration_ns
     )];
+    let symbol = |at: u32| String::from_utf8_lossy(export.text(at)).into_owned();
+    let frame = |id: &u32| {
+        let mut lines = Vec::new();
+        let (mapping, address) = export.location(*id as usize - 1, &mut lines);
+        let binary = symbol(export.mapping(mapping as usize - 1).filename);
+        match lines.first() {
+            Some(line) => {
+                let function = export.function(line.function as usize - 1);
+                let (name, file) = (symbol(function.name), symbol(function.filename));
+                format!("{name}@{file}:{} in {binary}", line.line)
+            }
+            None => format!("0x{address:x} in {binary}"),
+        }
+    };
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
-        let frames: Vec<String> = columns.frames[sample.frames()]
-            .iter()
-            .map(|&id| {
-                let at = id as usize - 1;
-                let row = columns.locations[at];
-                let mapping = columns.mappings[row.mapping as usize - 1];
-                let binary = string(mapping.filename);
-                match raw.lines_of(at).first() {
-                    Some(line) => {
-                        let function = columns.functions[line.function as usize - 1];
-                        let (name, file) = (string(function.name), string(function.filename));
-                        format!("{name}@{file}:{} in {binary}", line.line)
-                    }
-                    None => format!("0x{:x} in {binary}", row.address),
-                }
-            })
-            .collect();
+        let mut frames = Vec::new();
+        for &stack in &columns.frames[sample.frames()] {
+            export.frames(stack as usize, &mut frames);
+        }
+        let frames: Vec<String> = frames.iter().map(frame).collect();
         let mut labels: Vec<String> = columns.labels[sample.labels()]
             .iter()
             .map(|label| format!("{}={}", string(label.key), string(label.text)))
@@ -115,7 +117,7 @@ fn convert(encoder: ExportEncoder) -> Vec<(String, Vec<String>)> {
         .into_iter()
         .map(|one| {
             let service = one.labels.last().unwrap().1.clone();
-            (service, found(one))
+            (service, found(&export, one))
         })
         .collect()
 }

@@ -281,6 +281,41 @@ fn few_bytes_that_stand_for_many_frames_are_cut_off_at_the_size_limit() {
     assert!(text.contains("max_profile_size_bytes"), "{text}");
 }
 
+/// One stacktrace that is nearly all of the export, and profiles that each use it.
+#[test]
+fn profiles_that_repeat_a_huge_stacktrace_are_refused_in_time() {
+    let mut encoder = ExportEncoder::new(Generation::V1_10, Texts::InPlace);
+    let function = encoder.function("main", "main.c");
+    let location = encoder.location(0, 0, &[(function, 7)]);
+    let stack = encoder.stack(&vec![location; 1 << 20]);
+    encoder.scope("s", &[]);
+    let row = SampleRow {
+        stack,
+        values: &[1],
+        ..SampleRow::default()
+    };
+    for _ in 0..1000 {
+        let header = ProfileHeader {
+            sample_type: ("events", "count"),
+            ..ProfileHeader::default()
+        };
+        encoder.profile(&header, &[row]);
+    }
+    let body = encoder.finish();
+    let terms = crate::DraftTerms {
+        max_bytes: 0,
+        ..terms()
+    };
+    let export = Export::read(&body, &terms.memory).unwrap();
+    let mut converter = export.converter();
+    let outcomes = (0..1000).map(|at| converter.profile(at, &terms).map(drop));
+    let refused: Vec<String> = outcomes
+        .filter_map(|outcome| outcome.err().map(|refused| refused.to_string()))
+        .collect();
+    assert!((700..800).contains(&refused.len()), "{}", refused.len());
+    assert!(refused[0].contains("repeat so much"), "{}", refused[0]);
+}
+
 #[test]
 fn json_that_is_none_says_where() {
     for (text, expected) in [

@@ -195,12 +195,11 @@ fn a_mapping_has_what_all_of_its_frames_have() {
     let body = encoder.finish();
     let terms = terms();
     let export = Export::read(&body, &terms.memory).unwrap();
-    let mut converted = export.converter().profile(0, &terms).unwrap();
-    let raw = converted[0].draft.raw();
-    let mappings = raw.columns.mappings.iter();
+    assert!(export.converter().profile(0, &terms).is_ok());
+    let mappings = (1..export.counts().mappings).map(|at| export.mapping(at));
     let found: Vec<(String, u32)> = mappings
         .map(|row| {
-            let binary = String::from_utf8_lossy(raw.text(row.filename));
+            let binary = String::from_utf8_lossy(export.text(row.filename));
             (binary.into_owned(), row.flags)
         })
         .collect();

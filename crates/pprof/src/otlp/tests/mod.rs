@@ -4,12 +4,14 @@ mod corpus;
 mod forms;
 mod hostile;
 mod mapping;
+mod sharing;
 
 use scoria_model::ByteBudget;
 
 use super::encode::{AttributeValue, ExportEncoder, Generation, ProfileHeader, SampleRow, Texts};
 use super::{Converted, Export, ExportError};
 use crate::raw::Ids;
+use crate::tables::{Stacks, Symbols};
 use crate::{DraftTerms, RawProfile};
 
 pub(super) fn terms() -> DraftTerms {
@@ -43,14 +45,14 @@ fn texts(export: &Export<'_>, terms: &DraftTerms) -> Vec<String> {
     let mut texts = Vec::new();
     for at in 0..export.n_profiles() {
         match converter.profile(at, terms) {
-            Ok(converted) => texts.extend(converted.into_iter().map(text)),
+            Ok(converted) => texts.extend(converted.into_iter().map(|one| text(export, one))),
             Err(refused) => texts.push(format!("refused: {refused}")),
         }
     }
     texts
 }
 
-fn text(mut converted: Converted) -> String {
+fn text(export: &Export<'_>, mut converted: Converted) -> String {
     let mut labels: Vec<String> = converted
         .labels
         .iter()
@@ -73,49 +75,50 @@ fn text(mut converted: Converted) -> String {
         columns.time_ns,
         columns.duration_ns,
     )];
-    let location = |id: u64| {
-        let at = id as usize - 1;
-        let row = columns.locations[at];
-        let functions: Vec<String> = raw
-            .lines_of(at)
-            .iter()
-            .map(|line| {
-                let function = columns.functions[line.function as usize - 1];
-                format!(
-                    "{}@{}:{}",
-                    string(function.name),
-                    string(function.filename),
-                    line.line
-                )
-            })
-            .collect();
-        let mapping = match row.mapping {
+    let symbol = |at: u32| String::from_utf8_lossy(export.text(at)).into_owned();
+    let location = |frame: &u32| {
+        let mut lines = Vec::new();
+        let (mapping, address) = export.location(*frame as usize - 1, &mut lines);
+        let functions = lines.iter().map(|line| {
+            let function = export.function(line.function as usize - 1);
+            let (name, file) = (symbol(function.name), symbol(function.filename));
+            format!("{name}@{file}:{}", line.line)
+        });
+        let functions: Vec<String> = functions.collect();
+        let mapping = match mapping {
             0 => String::new(),
             id => {
-                let mapping = columns.mappings[id as usize - 1];
-                format!("{}({})", string(mapping.filename), string(mapping.build_id))
+                let at = id as usize - 1;
+                let build_id = export.build_id(at);
+                let build_id = String::from_utf8_lossy(&build_id);
+                format!("{}({build_id})", symbol(export.mapping(at).filename))
             }
         };
-        format!("{mapping}+{:x}[{}]", row.address, functions.join(" "))
+        format!("{mapping}+{address:x}[{}]", functions.join(" "))
     };
+    let mut samples: Vec<(String, i64)> = Vec::new();
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
-        let frames: Vec<String> = columns.frames[sample.frames()]
-            .iter()
-            .map(|&frame| location(raw.location_id(frame)))
-            .collect();
+        let mut frames = Vec::new();
+        for &stack in &columns.frames[sample.frames()] {
+            export.frames(stack as usize, &mut frames);
+        }
+        let frames: Vec<String> = frames.iter().map(location).collect();
         let mut labels: Vec<String> = columns.labels[sample.labels()]
             .iter()
             .map(|label| format!("{}={}", string(label.key), string(label.text)))
             .collect();
         labels.extend(ids(&raw, at));
-        lines.push(format!(
-            "  {} {} {{{}}}",
-            columns.values[sample.values()][0],
-            frames.join(";"),
-            labels.join(",")
-        ));
+        let told = format!("{} {{{}}}", frames.join(";"), labels.join(","));
+        let value = columns.values[sample.values()][0];
+        // Equal entries of the dictionary become one when they are normalised.
+        match samples.iter_mut().find(|(known, _)| *known == told) {
+            Some((_, sum)) => *sum += value,
+            None => samples.push((told, value)),
+        }
     }
+    let samples = samples.iter();
+    lines.extend(samples.map(|(told, value)| format!("  {value} {told}")));
     lines.join("\n")
 }
 
