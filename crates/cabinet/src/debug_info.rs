@@ -220,7 +220,8 @@ impl DebugInfo {
             ));
         }
         let folder = keys::debug_info_exe(tenant, &id.0);
-        let Some(bytes) = self.files.size(&folder).await? else {
+        let bytes = self.files.size(&folder).await?;
+        let Some(bytes) = bytes.filter(|&bytes| bytes > 0) else {
             return Err(CabinetError::new(
                 CabinetErrorKind::NotStarted,
                 format!("no bytes of {} were uploaded", id.0),

@@ -355,6 +355,9 @@ async fn executables_from_question_to_deletion() {
     assert_eq!(bytes("no-hex", "a", vec![1; 10]).await, 400);
     assert_eq!(bytes("abcdef12", "b", vec![1; 10]).await, 412);
     assert_eq!(bytes("abcdef12", "", vec![1; 10]).await, 401);
+    assert_eq!(bytes("abcdef12", "a", Vec::new()).await, 200);
+    let empty = call(&server, &finished, "a", &id).await;
+    assert_eq!(empty.1["code"], "failed_precondition", "no bytes came");
     assert_eq!(bytes("abcdef12", "a", vec![1; 1 << 20]).await, 200);
     assert_eq!(call(&server, &finished, "a", &id).await, (200, json!({})));
     let (_, verdict) = call(&server, &should, "a", &ask).await;

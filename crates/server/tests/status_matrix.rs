@@ -103,6 +103,91 @@ async fn a_body_that_does_not_come_is_given_up() {
     server.stop().await;
 }
 
+/// Sends all of a request before it reads a byte of the answer, as many clients do; the answer's
+/// first line.
+async fn answer_after_all(address: &str, head: String, body: Vec<u8>) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let head = format!("POST {head}host: x\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let sets = [
+        "limits.ingestion_body_limit_bytes=1MiB",
+        "auth.multitenancy_enabled=true",
+        "debug_info.max_upload_size=1MiB",
+    ];
+    let server = Running::start(&sets).await;
+    let address = server.url.strip_prefix("http://").unwrap();
+    let upload = "/debuginfo.v1alpha1.DebuginfoService/Upload/";
+    let proto = "content-type: application/proto\r\n";
+    let tenant = "x-scope-orgid: a\r\n";
+    for (path, headers, status) in [
+        ("/ingest?name=shop", tenant.to_owned(), 413),
+        ("/ingest?name=shop", String::new(), 401),
+        (
+            "/push.v1.PusherService/Push",
+            format!("{tenant}{proto}"),
+            413,
+        ),
+        ("/push.v1.PusherService/Push", proto.to_owned(), 401),
+        (
+            "/v1development/profiles",
+            "x-scope-orgid: ../x\r\n".to_owned(),
+            400,
+        ),
+        (&format!("{upload}abcdef12"), tenant.to_owned(), 412),
+        (&format!("{upload}no-hex"), tenant.to_owned(), 400),
+        (&format!("{upload}aabb/x"), tenant.to_owned(), 400),
+        (upload, tenant.to_owned(), 400),
+    ] {
+        let head = format!("{path} HTTP/1.1\r\n{headers}");
+        let answer = answer_after_all(address, head, vec![7; 20 << 20]).await;
+        assert_eq!(answer, format!("HTTP/1.1 {status}"), "{path} {headers}");
+    }
+    // Who asks first is told at once.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = "POST /ingest?name=shop HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_push_that_is_no_message_is_counted_and_told() {
+    let server = Running::start(&[]).await;
+    for (kind, body) in [
+        ("application/proto", "\u{1}\u{2}"),
+        ("application/json", "{"),
+    ] {
+        let push = server.post("/push.v1.PusherService/Push");
+        let push = push.header("content-type", kind).body(body);
+        assert_eq!(push.send().await.unwrap().status(), 400, "{kind}");
+    }
+    let told = server.get("/api/v1/tenant/rejections").await;
+    let told: serde_json::Value = told.json().await.unwrap();
+    let told = told.to_string();
+    assert!(
+        told.contains("malformed_profile") && told.contains(r#""count":2"#),
+        "{told}"
+    );
+    server.push("shop").await;
+    let again = server.get("/api/v1/tenant/rejections").await;
+    assert_eq!(
+        again.json::<serde_json::Value>().await.unwrap().to_string(),
+        told
+    );
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn profile_types() {
     let server = Running::start(&[]).await;

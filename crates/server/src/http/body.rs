@@ -50,9 +50,8 @@ pub(super) async fn read(
     {
         return Err(too_large(length, limit));
     }
-    let mut permit = budget
-        .try_acquire(declared.unwrap_or_default())
-        .map_err(no_memory)?;
+    let permit = budget.try_acquire(declared.unwrap_or_default());
+    let mut permit = permit.map_err(|error| no_memory_for(declared.unwrap_or_default(), error))?;
     let bytes = collect(body, limit, &mut permit).await?;
     Ok(PaidBody { bytes, permit })
 }
@@ -77,7 +76,8 @@ async fn collect(mut body: Body, limit: u64, permit: &mut Permit) -> Result<Byte
             return Err(too_large(length, limit));
         }
         if length > permit.bytes() {
-            permit.grow(length - permit.bytes()).map_err(no_memory)?;
+            let grown = permit.grow(length - permit.bytes());
+            grown.map_err(|error| no_memory_for(length, error))?;
         }
         // One frame is passed on as it is; only several are copied together.
         if first.is_empty() && rest.is_empty() {
@@ -159,13 +159,21 @@ pub(super) fn gunzip(mut body: PaidBody, limit: u64) -> Result<PaidBody, Fault> 
         .last_chunk::<4>()
         .map_or(0, |b| u32::from_le_bytes(*b));
     let claimed = u64::from(claimed).clamp(1, limit.max(1));
-    body.permit.grow(claimed).map_err(no_memory)?;
+    let compressed = body.permit.bytes();
+    let grown = body.permit.grow(claimed);
+    grown.map_err(|error| no_memory_for(compressed + claimed, error))?;
     let mut decompressor = Decompressor::new();
     let mut plain = decompressor.decompress(&body.bytes, claimed);
     let mut second = Decompressor::new();
     if matches!(plain, Err(GunzipError::TooLarge { .. })) && claimed < limit {
-        body.permit.grow(limit - claimed).map_err(no_memory)?;
-        plain = second.decompress(&body.bytes, limit);
+        // How much it is nobody knows; what is more than all that there is does not fit.
+        let most = limit.min(body.permit.limit().saturating_sub(compressed));
+        let more = most.saturating_sub(claimed);
+        body.permit.grow(more).map_err(no_memory)?;
+        plain = second.decompress(&body.bytes, most.max(claimed));
+        if most < limit && matches!(plain, Err(GunzipError::TooLarge { .. })) {
+            return Err(never_fits(limit, body.permit.limit()));
+        }
     }
     let plain = plain.map_err(|error| match error {
         GunzipError::TooLarge { .. } => too_large(limit + 1, limit),
@@ -192,6 +200,22 @@ pub(super) fn too_slow(within: Duration) -> Fault {
         format!("the request body did not arrive within {seconds} s (server.read_timeout); send less at a time"),
     )
     .with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
+/// For a body that takes `bytes` in all.
+fn no_memory_for(bytes: u64, error: BudgetExceeded) -> Fault {
+    match bytes > error.limit {
+        true => never_fits(bytes, error.limit),
+        false => no_memory(error),
+    }
+}
+
+/// Coming back is no use.
+fn never_fits(bytes: u64, limit: u64) -> Fault {
+    Fault::invalid(format!(
+        "the request body is too large for this server (it takes {bytes} bytes, all requests together may hold {limit} of memory.limit); send less at a time, or give the server more memory"
+    ))
+    .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
 pub(super) fn no_memory(error: BudgetExceeded) -> Fault {
@@ -243,11 +267,25 @@ mod tests {
     #[tokio::test]
     async fn without_memory_the_client_is_told_to_come_back() {
         let budget = ByteBudget::new("test", 50_000);
+        let others = budget.try_acquire(10_000).unwrap();
         assert_eq!(
-            both(gzip(&vec![7; 100_000]), 1 << 20, &budget).await,
+            both(gzip(&vec![7; 45_000]), 1 << 20, &budget).await,
             Err(503)
         );
-        assert_eq!(both(vec![1; 60_000], 1 << 20, &budget).await, Err(503));
+        drop(others);
+        assert_eq!(
+            both(gzip(&vec![7; 100_000]), 1 << 20, &budget).await,
+            Err(413)
+        );
+        // Two members, of which the last claims little.
+        let mut two = gzip(&vec![7; 100_000]);
+        two.extend(gzip(b"x"));
+        assert_eq!(both(two, 1 << 20, &budget).await, Err(413));
+        let others = budget.try_acquire(1).unwrap();
+        assert_eq!(both(vec![1; 50_000], 1 << 20, &budget).await, Err(503));
+        drop(others);
+        // It would never fit.
+        assert_eq!(both(vec![1; 60_000], 1 << 20, &budget).await, Err(413));
         assert_eq!(budget.used(), 0);
     }
 }

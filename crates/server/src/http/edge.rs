@@ -1,7 +1,7 @@
 //! The edge: what happens to every request, whatever its route, before and after its handler.
 //!
 //! ```text
-//! method ─► tenant ─► memory ─► body under permit ─► gzip off ─► handler ─► metric
+//! method ─► tenant ─► memory ─► body under permit ─► gzip off ─► handler ─► rest of body ─► metric
 //! ```
 //!
 //! # Invariants
@@ -10,6 +10,7 @@
 //! - Every request is counted once, refused ones too.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -18,7 +19,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use connectrpc::{ErrorCode, Protocol};
 use http::header::ALLOW;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use scoria_model::Permit;
 use scoria_pprof::gunzip::is_gzip;
@@ -26,6 +27,7 @@ use scoria_pprof::gunzip::is_gzip;
 use super::App;
 use super::body::{self, RETRY_AFTER};
 use super::fault::Fault;
+use super::leftover::Leftover;
 use super::query::Holdings;
 use super::route::Route;
 use super::tenancy::TenantScope;
@@ -41,12 +43,18 @@ pub(super) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
         _ => (method_label(request.method()), route.label()),
     };
     let headers = request.headers().clone();
+    let (request, leftover) = Leftover::of(request);
     let response = match answer(&app, route, request, next).await {
         Ok(response) => response,
         Err(fault) if route.is_rpc() => fault.into_rpc_response(&headers),
         Err(fault) if route.is_otlp() => super::otlp::refused(fault, &headers),
         Err(fault) => fault.into_response(),
     };
+    if let Some(leftover) = leftover
+        && response.status() != StatusCode::REQUEST_TIMEOUT
+    {
+        leftover.drain().await;
+    }
     app.requests
         .observe(method, label, response.status(), started.elapsed());
     response
@@ -82,6 +90,10 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
     } else {
         (request, None)
     };
+    let unread = match route.is_push() {
+        true => Unread::within(&mut request),
+        false => None,
+    };
     let patience = Patience::of(app.config.server.request_timeout.0, route, &mut request);
     // Given back when the answer has been encoded and compressed, or given up.
     let holdings = Holdings::default();
@@ -97,7 +109,52 @@ async fn answer(app: &App, route: Route, request: Request, next: Next) -> Result
         Ok(next.run(request).await)
     };
     let answer = tokio::time::timeout(patience.limit, answer).await;
-    answer.map_err(|_| patience.ended(route))?
+    let answer = answer.map_err(|_| patience.ended(route))?;
+    if let (Some(unread), Ok(answer)) = (unread, &answer) {
+        unread.tell(app, answer);
+    }
+    answer
+}
+
+/// A request to the pusher until it has been read as a message; what is none the protocol refuses,
+/// before the handler could tell its tenant.
+#[derive(Debug, Clone)]
+pub(super) struct Unread {
+    is_read: Arc<AtomicBool>,
+    tenants: TenantScope,
+}
+
+impl Unread {
+    fn within(request: &mut Request) -> Option<Self> {
+        let tenants = request.extensions().get::<TenantScope>()?.clone();
+        let unread = Self {
+            is_read: Arc::default(),
+            tenants,
+        };
+        request.extensions_mut().insert(unread.clone());
+        Some(unread)
+    }
+
+    /// The handler has it.
+    pub(super) fn is_read(extensions: &Extensions) {
+        if let Some(unread) = extensions.get::<Self>() {
+            unread.is_read.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request that was refused unread, and remembers it for its tenant.
+    fn tell(&self, app: &App, answer: &Response) {
+        let in_grpc = answer.headers().get("grpc-status");
+        let is_refused = match in_grpc.and_then(|code| code.to_str().ok()) {
+            None => answer.status() == StatusCode::BAD_REQUEST,
+            // Invalid argument, and internal, as which messages that cannot be read are told too.
+            Some(code) => matches!(code, "3" | "13"),
+        };
+        if is_refused && !self.is_read.load(Ordering::Relaxed) {
+            let fault = Fault::invalid("the request is no push.v1.PushRequest that can be read");
+            app.refused(self.tenants.tenants(), &fault);
+        }
+    }
 }
 
 /// How long an answer may take, and who says so.

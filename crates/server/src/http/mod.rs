@@ -12,6 +12,7 @@ mod fault;
 mod health;
 mod ingest;
 mod label_values;
+mod leftover;
 mod limits;
 mod otlp;
 mod profiles;
@@ -212,8 +213,12 @@ pub fn routes(app: &Arc<App>) -> Router {
     plain
         .merge(profiles)
         .route(
-            "/debuginfo.v1alpha1.DebuginfoService/Upload/{gnu_build_id}",
+            "/debuginfo.v1alpha1.DebuginfoService/Upload/{*gnu_build_id}",
             post(services::upload),
+        )
+        .route(
+            "/debuginfo.v1alpha1.DebuginfoService/Upload/",
+            post(services::upload_of_nothing),
         )
         .fallback_service(rpc::Rpc::new(app))
         .layer(CatchPanicLayer::custom(panicked))

@@ -13,6 +13,7 @@ use scoria_proto::public::push::v1::__buffa::view::PushRequestView;
 use scoria_proto::public::push::v1::{PushRequest, PushResponse, PusherService};
 
 use super::App;
+use super::edge::Unread;
 use super::fault::Fault;
 
 /// When to send again what we failed to store.
@@ -36,6 +37,7 @@ impl PusherService for PushRpc {
         ctx: RequestContext,
         request: ServiceRequest<'_, PushRequest>,
     ) -> ServiceResult<PushResponse> {
+        Unread::is_read(ctx.extensions());
         let tenant = self.0.scope(ctx.extensions())?.single()?;
         let profiles = profiles(request.view(), request.bytes());
         let nothing = profiles

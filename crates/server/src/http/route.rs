@@ -210,6 +210,11 @@ impl Route {
         }
     }
 
+    /// Whether it is the RPC that takes profiles in.
+    pub(super) fn is_push(self) -> bool {
+        matches!(self, Self::Rpc { writes: true, path, .. } if path.starts_with("/push."))
+    }
+
     pub(super) const fn is_ingest(self) -> bool {
         matches!(self, Self::Ingest { .. })
     }

@@ -159,6 +159,17 @@ pub(in crate::http) async fn upload(
     }
 }
 
+/// The same without an id, which is refused like one that is none.
+pub(in crate::http) async fn upload_of_nothing(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> HttpResponse {
+    match take(&app, "", request).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(fault) => fault.into_response(),
+    }
+}
+
 async fn take(app: &App, id: &str, request: Request) -> Result<(), Fault> {
     let (parts, mut body) = request.into_parts();
     let tenant = app.scope(&parts.extensions)?.single()?;

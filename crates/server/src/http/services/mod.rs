@@ -24,7 +24,7 @@ use scoria_proto::public::settings::v1::{RecordingRulesServiceExt, SettingsServi
 use scoria_proto::public::vcs::v1::VcsServiceExt;
 use scoria_proto::public::version::v1::VersionExt;
 
-pub(super) use debug_info::upload;
+pub(super) use debug_info::{upload, upload_of_nothing};
 
 use super::App;
 use super::fault::Fault;
