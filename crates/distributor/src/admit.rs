@@ -9,7 +9,7 @@
 //!   ones.
 //! - What is sampled out has been charged.
 //! - A resend is not charged for what was stored of it before, or a request larger than the bucket
-//!   would never be stored whole.
+//!   would never be stored whole. What is sampled out or refused is charged each time.
 
 use scoria_model::{DiscardReason, Limits, RetryKey};
 use scoria_pprof::policy::Keep;
@@ -48,9 +48,11 @@ impl Batch<'_> {
         let groups = policy.groups_of(labels);
         // What was stored the first time that it came has been charged for.
         let now = self.preparation.clock.monotonic();
-        if !self.preparation.known.has(key, now) {
+        let paid = self.preparation.known.paid(key, now);
+        let due = charge.charged.saturating_sub(paid);
+        if due > 0 {
             self.check_quota(&[])?;
-            self.take_rate(charge.charged)?;
+            self.take_rate(due)?;
         }
         let metrics = &self.preparation.metrics;
         for group in &groups {

@@ -30,7 +30,6 @@ use scoria_pprof::{Draft, DraftError};
 
 use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, SentAs, UploadDigest};
 use crate::outcome::{Outcome, PushError, PushSummary, Refusal, RefusalKind};
-use crate::prepare::MEMORY_RETRY_AFTER;
 use crate::push::Distributor;
 
 /// An upload, decoded.
@@ -96,11 +95,9 @@ impl From<DraftError> for Refusal {
     fn from(error: DraftError) -> Self {
         let message = error.to_string();
         match error {
-            DraftError::Memory(_) => Self {
+            DraftError::Memory(exceeded) => Self {
                 is_partial: false,
-                kind: RefusalKind::Overloaded {
-                    retry_after: MEMORY_RETRY_AFTER,
-                },
+                kind: RefusalKind::of_memory(&exceeded),
                 message,
             },
             DraftError::TooLarge { .. } => Self::invalid(DiscardReason::ProfileSizeLimit, message),

@@ -15,13 +15,16 @@ use scoria_pprof::{Joined, Room};
 use crate::incoming::{DraftPayload, IncomingProfile, Payload};
 use crate::outcome::Refusal;
 use crate::parcel::{Accepted, Cargo, Parcel, Router};
-use crate::prepare::{Batch, Into, Stop, encode, overloaded};
+use crate::prepare::{Batch, Into, Sizes, Stop, encode, overloaded};
 use crate::senders::Senders;
 use crate::workers::Worker;
 
 /// A part beyond this is sent as it is and another begun: the places in a part are 32 bits wide,
 /// and a part is encoded in one piece.
 const PART_BYTES_MAX: u64 = 64 << 20;
+
+/// What a profile of one byte, as pprof, adds at most to a part and to what finds its content.
+const ADDED_TIMES: u64 = 3;
 
 /// A request while its profiles come in.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct Joining<'b> {
     /// Covers the two above.
     kept: Permit,
     open: Vec<Open>,
+    /// What the part held without the stacktraces of the profile to come.
+    before_moved: Option<Sizes>,
     terms: Terms,
 }
 
@@ -63,6 +68,7 @@ impl<'b> Joining<'b> {
             outcomes: Vec::new(),
             kept: bodies.nothing(),
             open: Vec::new(),
+            before_moved: None,
         }
     }
 
@@ -96,7 +102,7 @@ impl<'b> Joining<'b> {
     ) -> Result<bool, Refusal> {
         let place = self.place_of(profile);
         let open = &mut self.open[place];
-        open.make_ready(profile.payload.expected_bytes(), &self.terms)?;
+        open.make_ready((profile.payload.expected_bytes(), export), &self.terms)?;
         let labels = profile.labels.iter().map(|(n, v)| (&**n, &**v));
         let labels: Vec<(&str, &str)> = labels.collect();
         let Payload::Draft(DraftPayload {
@@ -106,6 +112,7 @@ impl<'b> Joining<'b> {
             return Ok(true);
         };
         let of = (&labels[..], &*self.batch.policy.limits);
+        self.before_moved = Some(Sizes::of(open.shared.joined.part()));
         open.shared.joined.move_stacks(draft, export, of);
         open.shared.cover()?;
         Ok(draft.is_moved())
@@ -125,10 +132,10 @@ impl<'b> Joining<'b> {
         let place = self.place_of(&profile);
         let open = &mut self.open[place];
         // What has been moved must stay with what it was moved to.
-        if export.is_some() {
-            open.make_ready(profile.payload.expected_bytes(), &self.terms)?;
+        if let Some(export) = export {
+            open.make_ready((profile.payload.expected_bytes(), export), &self.terms)?;
         }
-        let into = Into::Joined(&mut open.shared.joined, export);
+        let into = Into::Joined(&mut open.shared.joined, export, self.before_moved.take());
         let worker = &mut self.worker;
         let batch = &mut self.batch;
         let made = batch.profile(worker, &mut profile, into, |ready, _| Ok(ready));
@@ -210,14 +217,19 @@ impl Open {
     }
 
     /// Makes room for a profile of so many bytes.
-    fn make_ready(&mut self, bytes: u64, terms: &Terms) -> Result<(), Refusal> {
+    fn make_ready(
+        &mut self,
+        (bytes, export): (u64, &Export<'_>),
+        terms: &Terms,
+    ) -> Result<(), Refusal> {
         if self.shared.joined.encoded_bytes() as u64 + bytes > PART_BYTES_MAX {
             let next = Shared::new(terms, Room::default());
             let full = std::mem::replace(&mut self.shared, next);
             full.encode_into(&mut self.parcel)?;
         }
-        let room = self.shared.joined.room_bytes() as u64;
-        self.shared.permit.grow(room).map_err(overloaded)
+        let room = self.shared.joined.room_bytes(export) as u64;
+        let added = bytes.saturating_mul(ADDED_TIMES);
+        self.shared.permit.grow(room + added).map_err(overloaded)
     }
 
     fn close(mut self) -> Result<Parcel, Refusal> {

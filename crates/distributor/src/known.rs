@@ -4,7 +4,9 @@
 //! the profiles at its front, which are stored already, would take the tokens that are there.
 //!
 //! # Invariants
-//! - At most [`KEYS_MAX`] are known, each for as long as an ingester recognises a resend.
+//! - At most [`KEYS_MAX`] are known, each for as long as an ingester recognises a resend of it.
+//! - Nothing is let in for nothing but what has been charged for, and that a bounded number of times:
+//!   a sender may give other content the same id.
 //! - Forgetting one costs tokens and nothing else.
 //!
 //! # What it must not know
@@ -21,37 +23,55 @@ const KEYS_MAX: usize = 16_384;
 /// After that an ingester takes it for a new profile.
 const WINDOW: Duration = Duration::from_secs(600);
 
+/// A profile is let in for nothing so many times.
+const USES_MAX: u32 = 32;
+
 /// Keys of profiles that are stored.
 #[derive(Debug, Default)]
 pub(crate) struct Known(Mutex<Keys>);
 
 #[derive(Debug, Default)]
 struct Keys {
-    /// When each was stored last.
-    stored: HashMap<RetryKey, Duration>,
-    /// The oldest first. One that was stored again stands here twice.
-    order: VecDeque<(RetryKey, Duration)>,
+    stored: HashMap<RetryKey, Stored>,
+    /// The oldest first.
+    order: VecDeque<RetryKey>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    at: Duration,
+    /// What was charged for it.
+    bytes: u64,
+    uses: u32,
 }
 
 impl Known {
-    pub(crate) fn has(&self, key: RetryKey, now: Duration) -> bool {
-        let keys = self.0.lock();
-        let stored = keys.stored.get(&key);
-        stored.is_some_and(|&at| now.saturating_sub(at) < WINDOW)
+    /// What has been charged for a profile that comes again, which it is not to be charged again.
+    pub(crate) fn paid(&self, key: RetryKey, now: Duration) -> u64 {
+        let mut keys = self.0.lock();
+        let Some(stored) = keys.stored.get_mut(&key) else {
+            return 0;
+        };
+        let counts = now.saturating_sub(stored.at) < WINDOW && stored.uses < USES_MAX;
+        stored.uses += u32::from(counts);
+        if counts { stored.bytes } else { 0 }
     }
 
-    pub(crate) fn add(&self, key: RetryKey, now: Duration) {
+    /// Notes a profile that was new, and what was charged for it.
+    pub(crate) fn add(&self, key: RetryKey, bytes: u64, now: Duration) {
         let mut keys = self.0.lock();
-        keys.stored.insert(key, now);
-        keys.order.push_back((key, now));
-        while let Some(&(oldest, at)) = keys.order.front() {
-            if keys.order.len() <= KEYS_MAX && now.saturating_sub(at) < WINDOW {
-                break;
-            }
-            keys.order.pop_front();
-            if keys.stored.get(&oldest) == Some(&at) {
-                keys.stored.remove(&oldest);
-            }
+        let stored = Stored {
+            at: now,
+            bytes,
+            uses: 0,
+        };
+        if keys.stored.insert(key, stored).is_none() {
+            keys.order.push_back(key);
+        }
+        if keys.order.len() > KEYS_MAX
+            && let Some(oldest) = keys.order.pop_front()
+        {
+            keys.stored.remove(&oldest);
         }
     }
 }
@@ -65,27 +85,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_known_for_a_while() {
+    fn what_is_stored_is_known_for_a_while_and_some_uses() {
         let known = Known::default();
         let at = Duration::from_secs;
-        assert!(!known.has(key(1), at(0)));
-        known.add(key(1), at(0));
-        known.add(key(2), at(300));
-        known.add(key(1), at(400));
-        assert!(known.has(key(1), at(999)) && !known.has(key(1), at(1000)));
-        assert!(known.has(key(2), at(899)) && !known.has(key(2), at(900)));
-        known.add(key(3), at(1000));
-        assert_eq!(known.0.lock().stored.len(), 1);
+        assert_eq!(known.paid(key(1), at(0)), 0);
+        known.add(key(1), 100, at(0));
+        known.add(key(2), 200, at(300));
+        assert_eq!(known.paid(key(1), at(599)), 100);
+        assert_eq!(known.paid(key(1), at(600)), 0, "it would be new");
+        for _ in 0..USES_MAX {
+            assert_eq!(known.paid(key(2), at(301)), 200);
+        }
+        assert_eq!(known.paid(key(2), at(301)), 0);
     }
 
     #[test]
     fn the_oldest_is_forgotten_first() {
         let known = Known::default();
         for n in 0..=KEYS_MAX {
-            known.add(key(n), Duration::ZERO);
+            known.add(key(n), 1, Duration::ZERO);
         }
-        assert!(!known.has(key(0), Duration::ZERO));
-        assert!(known.has(key(1), Duration::ZERO));
-        assert_eq!(known.0.lock().order.len(), KEYS_MAX);
+        assert_eq!(known.paid(key(0), Duration::ZERO), 0);
+        assert_eq!(known.paid(key(1), Duration::ZERO), 1);
+        assert_eq!(known.0.lock().stored.len(), KEYS_MAX);
     }
 }

@@ -22,6 +22,7 @@ mod metrics;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use scoria_model::budget::BudgetExceeded;
 use scoria_model::{DiscardReason, TenantId};
 use scoria_pprof::otlp::{Converted, Converter, Export, ExportError, Refused, json};
 use scoria_pprof::{DraftError, DraftTerms};
@@ -30,7 +31,6 @@ use crate::incoming::{DraftPayload, IncomingProfile, Origin, Payload, SentAs, Up
 use crate::joining::Joining;
 use crate::outcome::{PushError, Refusal, RefusalKind};
 use crate::parcel::Cargo;
-use crate::prepare::MEMORY_RETRY_AFTER;
 use crate::push::Distributor;
 use crate::senders::Senders;
 pub use answer::Exported;
@@ -284,9 +284,9 @@ impl<'f, 'a> Feed<'f, 'a> {
                 Ok(None)
             }
             Err(Refused::Full {
-                error: DraftError::Memory(_),
+                error: DraftError::Memory(exceeded),
                 message,
-            }) => Err(overloaded(message)),
+            }) => Err(without_memory(&exceeded, message)),
             Err(refused) => Ok(Some(Fed::Refused {
                 refusal: refusal_of(refused),
                 bytes: self.export.profile_bytes(at),
@@ -313,11 +313,9 @@ impl<'f, 'a> Feed<'f, 'a> {
     }
 }
 
-fn overloaded(message: String) -> Refusal {
+fn without_memory(exceeded: &BudgetExceeded, message: String) -> Refusal {
     Refusal {
-        kind: RefusalKind::Overloaded {
-            retry_after: MEMORY_RETRY_AFTER,
-        },
+        kind: RefusalKind::of_memory(exceeded),
         message,
         is_partial: false,
     }
@@ -335,12 +333,10 @@ fn refusal_of(refused: Refused) -> Refusal {
 
 /// Why an export is refused as a whole, with who sent it.
 fn refusal(error: &ExportError, user_agent: &str) -> Refusal {
-    let is_memory = matches!(
-        error,
-        ExportError::Memory(_) | ExportError::Json(json::JsonError::Memory(_))
-    );
-    if is_memory {
-        return overloaded(error.to_string());
+    if let ExportError::Memory(exceeded) | ExportError::Json(json::JsonError::Memory(exceeded)) =
+        error
+    {
+        return without_memory(exceeded, error.to_string());
     }
     let sender: String = user_agent.chars().take(128).collect();
     let message = match sender.as_str() {

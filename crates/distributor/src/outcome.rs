@@ -11,6 +11,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use scoria_model::DiscardReason;
+use scoria_model::budget::BudgetExceeded;
+
+use crate::prepare::MEMORY_RETRY_AFTER;
 
 /// What became of an accepted profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,16 @@ impl RefusalKind {
             Self::QuotaReached { .. } => DiscardReason::IngestLimitReached,
             Self::Overloaded { .. } => DiscardReason::Overloaded,
             Self::Unavailable => DiscardReason::Unavailable,
+        }
+    }
+
+    /// For work that there is no memory for: now, or never.
+    pub(crate) const fn of_memory(exceeded: &BudgetExceeded) -> Self {
+        match exceeded.never_fits() {
+            true => Self::TooLarge,
+            false => Self::Overloaded {
+                retry_after: MEMORY_RETRY_AFTER,
+            },
         }
     }
 

@@ -75,8 +75,8 @@ pub(crate) enum Into<'i> {
     /// Into a part of its own.
     Own,
     /// Into one that it shares with the others of an export, which is not needed if the profile's
-    /// stacktraces are in the part already.
-    Joined(&'i mut Joined, Option<&'i Export<'i>>),
+    /// stacktraces are in the part already; then with what the part held without them.
+    Joined(&'i mut Joined, Option<&'i Export<'i>>, Option<Sizes>),
 }
 
 impl Into<'_> {
@@ -84,21 +84,21 @@ impl Into<'_> {
     fn sizes(&self) -> Sizes {
         match self {
             Self::Own => Sizes::default(),
-            Self::Joined(joined, _) => Sizes::of(joined.part()),
+            Self::Joined(joined, _, before) => before.unwrap_or_else(|| Sizes::of(joined.part())),
         }
     }
 }
 
 /// How much a part holds.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sizes {
+pub(crate) struct Sizes {
     samples_bytes: usize,
     symbols_bytes: usize,
     profiles: usize,
 }
 
 impl Sizes {
-    fn of(part: &Part) -> Self {
+    pub(crate) fn of(part: &Part) -> Self {
         Self {
             samples_bytes: 4 * part.frames.len()
                 + 4 * part.stack_ends.len()
@@ -270,7 +270,7 @@ impl Batch<'_> {
         let took = self.preparation.clock.monotonic().saturating_sub(started);
         let whole = match &into {
             Into::Own => &part,
-            Into::Joined(joined, _) => joined.part(),
+            Into::Joined(joined, ..) => joined.part(),
         };
         self.observe(
             profile,
@@ -395,7 +395,7 @@ impl Batch<'_> {
                 let normalised = normaliser.normalise_draft(draft, about, limits)?;
                 Ok((normalised.told, normalised.part))
             }
-            Into::Joined(joined, export) => {
+            Into::Joined(joined, export, _) => {
                 let draft = (draft, *export);
                 let told = normaliser.normalise_into(joined, draft, about, limits)?;
                 Ok((told, Part::default()))
@@ -594,20 +594,13 @@ fn why_empty(dropped: &Dropped) -> DiscardReason {
 
 /// There is no memory now; or never, for what is larger than all that there is.
 pub(crate) fn overloaded(exceeded: BudgetExceeded) -> Refusal {
-    if exceeded.wanted > exceeded.limit {
-        return Refusal {
-            kind: RefusalKind::TooLarge,
-            message: format!(
-                "{exceeded}, which is less than it takes to decode this; send less at a time, or give the server more memory"
-            ),
-            is_partial: false,
-        };
-    }
+    let remedy = match exceeded.never_fits() {
+        true => "send less at a time, or give the server more memory",
+        false => "retry in a second, or give the server more memory",
+    };
     Refusal {
-        kind: RefusalKind::Overloaded {
-            retry_after: MEMORY_RETRY_AFTER,
-        },
-        message: format!("{exceeded}; retry in a second, or give the server more memory"),
+        kind: RefusalKind::of_memory(&exceeded),
+        message: format!("{exceeded}; {remedy}"),
         is_partial: false,
     }
 }

@@ -375,7 +375,7 @@ impl Shared {
             // Moved: what the request is encoded into is the only copy on its way.
             let parts = std::mem::take(&mut parcel.parts);
             let keys = if comes_again {
-                keys_of(&parts)
+                keys_of(parts.clone()).await
             } else {
                 Vec::new()
             };
@@ -385,17 +385,16 @@ impl Shared {
             (answer, parcel, keys)
         });
         for (answer, parcel, keys) in join_all(answers).await {
-            if answer.is_ok() {
-                let now = self.preparation.clock.monotonic();
-                keys.iter()
-                    .for_each(|&key| self.preparation.known.add(key, now));
-            }
             for (nth, &at) in parcel.profiles.iter().enumerate() {
                 let answer = match &answer {
                     Ok(answers) => outcome_of(answers.get(nth).copied()),
                     Err(refusal) => Err(refusal.clone()),
                 };
                 if let Some(accepted) = accepted[at].take() {
+                    if let (Ok(Outcome::Stored), Some(&key)) = (&answer, keys.get(nth)) {
+                        let now = self.preparation.clock.monotonic();
+                        self.preparation.known.add(key, accepted.bytes, now);
+                    }
                     outcomes[at] = Some(self.conclude((tenant, labels(at)), answer, accepted));
                 }
             }
@@ -476,10 +475,13 @@ impl Shared {
     }
 }
 
-/// The keys of the writes in parts of our own making.
-fn keys_of(parts: &[Bytes]) -> Vec<RetryKey> {
-    let views = parts.iter().filter_map(|part| PartView::parse(part).ok());
-    views.flat_map(|view| view.keys()).collect()
+/// The keys of the writes in parts of our own making; none if the server is shutting down.
+async fn keys_of(parts: Vec<Bytes>) -> Vec<RetryKey> {
+    let read = tokio::task::spawn_blocking(move || {
+        let views = parts.iter().filter_map(|part| PartView::parse(part).ok());
+        views.flat_map(|view| view.keys()).collect()
+    });
+    read.await.unwrap_or_default()
 }
 
 fn outcome_of(answer: Option<i32>) -> Result<Outcome, Refusal> {

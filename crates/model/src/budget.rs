@@ -44,6 +44,13 @@ pub struct BudgetExceeded {
     pub limit: u64,
 }
 
+impl BudgetExceeded {
+    /// Whether it is more than the whole share, so that waiting is no use.
+    pub const fn never_fits(&self) -> bool {
+        self.wanted > self.limit
+    }
+}
+
 impl ByteBudget {
     pub fn new(name: &'static str, limit: u64) -> Self {
         Self::with_room(name, limit, None)

@@ -18,7 +18,7 @@
 //!   nothing is guessed: the first ends the chain, the second drops it.
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashSet, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 
 use crate::raw::{RawLine, RawProfile};
 use crate::tables::{Fold, IdIndex, Stacks};
@@ -85,17 +85,24 @@ impl Roots {
         let most = raw.columns.frames.len() * MAX_GROWTH;
         let mut n_frames = 0;
         let followers = Followers::learn(raw, seed);
-        let mut root = Vec::new();
-        let mut gets_one = |sample: usize| {
-            let all = &raw.columns.frames;
+        // Samples may share their frames, and then share what becomes of them.
+        let place = |sample: &usize| raw.sample(*sample).frames();
+        let mut cut = cut;
+        cut.sort_by_key(|sample| place(sample).start);
+        let (mut root, mut samples) = (Vec::new(), Vec::new());
+        for alike in cut.chunk_by(|a, b| place(a) == place(b)) {
             root.clear();
-            followers.root_of(&all[raw.sample(sample).frames()], all, &mut root);
-            let is_kept = !root.is_empty() && n_frames + root.len() <= most;
-            n_frames += if is_kept { root.len() } else { 0 };
-            is_kept
-        };
-        let samples = cut.into_iter().filter(|&sample| gets_one(sample));
-        let samples: Vec<u32> = samples.map(|sample| sample as u32).collect();
+            followers.root_of(
+                &raw.columns.frames[place(&alike[0])],
+                &raw.columns.frames,
+                &mut root,
+            );
+            if !root.is_empty() && n_frames + root.len() <= most {
+                n_frames += root.len();
+                samples.extend(alike.iter().map(|&sample| sample as u32));
+            }
+        }
+        samples.sort_unstable();
         (!samples.is_empty()).then_some(Self {
             followers,
             samples,
@@ -103,7 +110,7 @@ impl Roots {
         })
     }
 
-    /// Frames of all roots together, were no two stacktraces the same.
+    /// Frames of all roots together, once for samples that share their frames.
     pub(crate) const fn n_frames(&self) -> usize {
         self.n_frames
     }
@@ -171,19 +178,26 @@ fn cut_samples(
             ids.learn(raw.columns.locations.iter().map(|l| l.id), seed);
         }
         let mut lines: Vec<RawLine> = Vec::new();
-        let mut n_lines = |frame: &u32| match apart {
+        // Reading a location elsewhere takes as long as it is.
+        let mut known: HashMap<u32, usize, FixedState> =
+            HashMap::with_hasher(FixedState::with_seed(seed));
+        let mut n_lines = |frame: u32| match apart {
             None => ids
-                .find(raw.location_id(*frame))
+                .find(raw.location_id(frame))
                 .map_or(1, |at| raw.lines_of(at).len().max(1)),
-            Some(apart) => {
+            Some(apart) => *known.entry(frame).or_insert_with(|| {
                 lines.clear();
-                apart.location(*frame as usize - 1, &mut lines);
+                apart.location(frame as usize - 1, &mut lines);
                 lines.len().max(1)
-            }
+            }),
         };
         cut.retain(|&sample| {
             let frames = &raw.columns.frames[raw.sample(sample).frames()];
-            frames.iter().map(&mut n_lines).sum::<usize>() >= least
+            let mut left = least;
+            frames.iter().any(|&frame| {
+                left = left.saturating_sub(n_lines(frame));
+                left == 0
+            })
         });
     }
     cut

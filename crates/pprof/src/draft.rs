@@ -1,7 +1,8 @@
 //! Builds a profile's columns without its bytes: the way in for every format that is not pprof.
 //!
 //! ```text
-//! folded, speedscope, JFR, OTLP ──decoder──► Draft ──Normaliser::normalise_draft──► Part
+//! folded, speedscope, JFR ──decoder──► Draft ──Normaliser::normalise_draft──► Part
+//!                  OTLP ──Converter──► Draft ──Normaliser::normalise_into──► Joined
 //! ```
 //!
 //! A decoder makes one [`Draft`] for each profile that it finds (each label set and each group of
@@ -184,13 +185,6 @@ impl Draft {
         let bytes = self.held + room.bytes() as u64;
         let missing = bytes.saturating_sub(self.permit.bytes());
         self.permit.grow(missing)?;
-        // And some for what is no text where it comes from.
-        self.text.reserve_exact(room.text + room.text / 16);
-        // Empty but for a few, so that hardly anything is hashed anew.
-        let (columns, bytes, state) = (&self.columns, &self.text, &self.hash);
-        self.strings.reserve(room.strings, |&at| {
-            state.hash_one(columns.string_in(bytes, at).unwrap_or_default())
-        });
         self.columns.reserve(room);
         if self.samples.is_empty() {
             self.samples.reserve(room.samples, |_| 0);

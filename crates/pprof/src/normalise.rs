@@ -32,6 +32,7 @@ use crate::otlp::Export;
 use crate::policy::{Keep, WithoutDelta};
 use crate::raw::{Columns, RawProfile};
 use crate::rejection::LabelText;
+use crate::room::make_room;
 use crate::series::SeriesLabels;
 use crate::source::Note;
 use crate::tables::{Joined, Repairs, Stacks, Tables};
@@ -224,6 +225,7 @@ impl Normaliser {
         about: &About<'_>,
         limits: &Limits,
     ) -> Result<Normalised, Rejection> {
+        debug_assert!(draft.known_apart().is_none(), "its symbols are elsewhere");
         let mut raw = draft.raw();
         if raw.columns.held_bytes() > SHRUNK_BYTES {
             raw.columns.shrink();
@@ -261,6 +263,10 @@ impl Normaliser {
         if let (false, Some(stacks)) = (draft.is_moved(), stacks) {
             move_stacks(joined, &mut draft, stacks, (about.labels, limits));
         }
+        debug_assert!(
+            draft.is_moved() || stacks.is_some(),
+            "its stacktraces are nowhere"
+        );
         let apart = draft.known_apart().unwrap_or_default();
         let mut raw = draft.raw();
         let before = joined.part().rows();
@@ -404,7 +410,11 @@ impl Scratch {
         };
         let roots = Roots::learn(raw, apart, self.seed)?;
         let n_frames = raw.columns.frames.len() + roots.n_frames();
-        part.frames.reserve_exact(n_frames);
+        match part.frames.is_empty() {
+            true => part.frames.reserve_exact(n_frames),
+            // Other profiles have frames there, and those to come will.
+            false => make_room(&mut part.frames, n_frames),
+        }
         Some(roots)
     }
 }

@@ -23,6 +23,11 @@ impl Note {
         (!is_empty).then(|| Self(values.map(str::to_owned)))
     }
 
+    /// Bytes of it, about.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(String::len).sum()
+    }
+
     /// The object that stands in place of a build id, and holds it.
     pub(crate) fn around(&self, build_id: &[u8]) -> String {
         let [repository, git_ref, root_path] = &self.0;

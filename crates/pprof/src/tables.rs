@@ -1,6 +1,6 @@
 //! Moves symbols and stacktraces from a raw profile into a part, each distinct one once.
 //!
-//! Nothing is moved before a kept sample needs it, so what only dropped samples used stays behind.
+//! Nothing is moved before a sample needs it.
 //! Sender's ids are looked up once each; content decides what is the same, because senders repeat
 //! entries and because clearing addresses makes entries equal.
 //!
@@ -36,8 +36,10 @@ const BROKEN: u32 = u32::MAX - 1;
 /// In the memo of stacktraces: it lost its root side. A part never has as many as this.
 const CUT: u32 = 1 << 31;
 
-/// Notes may not make much out of little: mappings are small, and labels need not be.
+/// Notes may not make much out of little: mappings are small, and labels need not be. So many bytes
+/// of them are in a part, and so many are put together for it.
 const MAX_NOTED_BYTES: usize = 16 << 20;
+const MAX_NOTING_BYTES: usize = 256 << 20;
 
 /// A location without function or address, or one that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub(crate) struct Tables {
     locations: HashTable<u32>,
     stacks: HashTable<(u32, u32)>,
     string_memo: Memo,
+    /// Of strings that are names, shortened; empty where none are.
+    short_memo: Memo,
     memos: Memos,
     epochs: Epochs,
     mapping_ids: IdIndex,
@@ -80,6 +84,7 @@ pub(crate) struct Tables {
     /// What is done to entries on their way.
     repairs: Repairs,
     noted_bytes: usize,
+    noting_bytes: usize,
     /// Of the location at hand.
     lines: Vec<RawLine>,
     /// Of the stacktrace at hand.
@@ -105,6 +110,8 @@ impl Tables {
             location_ids: IdIndex::default(),
             repairs: Repairs::default(),
             noted_bytes: 0,
+            noting_bytes: 0,
+            short_memo: Memo::default(),
             lines: Vec::new(),
             frames: Vec::new(),
         }
@@ -120,6 +127,7 @@ impl Tables {
     pub(crate) fn start_again(&mut self, raw: &RawProfile<'_>) {
         let (columns, n_strings) = (&raw.columns, raw.n_strings());
         self.noted_bytes = 0;
+        self.noting_bytes = 0;
         self.strings.clear();
         self.mappings.clear();
         self.functions.clear();
@@ -157,6 +165,7 @@ impl Tables {
         let next = self.epochs.texts.checked_add(1);
         self.epochs.texts = next.unwrap_or_else(|| {
             self.string_memo = Memo::default();
+            self.short_memo = Memo::default();
             self.memos.functions = Memo::default();
             1
         });
@@ -184,6 +193,7 @@ impl Tables {
         tables.iter().map(|t| t.capacity() * 5).sum::<usize>()
             + self.stacks.capacity() * 9
             + self.string_memo.held_bytes()
+            + self.short_memo.held_bytes()
             + self.memos.held_bytes()
             + self.mapping_ids.held_bytes()
             + self.function_ids.held_bytes()
@@ -215,12 +225,20 @@ impl Tables {
 
     /// As [`string`](Self::string) for the name of a function.
     fn name(&mut self, part: &mut Part, from: &(impl Symbols + ?Sized), at: u32) -> u32 {
-        if self.repairs.short_names
-            && let Some(short) = golang::without_type_parameters(from.text(at))
-        {
-            return self.bytes_text(part, &short);
+        let (place, epoch) = (at as usize, self.epochs.texts);
+        if !self.repairs.short_names || place >= self.string_memo.len() {
+            return self.string(part, from, at);
         }
-        self.string(part, from, at)
+        self.short_memo.fit(self.string_memo.len());
+        if let Some(known) = self.short_memo.get(place, epoch) {
+            return known;
+        }
+        let moved = match golang::without_type_parameters(from.text(at)) {
+            Some(short) => self.bytes_text(part, &short),
+            None => self.string(part, from, at),
+        };
+        self.short_memo.set(place, epoch, moved);
+        moved
     }
 
     /// Moves the stacktrace at `at` of a table of them, without what is beyond `depth` on the root
@@ -455,14 +473,18 @@ impl Tables {
 
     /// A mapping's build id, with what is noted around it while there is room for that.
     fn noted_build_id(&mut self, part: &mut Part, build_id: &[u8]) -> u32 {
-        if let Some(note) = &self.repairs.note {
-            let noted = note.around(build_id);
-            self.noted_bytes += noted.len();
-            if self.noted_bytes <= MAX_NOTED_BYTES {
-                return self.text(part, &noted);
-            }
+        let Some(note) = &self.repairs.note else {
+            return self.bytes_text(part, build_id);
+        };
+        self.noting_bytes += note.len() + build_id.len();
+        if self.noting_bytes > MAX_NOTING_BYTES || self.noted_bytes > MAX_NOTED_BYTES {
+            return self.bytes_text(part, build_id);
         }
-        self.bytes_text(part, build_id)
+        let noted = note.around(build_id);
+        let before = part.strings.bytes.len();
+        let at = self.text(part, &noted);
+        self.noted_bytes += part.strings.bytes.len() - before;
+        at
     }
 
     fn function(

@@ -151,6 +151,26 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
         let answer = answer_after_all(address, head, vec![7; 20 << 20]).await;
         assert_eq!(answer, format!("HTTP/1.1 {status}"), "{path} {headers}");
     }
+    // One that is refused half way, though it waited to be asked.
+    let ask = server.post("/debuginfo.v1alpha1.DebuginfoService/ShouldInitiateUpload");
+    let ask = ask
+        .header("x-scope-orgid", "a")
+        .header("content-type", "application/json");
+    let ask = ask.body(r#"{"file":{"gnuBuildId":"abcdef12"}}"#);
+    assert_eq!(ask.send().await.unwrap().status(), 200);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST {upload}abcdef12 HTTP/1.1\r\nhost: x\r\n{tenant}expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        20 << 20
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(&vec![7; 20 << 20]).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
     // Who asks first is told at once.
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = "POST /ingest?name=shop HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n";

@@ -15,7 +15,6 @@ use scoria_model::{ByteBudget, DiscardReason, Permit};
 use scoria_pprof::gunzip::is_gzip;
 
 use crate::outcome::RefusalKind;
-use crate::prepare::MEMORY_RETRY_AFTER;
 
 /// Read at a time.
 const STEP_BYTES: u64 = 256 * 1024;
@@ -48,9 +47,7 @@ impl ContentError {
     pub const fn kind(&self) -> RefusalKind {
         match self {
             Self::TooLarge { .. } => RefusalKind::TooLarge,
-            Self::Memory(_) => RefusalKind::Overloaded {
-                retry_after: MEMORY_RETRY_AFTER,
-            },
+            Self::Memory(exceeded) => RefusalKind::of_memory(exceeded),
             Self::Encoding { .. } | Self::Corrupt { .. } => RefusalKind::Invalid {
                 reason: DiscardReason::MalformedProfile,
             },

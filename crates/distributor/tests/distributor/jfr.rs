@@ -339,6 +339,11 @@ async fn refusals() {
     let house = House::with_memory(Limits::default(), 10_000);
     let sent = send(&house, QUERY, None, recording().to_vec()).await;
     let kind = sent.unwrap_err().kind();
+    assert_eq!(kind, RefusalKind::TooLarge, "no waiting helps");
+    let house = House::with_memory(Limits::default(), 10_000_000);
+    let _others = house.bodies.try_acquire(9_990_000).unwrap();
+    let sent = send(&house, QUERY, None, recording().to_vec()).await;
+    let kind = sent.unwrap_err().kind();
     assert!(matches!(kind, RefusalKind::Overloaded { .. }), "{kind:?}");
 }
 

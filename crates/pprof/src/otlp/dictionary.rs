@@ -71,6 +71,10 @@ pub(super) struct Dictionary {
     frame_types: Vec<u32>,
     pub(super) mappings: Vec<MappingRow>,
     pub(super) functions: Vec<Span>,
+    /// Name and file of each function.
+    texts_of: Vec<[u32; 2]>,
+    /// Whether a line of function 0 is a line of none, as that says nothing.
+    has_no_first: bool,
     pub(super) locations: Vec<Span>,
     /// The strings that functions and mappings name are among so many of the first.
     pub(super) n_texts: usize,
@@ -132,7 +136,7 @@ impl Counts {
     const fn bytes(&self) -> usize {
         self.mappings * (size_of::<MappingRow>() + MEMO_BYTES)
             + self.locations * (size_of::<Span>() + WIDE_MEMO_BYTES)
-            + self.functions * (size_of::<Span>() + MEMO_BYTES)
+            + self.functions * (size_of::<Span>() + size_of::<[u32; 2]>() + MEMO_BYTES)
             + self.links * size_of::<Span>()
             + self.strings * (size_of::<Span>() + MEMO_BYTES)
             // An attribute may be listed with those that name a service, or a kind of frame.
@@ -157,6 +161,8 @@ impl Dictionary {
             attributes: Vec::with_capacity(counts.attributes),
             mappings: Vec::with_capacity(counts.mappings),
             functions: Vec::with_capacity(counts.functions),
+            texts_of: Vec::with_capacity(counts.functions),
+            has_no_first: false,
             locations: Vec::with_capacity(counts.locations),
             services: Vec::new(),
             frame_types: Vec::new(),
@@ -169,6 +175,8 @@ impl Dictionary {
         for &place in places {
             last = last.max(dictionary.read_tables(body, place)?);
         }
+        let first = dictionary.strings.first();
+        dictionary.has_no_first &= first.is_none_or(|first| first.is_empty());
         dictionary.n_texts = dictionary.strings.len().min(last as usize + 1);
         // Their texts are indexes into the strings, which may stand behind them.
         for &place in places {
@@ -199,11 +207,9 @@ impl Dictionary {
         texts.filter_map(|(&text, is_used)| is_used.then_some(text))
     }
 
-    /// Whether a line of this function is a line of none: entry 0, if it says nothing.
-    pub(super) fn is_no_function(&self, at: u32, row: &FunctionRow) -> bool {
-        at == 0
-            && [row.name, row.system_name, row.filename] == [0; 3]
-            && self.strings.first().is_none_or(|first| first.is_empty())
+    /// Whether a line of this function, which must be there, is a line of none.
+    pub(super) const fn is_no_function(&self, at: u32) -> bool {
+        at == 0 && self.has_no_first
     }
 
     /// Whether this mapping is none: entry 0, if it says nothing.
@@ -237,6 +243,11 @@ impl Dictionary {
                     // An export with one that cannot be read is refused whole.
                     let row = function(body, place)?;
                     last = last.max(row.name).max(row.system_name).max(row.filename);
+                    if self.functions.is_empty() {
+                        let texts = [row.name, row.system_name, row.filename];
+                        self.has_no_first = texts == [0; 3];
+                    }
+                    self.texts_of.push([row.name, row.filename]);
                     self.functions.push(place);
                 }
                 4 => self.links.push(fields.span(tag)?),
@@ -279,16 +290,10 @@ impl Dictionary {
             | mapping_flags::HAS_FILENAMES
             | mapping_flags::HAS_LINE_NUMBERS;
         for at in 0..self.locations.len() {
-            let (mut has, mut problem) = (0, None);
+            let mut has = 0;
             let location = location(body, self.locations[at], |line| {
-                match self.line_flags(body, line) {
-                    Ok(flags) => has |= flags,
-                    Err(error) => problem = Some(error),
-                }
+                has |= self.line_flags(line);
             })?;
-            if let Some(problem) = problem {
-                return Err(problem);
-            }
             if let Some(row) = self.mappings.get_mut(location.mapping as usize) {
                 // The bit of inline frames, which is not used, marks a first look.
                 let first = row.flags & mapping_flags::HAS_INLINE_FRAMES == 0;
@@ -324,25 +329,24 @@ impl Dictionary {
         Ok(())
     }
 
-    fn line_flags(&self, body: &[u8], line: LineRow) -> Result<u32, Malformed> {
+    fn line_flags(&self, line: LineRow) -> u32 {
         let mut flags = 0;
         let named = |index: u32| {
             let text = self.strings.get(index as usize);
             text.is_some_and(|text| !text.is_empty())
         };
-        if let Some(&place) = self.functions.get(line.function as usize) {
-            let function = function(body, place)?;
-            if named(function.name) {
+        if let Some(&[name, filename]) = self.texts_of.get(line.function as usize) {
+            if named(name) {
                 flags |= mapping_flags::HAS_FUNCTIONS;
             }
-            if named(function.filename) {
+            if named(filename) {
                 flags |= mapping_flags::HAS_FILENAMES;
             }
         }
         if line.line != 0 {
             flags |= mapping_flags::HAS_LINE_NUMBERS;
         }
-        Ok(flags)
+        flags
     }
 
     /// The attribute at an index, `None` outside of the table.

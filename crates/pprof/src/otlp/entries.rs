@@ -12,6 +12,7 @@
 use super::attributes::Value;
 use super::convert::{Converter, Problem};
 use super::dictionary::{self, Dictionary};
+use super::fields::Span;
 use super::origin;
 use super::symbols::build_ids;
 use crate::Draft;
@@ -145,15 +146,12 @@ impl Converter<'_, '_> {
             });
         };
         let is_new = std::mem::replace(used_by, self.draft) != self.draft;
-        if !is_new && index != 0 {
-            return Ok(true);
-        }
-        self.spend(tables.functions[at].length)?;
-        let row = dictionary::function(export.body, tables.functions[at])?;
-        if tables.is_no_function(index, &row) {
+        if tables.is_no_function(index) {
             return Ok(false);
         }
         if is_new {
+            self.spend(tables.functions[at].length)?;
+            let row = dictionary::function(export.body, tables.functions[at])?;
             for text in [row.name, row.system_name, row.filename] {
                 self.text(draft, text)?;
             }
@@ -184,7 +182,7 @@ impl Converter<'_, '_> {
         if Dictionary::is_no_mapping(index, &row) {
             return Ok(());
         }
-        self.spend(row.place.length)?;
+        self.spend_attributes(row.place)?;
         self.text(draft, row.filename)?;
         let build_id = build_ids(export, row.place)?;
         check_utf8("a build id", &build_id)?;
@@ -193,6 +191,18 @@ impl Converter<'_, '_> {
         }
         draft.symbol_apart(MAPPING_SIZE)?;
         Ok(())
+    }
+
+    /// Counts a mapping with what its attributes take to read.
+    fn spend_attributes(&mut self, mapping: Span) -> Result<(), Problem> {
+        let export = self.export;
+        let places = &export.dictionary.attributes;
+        let mut bytes = u64::from(mapping.length);
+        dictionary::mapping_attributes(export.body, mapping, |index| {
+            let place = places.get(index as usize);
+            bytes += place.map_or(0, |place| u64::from(place.length));
+        })?;
+        self.spend(u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
     /// A text that a symbol says.
@@ -238,6 +248,7 @@ impl Converter<'_, '_> {
             }
             return Ok(());
         }
+        self.spend(tables.attributes[at].length)?;
         let attribute = tables.attribute(body, index).transpose()?;
         let attribute = attribute.unwrap_or_default();
         let is_service = self.service(index).is_some();
@@ -266,8 +277,13 @@ impl Converter<'_, '_> {
     }
 
     /// The span and trace of a sample; ids that are all zero stand for none.
-    pub(super) fn link(&self, index: u32) -> Result<Ids, Problem> {
+    pub(super) fn link(&mut self, index: u32) -> Result<Ids, Problem> {
         let tables = &self.export.dictionary;
+        let length = tables
+            .links
+            .get(index as usize)
+            .map_or(0, |link| link.length);
+        self.spend(length)?;
         let link = tables.link(self.export.body, index);
         let Some(link) = link.transpose()? else {
             return Err(Problem::Index {

@@ -49,13 +49,8 @@ impl Symbols for Export<'_> {
         let tables = &self.dictionary;
         let start = lines.len();
         let row = dictionary::location(self.body, tables.locations[at], |line| {
-            let place = tables.functions.get(line.function as usize);
-            let function = place.map(|&place| dictionary::function(self.body, place));
-            let is_one = match function {
-                Some(Ok(row)) => !tables.is_no_function(line.function, &row),
-                _ => false,
-            };
-            if is_one {
+            let is_there = (line.function as usize) < tables.functions.len();
+            if is_there && !tables.is_no_function(line.function) {
                 lines.push(RawLine {
                     function: u64::from(line.function) + 1,
                     line: line.line,
@@ -139,12 +134,20 @@ fn tail(text: &[u8], limit: usize) -> &[u8] {
     &text[over + rest_of_character..]
 }
 
+/// Attributes of a mapping that are looked at; none has as many.
+const ATTRIBUTES_MAX: usize = 256;
+
 /// Every build id of a mapping, in one text.
 pub(super) fn build_ids(export: &Export<'_>, mapping: Span) -> Result<Vec<u8>, Problem> {
     let (body, tables) = (export.body, &export.dictionary);
     let mut found: [Option<&[u8]>; BUILD_IDS.len()] = [None; BUILD_IDS.len()];
     let mut outside = None;
+    let mut n_read = 0;
     dictionary::mapping_attributes(body, mapping, |index| {
+        n_read += 1;
+        if n_read > ATTRIBUTES_MAX && (index as usize) < tables.attributes.len() {
+            return;
+        }
         // Each could be read when the dictionary was.
         let Some(Ok(attribute)) = tables.attribute(body, index) else {
             outside = Some(index);

@@ -17,6 +17,7 @@ use scoria_model::part::{Part, ProfileRow, Rows, Write};
 
 use super::memo::{Memo, Memos};
 use super::{Repairs, Stacks, Tables};
+use crate::otlp::Export;
 use crate::room::Room;
 
 /// Room is made for a row of each profile and for so many of its labels.
@@ -58,14 +59,15 @@ impl Joined {
         self.part.held_bytes() + self.tables.held_bytes() + self.other_names.held_bytes()
     }
 
-    /// What the first profile makes room for, at most.
-    pub const fn room_bytes(&self) -> usize {
+    /// What the first profile of `export` makes room for, at most.
+    pub fn room_bytes(&self, export: &Export<'_>) -> usize {
         if self.is_begun {
             return 0;
         }
-        let room = self.room;
+        let (room, counts) = (self.room, export.counts());
         let each = LABELS_OF_EACH * 8 + 4 + size_of::<ProfileRow>() + size_of::<Write>();
-        let memos = room.strings + room.functions + room.locations + room.stacks;
+        let memos =
+            counts.strings + counts.mappings + counts.functions + counts.locations + counts.stacks;
         room.bytes() + memos * Memo::EACH_BYTES + room.profiles * each
     }
 

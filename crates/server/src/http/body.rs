@@ -172,7 +172,7 @@ pub(super) fn gunzip(mut body: PaidBody, limit: u64) -> Result<PaidBody, Fault> 
         body.permit.grow(more).map_err(no_memory)?;
         plain = second.decompress(&body.bytes, most.max(claimed));
         if most < limit && matches!(plain, Err(GunzipError::TooLarge { .. })) {
-            return Err(never_fits(limit, body.permit.limit()));
+            return Err(never_fits(most + 1, body.permit.limit()));
         }
     }
     let plain = plain.map_err(|error| match error {
@@ -213,7 +213,7 @@ fn no_memory_for(bytes: u64, error: BudgetExceeded) -> Fault {
 /// Coming back is no use.
 fn never_fits(bytes: u64, limit: u64) -> Fault {
     Fault::invalid(format!(
-        "the request body is too large for this server (it takes {bytes} bytes, all requests together may hold {limit} of memory.limit); send less at a time, or give the server more memory"
+        "the request body is too large for this server (it takes at least {bytes} bytes, all requests together may hold {limit} of memory.limit); send less at a time, or give the server more memory"
     ))
     .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }

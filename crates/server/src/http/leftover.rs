@@ -8,13 +8,14 @@
 //! # Invariants
 //! - Nothing of what is read here is kept.
 //! - It ends: after so many bytes, or so much time.
-//! - A client that waits to be asked for its body is answered at once instead.
+//! - A client that waits to be asked for its body, and was not, is answered at once instead.
 //!
 //! # What it must not know
 //! Why the request was answered.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,25 +34,37 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The body of a request, as long as it is not known what becomes of it.
 #[derive(Clone)]
-pub(super) struct Leftover(Arc<Mutex<Body>>);
+pub(super) struct Leftover(Arc<Shared>);
+
+struct Shared {
+    body: Mutex<Body>,
+    /// Whether the client sends without being asked, or has been.
+    is_sent: AtomicBool,
+}
 
 impl Leftover {
     /// Lends the body of a request to whoever handles it. `None` where nothing can be left over: in
     /// HTTP/2 an answer and the end of a body do not get in each other's way.
     pub(super) fn of(request: Request) -> (Request, Option<Self>) {
         let waits = request.headers().contains_key(EXPECT);
-        if request.version() > Version::HTTP_11 || waits || request.body().is_end_stream() {
+        if request.version() > Version::HTTP_11 || request.body().is_end_stream() {
             return (request, None);
         }
         let (parts, body) = request.into_parts();
-        let leftover = Self(Arc::new(Mutex::new(body)));
+        let leftover = Self(Arc::new(Shared {
+            body: Mutex::new(body),
+            is_sent: AtomicBool::new(!waits),
+        }));
         let lent = Body::new(Lent(leftover.clone()));
         (Request::from_parts(parts, lent), Some(leftover))
     }
 
     /// Reads what nobody else will.
     pub(super) async fn drain(self) {
-        let mut body = std::mem::take(&mut *self.0.lock());
+        if !self.0.is_sent.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut body = std::mem::take(&mut *self.0.body.lock());
         let reading = async {
             let mut n = 0;
             while let Some(Ok(frame)) = body.frame().await {
@@ -77,14 +90,17 @@ impl HttpBody for Lent {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut *self.0.0.lock()).poll_frame(cx)
+        let shared = &self.0.0;
+        // Reading asks the client for it.
+        shared.is_sent.store(true, Ordering::Relaxed);
+        Pin::new(&mut *shared.body.lock()).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.0.lock().is_end_stream()
+        self.0.0.body.lock().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.0.lock().size_hint()
+        self.0.0.body.lock().size_hint()
     }
 }

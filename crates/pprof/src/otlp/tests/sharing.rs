@@ -60,7 +60,7 @@ fn told(part: &Part) -> Vec<String> {
 /// Normalises one converted profile.
 fn normalise(
     normaliser: &mut Normaliser,
-    (joined, stacks): (&mut Joined, &dyn Stacks),
+    (joined, stacks): (&mut Joined, Option<&dyn Stacks>),
     (nth, converted): (u8, Converted),
     limits: &Limits,
 ) -> Result<Told, Rejection> {
@@ -72,11 +72,24 @@ fn normalise(
         key: RetryKey([nth; 16]),
         now: NOW,
     };
-    normaliser.normalise_from(joined, (converted.draft, Some(stacks)), &about, limits)
+    normaliser.normalise_from(joined, (converted.draft, stacks), &about, limits)
 }
 
 /// The profiles of an export, each in a part of its own or all in one, and what became of each.
 fn normalised(body: &[u8], limits: &Limits, is_shared: bool) -> (Vec<String>, Vec<String>) {
+    let way = if is_shared { Way::Shared } else { Way::Alone };
+    normalised_by(body, limits, way)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Alone,
+    Shared,
+    /// Shared, and the stacktraces of each are moved before, where that can be.
+    MovedFirst,
+}
+
+fn normalised_by(body: &[u8], limits: &Limits, way: Way) -> (Vec<String>, Vec<String>) {
     let terms = terms();
     let mut export = Export::read(body, &terms.memory).expect("it is an export");
     export.cut_symbols(limits.max_profile_symbol_value_length);
@@ -85,12 +98,18 @@ fn normalised(body: &[u8], limits: &Limits, is_shared: bool) -> (Vec<String>, Ve
     let mut joined = Joined::new(3, export.room());
     let (mut all, mut outcomes) = (Vec::new(), Vec::new());
     for at in 0..export.n_profiles() {
-        for converted in converter.profile(at, &terms).expect("it is whole") {
-            if !is_shared {
+        for mut converted in converter.profile(at, &terms).expect("it is whole") {
+            if way == Way::Alone {
                 all.extend(told(joined.part()));
                 joined = Joined::new(3, Room::default());
             }
-            let into = (&mut joined, &export as &dyn Stacks);
+            if way == Way::MovedFirst {
+                let pairs = converted.labels.iter();
+                let labels: Vec<(&str, &str)> = pairs.map(|(n, v)| (&**n, &**v)).collect();
+                joined.move_stacks(&mut converted.draft, &export, (&labels, limits));
+            }
+            let stacks = (!converted.draft.is_moved()).then_some(&export as &dyn Stacks);
+            let into = (&mut joined, stacks);
             let outcome = normalise(&mut normaliser, into, (at as u8, converted), limits);
             outcomes.push(match outcome {
                 Ok(told) => format!("{:?} {:?}", told.dropped, told.stats),
@@ -219,6 +238,8 @@ fn a_profile_says_in_a_shared_part_what_it_says_alone() {
     let (shared, outcomes_shared) = normalised(&body, &limits, true);
     assert_eq!(outcomes, outcomes_shared);
     assert_eq!(alone, shared);
+    let moved = normalised_by(&body, &limits, Way::MovedFirst);
+    assert_eq!((&alone, &outcomes), (&moved.0, &moved.1));
     let overflows = outcomes
         .iter()
         .filter(|outcome| outcome.contains("overflow"));
@@ -377,7 +398,7 @@ fn each_entry_of_the_dictionary_is_converted_once_an_export() {
     let mut joined = Joined::new(3, export.room());
     for at in 0..export.n_profiles() {
         for converted in converter.profile(at, &terms).unwrap() {
-            let into = (&mut joined, &counting as &dyn Stacks);
+            let into = (&mut joined, Some(&counting as &dyn Stacks));
             let told = normalise(&mut normaliser, into, (at as u8, converted), &limits()).unwrap();
             assert_eq!(told.dropped.get(DiscardReason::BrokenReference), 0);
         }
