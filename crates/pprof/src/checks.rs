@@ -127,12 +127,25 @@ fn cut_symbols(raw: &mut RawProfile<'_>, rules: &Rules<'_>, dropped: &mut Droppe
         if text.len() as u64 <= limit {
             continue;
         }
-        let over = text.len() - limit as usize;
-        let is_inside = |byte: &&u8| **byte & 0xc0 == 0x80;
-        let rest_of_character = text[over..].iter().take(3).take_while(is_inside).count();
-        raw.cut_front(at, (over + rest_of_character) as u32);
+        let front = front_beyond(text, limit as usize);
+        raw.cut_front(at, front as u32);
         dropped.add(DiscardReason::SymbolTruncated, 1);
     }
+}
+
+/// Bytes to cut off the front of a text that is longer than `limit`, to the next whole character.
+pub(crate) fn front_beyond(text: &[u8], limit: usize) -> usize {
+    let over = text.len().saturating_sub(limit);
+    let is_inside = |byte: &&u8| **byte & 0xc0 == 0x80;
+    over + text[over..].iter().take(3).take_while(is_inside).count()
+}
+
+/// How a text that is not valid UTF-8 is shown; `None` for one that is.
+pub(crate) fn not_utf8(text: &[u8]) -> Option<String> {
+    if text.is_ascii() || std::str::from_utf8(text).is_ok() {
+        return None;
+    }
+    Some(String::from_utf8_lossy(&text[..text.len().min(64)]).into_owned())
 }
 
 fn check_ids(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection> {
@@ -218,9 +231,7 @@ fn check_dashes(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection
 
 fn check_utf8(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection> {
     for at in 0..raw.n_strings() as u32 {
-        let text = raw.text(at);
-        if !text.is_ascii() && std::str::from_utf8(text).is_err() {
-            let shown = String::from_utf8_lossy(&text[..text.len().min(64)]);
+        if let Some(shown) = not_utf8(raw.text(at)) {
             let problem = format!("string {at} ({shown:?}) is not valid UTF-8");
             return Err(Rejection::malformed(&rules.labels, problem));
         }

@@ -16,6 +16,7 @@ use super::fields::Span;
 use super::origin;
 use super::symbols::build_ids;
 use crate::Draft;
+use crate::checks::not_utf8;
 use crate::draft::{Stack, varint_length};
 use crate::raw::Ids;
 
@@ -301,11 +302,10 @@ impl Converter<'_, '_> {
 }
 
 fn check_utf8(what: &'static str, text: &[u8]) -> Result<(), Problem> {
-    if text.is_ascii() || std::str::from_utf8(text).is_ok() {
-        return Ok(());
+    match not_utf8(text) {
+        None => Ok(()),
+        Some(shown) => Err(Problem::Text { what, shown }),
     }
-    let shown = String::from_utf8_lossy(&text[..text.len().min(64)]).into_owned();
-    Err(Problem::Text { what, shown })
 }
 
 pub(super) fn attribute_outside(what: &'static str, index: u32, n: usize) -> Problem {

@@ -7,11 +7,14 @@
 
 use std::borrow::Cow;
 
+use scoria_model::Limits;
+
 use super::Export;
 use super::convert::Problem;
 use super::dictionary::{self, Dictionary};
 use super::entries::attribute_outside;
 use super::fields::Span;
+use crate::checks::front_beyond;
 use crate::golang;
 use crate::raw::{RawFunction, RawLine, RawMapping};
 use crate::tables::{Counts, Stacks, Symbols};
@@ -27,7 +30,7 @@ const BUILD_IDS: [(&str, &str); 3] = [
 impl Export<'_> {
     /// Whether a symbol of this text loses its front.
     pub(super) fn is_cut(&self, text: &[u8]) -> bool {
-        self.max_symbol_bytes != 0 && text.len() as u64 > self.max_symbol_bytes
+        Limits::exceeded(text.len() as u64, self.max_symbol_bytes)
     }
 }
 
@@ -36,7 +39,7 @@ impl Symbols for Export<'_> {
         let place = self.dictionary.strings.get(at as usize);
         let text = place.map_or(&[][..], |place| place.of(self.body));
         match self.is_cut(text) {
-            true => tail(text, self.max_symbol_bytes as usize),
+            true => &text[front_beyond(text, self.max_symbol_bytes as usize)..],
             false => text,
         }
     }
@@ -124,14 +127,6 @@ impl Stacks for Export<'_> {
         let found = || golang::may_have_type_parameters(self.body);
         *self.type_parameters.get_or_init(found)
     }
-}
-
-/// The last `limit` bytes, from the next whole character on.
-fn tail(text: &[u8], limit: usize) -> &[u8] {
-    let over = text.len() - limit;
-    let is_inside = |byte: &&u8| **byte & 0xc0 == 0x80;
-    let rest_of_character = text[over..].iter().take(3).take_while(is_inside).count();
-    &text[over + rest_of_character..]
 }
 
 /// Attributes of a mapping that are looked at; none has as many.
