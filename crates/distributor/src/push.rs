@@ -475,11 +475,13 @@ impl Shared {
     }
 }
 
-/// The keys of the writes in parts of our own making; none if the server is shutting down.
+/// The keys of the writes in parts of our own making, in order; none if the server is shutting down.
 async fn keys_of(parts: Vec<Bytes>) -> Vec<RetryKey> {
     let read = tokio::task::spawn_blocking(move || {
-        let views = parts.iter().filter_map(|part| PartView::parse(part).ok());
-        views.flat_map(|view| view.keys()).collect()
+        let views = parts.iter().map(|part| PartView::parse(part));
+        // Without one of them the keys of the others would be taken for those of other profiles.
+        let views: Vec<_> = views.collect::<Result<_, _>>().unwrap_or_default();
+        views.iter().flat_map(PartView::keys).collect()
     });
     read.await.unwrap_or_default()
 }

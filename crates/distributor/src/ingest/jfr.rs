@@ -39,8 +39,8 @@ pub(super) struct RecordingLimits {
 pub(super) fn decode(mut job: Job) -> Result<Decoded, BodyError> {
     let (recording, labels) = parts(&mut job)?;
     let job = &job;
-    let recording = plain(job, (recording, "the JFR recording exceeds"))?;
-    let labels = plain(job, (labels, "the labels of the JFR recording exceed"))?;
+    let recording = plain(job, (recording, ["the JFR recording", "exceeds"]))?;
+    let labels = plain(job, (labels, ["the labels of the JFR recording", "exceed"]))?;
     let (seed, memory) = (job.terms.seed, &job.terms.memory);
     let snapshot = Snapshot::read(&labels.body, seed, memory)?;
     let bytes = recording;
@@ -87,12 +87,13 @@ fn parts(job: &mut Job) -> Result<(Bytes, Bytes), BodyError> {
     Ok((recording, content(LABELS_PART).unwrap_or_default()))
 }
 
-/// A part without its gzip; `exceeds` begins what is said of one that is too large.
-fn plain(job: &Job, (content, exceeds): (Bytes, &str)) -> Result<Content, BodyError> {
+/// A part without its gzip; `what` it is, and the verb that goes with it, begin what is said of one
+/// that is too large.
+fn plain(job: &Job, (content, [what, exceeds]): (Bytes, [&str; 2])) -> Result<Content, BodyError> {
     let limit = job.recording_limits.max_bytes;
     let refuse = |actual: &str| {
         let message = format!(
-            "{exceeds} the size limit (max_jfr_size_bytes, actual: {actual} decompressed, limit: {limit}); record for a shorter time or raise the limit"
+            "{what} {exceeds} the size limit (max_jfr_size_bytes, actual: {actual} decompressed, limit: {limit}); record for a shorter time or raise the limit"
         );
         BodyError::Refused(Refusal::invalid(DiscardReason::ProfileSizeLimit, message))
     };
@@ -100,7 +101,6 @@ fn plain(job: &Job, (content, exceeds): (Bytes, &str)) -> Result<Content, BodyEr
     let plain = plain.map_err(|error| match error {
         ContentError::TooLarge { .. } => refuse(&format!("more than {limit}")),
         ContentError::Corrupt { detail } => {
-            let what = exceeds.rsplit_once(' ').map_or(exceeds, |(what, _)| what);
             let detail = format!("{detail} (in {what})");
             ContentError::Corrupt { detail }.into()
         }
