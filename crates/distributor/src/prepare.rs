@@ -594,13 +594,9 @@ fn why_empty(dropped: &Dropped) -> DiscardReason {
 
 /// There is no memory now; or never, for what is larger than all that there is.
 pub(crate) fn overloaded(exceeded: BudgetExceeded) -> Refusal {
-    let remedy = match exceeded.never_fits() {
-        true => "send less at a time, or give the server more memory",
-        false => "retry in a second, or give the server more memory",
-    };
     Refusal {
         kind: RefusalKind::of_memory(&exceeded),
-        message: format!("{exceeded}; {remedy}"),
+        message: format!("{exceeded}; {}", exceeded.remedy()),
         is_partial: false,
     }
 }

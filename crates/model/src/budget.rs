@@ -49,6 +49,14 @@ impl BudgetExceeded {
     pub const fn never_fits(&self) -> bool {
         self.wanted > self.limit
     }
+
+    /// What helps.
+    pub const fn remedy(&self) -> &'static str {
+        match self.never_fits() {
+            true => "send less at a time, or give the server more memory",
+            false => "retry in a second, or give the server more memory",
+        }
+    }
 }
 
 impl ByteBudget {

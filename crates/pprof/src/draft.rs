@@ -77,7 +77,7 @@ pub struct DraftTerms {
 /// Why a draft takes no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DraftError {
-    #[error("{0}; retry in a second, or give the server more memory")]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Memory(#[from] BudgetExceeded),
     #[error(
         "the profile exceeds the size limit (max_profile_size_bytes, actual: more than {limit} as pprof, limit: {limit})"

@@ -38,7 +38,7 @@ pub enum ContentError {
         "the body exceeds the body size limit (ingestion_body_limit_bytes, actual: more than {limit} decompressed, limit: {limit})"
     )]
     TooLarge { limit: u64 },
-    #[error("{0}; retry in a second, or give the server more memory")]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Memory(BudgetExceeded),
 }
 

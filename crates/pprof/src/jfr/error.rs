@@ -44,7 +44,7 @@ pub enum JfrError {
     Overflow,
     #[error("the labels of the JFR recording are not a LabelsSnapshot: {detail}")]
     Labels { detail: String },
-    #[error("{0}; retry in a second, or give the server more memory")]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Memory(#[from] BudgetExceeded),
     #[error(transparent)]
     Draft(#[from] DraftError),

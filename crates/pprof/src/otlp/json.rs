@@ -30,7 +30,7 @@ pub enum JsonError {
     /// With line and column.
     #[error("{0}")]
     Text(String),
-    #[error("{0}; retry in a second, or give the server more memory")]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Memory(#[from] BudgetExceeded),
 }
 

@@ -85,7 +85,7 @@ pub enum ExportError {
     NoDictionary { producer: String },
     #[error("the export is {actual} bytes long; more than {limit} cannot be read")]
     TooLong { actual: usize, limit: usize },
-    #[error("{0}; retry in a second, or give the server more memory")]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Memory(#[from] BudgetExceeded),
 }
 
