@@ -30,7 +30,7 @@ libfuzzer_sys::fuzz_target!(|body: &[u8]| {
         let scale = Scale { power, factor: 1 };
         if file.fill(&group, scale, &mut into).is_ok() {
             let mut draft = into.finish();
-            assert!(draft.raw().columns.values.iter().all(|&value| value >= 0));
+            assert!(draft.raw().columns.values.iter().all(|value| value >= 0));
         }
     }
 });

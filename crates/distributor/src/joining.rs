@@ -229,7 +229,9 @@ impl Open {
         }
         let room = self.shared.joined.room_bytes(export) as u64;
         let added = bytes.saturating_mul(ADDED_TIMES);
-        self.shared.permit.grow(room + added).map_err(overloaded)
+        let widened = self.shared.joined.part().narrowed_bytes() as u64;
+        let needed = room + added + widened;
+        self.shared.permit.grow(needed).map_err(overloaded)
     }
 
     fn close(mut self) -> Result<Parcel, Refusal> {

@@ -616,7 +616,8 @@ fn label_bytes(labels: &[(&str, &str)]) -> u64 {
 }
 
 pub(crate) fn encode(part: &Part) -> Bytes {
-    let mut out = Vec::with_capacity(part.encoded_bytes());
+    // Gets just the room that it needs.
+    let mut out = Vec::new();
     part.encode(&mut out);
     Bytes::from(out)
 }

@@ -114,8 +114,8 @@ impl IngesterService {
         };
         // Given back when the answer is there, however the request ends.
         let _queued = take(&inner.queue, bytes).map_err(overloaded)?;
-        let permit = take(&inner.heads, bytes).map_err(overloaded)?;
-        let keys = keys_of(&tenant, &parts)?;
+        let (keys, whole_bytes) = read(&tenant, &parts)?;
+        let permit = take(&inner.heads, whole_bytes.max(bytes)).map_err(overloaded)?;
         let (reply, answer) = oneshot::channel();
         let event = Event::Push {
             keys,
@@ -237,15 +237,18 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// The keys of the writes in the parts, all of which are checked from end to end.
-fn keys_of(tenant: &TenantId, parts: &[Bytes]) -> Result<Vec<RetryKey>, Status> {
+/// The keys of the writes in the parts, all of which are checked from end to end, and what the parts
+/// would take if their columns were not narrow, as the heads have wide ones.
+fn read(tenant: &TenantId, parts: &[Bytes]) -> Result<(Vec<RetryKey>, u64), Status> {
     let mut keys = Vec::with_capacity(parts.len());
+    let mut whole_bytes = 0;
     for (at, part) in parts.iter().enumerate() {
         let view = PartView::parse(part)
             .map_err(|error| Status::invalid_argument(format!("part {at}: {error}")))?;
         keys.extend(view.keys().map(|key| of_tenant(tenant, key)));
+        whole_bytes += view.whole_bytes() as u64;
     }
-    Ok(keys)
+    Ok((keys, whole_bytes))
 }
 
 fn tenants(texts: &[String]) -> Result<Vec<TenantId>, Status> {

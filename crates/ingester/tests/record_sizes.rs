@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use scoria_ingester::head::Heads;
 use scoria_ingester::record::{EncodedRecord, RecordReader, RecordWriter, Replayed, Taken};
 use scoria_model::part::{Part, PartView};
-use scoria_model::{Labels, Limits, RetryKey, Seq, TenantId, Timestamp};
+use scoria_model::{Labels, Limits, Packed, RetryKey, Seq, TenantId, Timestamp};
 use scoria_pprof::Decompressor;
 use scoria_pprof::normalise::{Normaliser, Origin, Upload};
 
@@ -116,20 +116,19 @@ fn join(to: &mut Part, from: &Part) -> u32 {
             mapping.build_id += strings;
             mapping
         }));
-    to.functions
-        .extend(from.functions.iter().map(|&(mut function)| {
-            function.name += strings;
-            function.system_name += strings;
-            function.filename += strings;
-            function
-        }));
-    let mapping = |id: &u32| id.checked_add(1).map_or(*id, |_| id + mappings);
+    for mut function in from.functions.iter() {
+        function.name += strings;
+        function.system_name += strings;
+        function.filename += strings;
+        to.functions.push(function);
+    }
+    let mapping = |id: u32| id.checked_add(1).map_or(id, |_| id + mappings);
     to.location_mapping
         .extend(from.location_mapping.iter().map(mapping));
-    to.location_address.extend(&from.location_address);
+    to.location_address.extend(from.location_address.iter());
     to.location_lines_end
         .extend(from.location_lines_end.iter().map(|end| end + lines));
-    to.lines.extend(from.lines.iter().map(|&(mut line)| {
+    to.lines.extend(from.lines.iter().map(|mut line| {
         line.function += functions;
         line
     }));
@@ -140,7 +139,7 @@ fn join(to: &mut Part, from: &Part) -> u32 {
     first
 }
 
-fn samples_of(part: &Part) -> (&Vec<u32>, &Vec<i64>) {
+fn samples_of(part: &Part) -> (&Packed<u32>, &Packed<i64>) {
     (&part.sample_stack, &part.sample_value)
 }
 
@@ -159,7 +158,7 @@ fn relabelled(profiles: &[&Part; 2], pod: usize, round: usize, dice: &mut Dice) 
         (samples_of(profiles[1]), second, 15),
     ] {
         let end = profiles[usize::from(first > 0)].profiles[0].samples_end as usize;
-        for (stack, &value) in of.0.iter().zip(of.1).take(end) {
+        for (stack, value) in of.0.iter().zip(of.1.iter()).take(end) {
             let kept = (0..value).filter(|_| dice.below(100) < percent).count() as i64;
             if kept > 0 {
                 hits.push((stack + first, kept));
@@ -240,7 +239,7 @@ fn written(parts: &[Vec<u8>]) -> Vec<EncodedRecord> {
         .iter()
         .map(|bytes| {
             let part = PartView::parse(bytes).unwrap();
-            let arrival = Timestamp(part.profile_time.get_i64(0) + 10_123_456_789);
+            let arrival = Timestamp(part.profile_time.get(0) + 10_123_456_789);
             writer.encode(arrival, &tenant, &[Taken::whole(part)])
         })
         .collect()

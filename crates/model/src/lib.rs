@@ -15,10 +15,10 @@
 
 pub mod budget;
 pub mod clock;
-pub mod columns;
 pub mod ids;
 pub mod labels;
 pub mod limits;
+pub mod packed;
 pub mod part;
 pub mod profile_type;
 pub mod reason;
@@ -35,6 +35,7 @@ pub use ids::{
 };
 pub use labels::{Label, Labels, LabelsBuilder};
 pub use limits::Limits;
+pub use packed::{Packed, PackedSlice};
 pub use profile_type::ProfileType;
 pub use reason::DiscardReason;
 pub use shard::ShardSet;

@@ -4,33 +4,42 @@
 //! came in one request and share their symbols: symbol tables, the distinct stacktraces, and one
 //! [`ProfileRow`] for each (series, profile type) that came out of them, each owning a run of
 //! samples. Each uploaded profile is a [`Write`] of its own: it can be a resend while the ones
-//! beside it are new. [`Part::encode`] writes a part as fixed-width little-endian columns;
+//! beside it are new. [`Part::encode`] writes a part as [packed](crate::packed) columns;
 //! [`PartView::parse`] reads those in place, having checked every index once, so that the interner
 //! that walks it needs no further checks.
 //!
 //! ```text
-//! magic "SCP2" | 17 x u32 row counts | 16-byte columns | 8-byte columns | 4-byte columns | bytes
+//! magic "SCP3" | 16 x u32 row counts | 32 x u8 widths of columns | keys | traces | columns | bytes
 //! ```
-//! The order of the columns within a width is the order in which [`Part::encode`] names them.
+//! The order of the columns is the order in which [`Part::encode`] names them: those of 64-bit
+//! numbers, then those of 32-bit numbers. A part of the version before, `SCP2`, has a count more,
+//! which is 0, instead of widths: all of its columns are eight or four bytes wide.
 //!
 //! # What it must not know
 //! What the profiles were decoded from, and where the part goes.
 
+mod symbols;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub use symbols::{Function, Functions, Line, Lines};
 pub use view::{PartError, PartView};
 
-use crate::columns::{put_i64s, put_u32s, put_u64s};
-use crate::{Labels, ProfileType, RetryKey, Timestamp};
+use crate::packed::Number;
+use crate::{Labels, Packed, ProfileType, RetryKey, Timestamp};
 
 /// Stands for "no mapping" and "no function".
 pub const NONE: u32 = u32::MAX;
 
-const MAGIC: &[u8; 4] = b"SCP2";
-const COUNTS: usize = 17;
+const MAGIC: &[u8; 4] = b"SCP3";
+/// Of the version before.
+const OLD_MAGIC: &[u8; 4] = b"SCP2";
+const COUNTS: usize = 16;
+/// Columns of 64-bit numbers and all columns.
+const COLUMNS_64: usize = 11;
+const COLUMNS: usize = 32;
 
 /// Flags of a mapping: what its symbols already carry.
 pub mod mapping_flags {
@@ -87,21 +96,6 @@ pub struct Mapping {
     pub flags: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Function {
-    pub name: u32,
-    pub system_name: u32,
-    pub filename: u32,
-    pub start_line: i64,
-}
-
-/// One line of a location; the first line of a location is the innermost inlined call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
-    pub function: u32,
-    pub line: i64,
-}
-
 /// One (series, profile type) of the part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProfileRow {
@@ -140,17 +134,17 @@ pub struct Part {
     pub writes: Vec<Write>,
     pub strings: Strings,
     pub mappings: Vec<Mapping>,
-    pub functions: Vec<Function>,
+    pub functions: Functions,
     /// Mapping index or [`NONE`], one per location.
-    pub location_mapping: Vec<u32>,
-    pub location_address: Vec<u64>,
+    pub location_mapping: Packed<u32>,
+    pub location_address: Packed<u64>,
     /// One past the location's last entry in `lines`.
-    pub location_lines_end: Vec<u32>,
-    pub lines: Vec<Line>,
+    pub location_lines_end: Packed<u32>,
+    pub lines: Lines,
     /// One past the stack's last entry in `frames`.
-    pub stack_ends: Vec<u32>,
+    pub stack_ends: Packed<u32>,
     /// Location indexes, leaf first.
-    pub frames: Vec<u32>,
+    pub frames: Packed<u32>,
     /// One past the series' last entry in `series_labels`.
     pub series_ends: Vec<u32>,
     /// (name, value) string indexes, sorted by name within a series.
@@ -159,8 +153,8 @@ pub struct Part {
     pub types: Vec<[u32; 5]>,
     pub profiles: Vec<ProfileRow>,
     /// Index into the stacks. Within a profile each (stack, span, trace) stands once.
-    pub sample_stack: Vec<u32>,
-    pub sample_value: Vec<i64>,
+    pub sample_stack: Packed<u32>,
+    pub sample_value: Packed<i64>,
     /// Empty, or one per sample; 0 = none.
     pub sample_span: Vec<u64>,
     /// Empty, or one per sample; zeros = none.
@@ -175,19 +169,19 @@ impl Default for Part {
             writes: Vec::new(),
             strings,
             mappings: Vec::new(),
-            functions: Vec::new(),
-            location_mapping: Vec::new(),
-            location_address: Vec::new(),
-            location_lines_end: Vec::new(),
-            lines: Vec::new(),
-            stack_ends: Vec::new(),
-            frames: Vec::new(),
+            functions: Functions::default(),
+            location_mapping: Packed::default(),
+            location_address: Packed::default(),
+            location_lines_end: Packed::default(),
+            lines: Lines::default(),
+            stack_ends: Packed::default(),
+            frames: Packed::default(),
             series_ends: Vec::new(),
             series_labels: Vec::new(),
             types: Vec::new(),
             profiles: Vec::new(),
-            sample_stack: Vec::new(),
-            sample_value: Vec::new(),
+            sample_stack: Packed::default(),
+            sample_value: Packed::default(),
             sample_span: Vec::new(),
             sample_trace: Vec::new(),
         }
@@ -287,68 +281,111 @@ impl Part {
         self.strings.ends.capacity() * 4
             + self.strings.bytes.capacity()
             + self.mappings.capacity() * size_of::<Mapping>()
-            + self.functions.capacity() * size_of::<Function>()
-            + self.location_mapping.capacity() * 16
-            + self.lines.capacity() * size_of::<Line>()
-            + (self.stack_ends.capacity() + self.frames.capacity()) * 4
+            + self.functions.held_bytes()
+            + self.location_mapping.held_bytes()
+            + self.location_address.held_bytes()
+            + self.location_lines_end.held_bytes()
+            + self.lines.held_bytes()
+            + self.stack_ends.held_bytes()
+            + self.frames.held_bytes()
             + (self.series_ends.capacity() + self.series_labels.capacity()) * 8
             + self.profiles.capacity() * size_of::<ProfileRow>()
-            + (self.sample_stack.capacity() + self.sample_value.capacity()) * 8
+            + self.sample_stack.held_bytes()
+            + self.sample_value.held_bytes()
             + (self.sample_span.capacity() + self.sample_trace.capacity()) * 16
     }
 
-    /// The bytes that [`encode`](Self::encode) appends.
+    /// The bytes that [`encode`](Self::encode) appends, at most.
     pub fn encoded_bytes(&self) -> usize {
-        let counts = self.counts();
-        let columns = view::length_of(|at| counts[at] as u64);
-        MAGIC.len() + COUNTS * 4 + usize::try_from(columns).unwrap_or_default()
+        HEAD_BYTES
+            + self.strings.ends.len() * 4
+            + self.strings.bytes.len()
+            + self.mappings.len() * size_of::<Mapping>()
+            + self.functions.bytes()
+            + self.location_mapping.bytes().len()
+            + self.location_address.bytes().len()
+            + self.location_lines_end.bytes().len()
+            + self.lines.bytes()
+            + self.stack_ends.bytes().len()
+            + self.frames.bytes().len()
+            + (self.series_ends.len() + 2 * self.series_labels.len()) * 4
+            + self.types.len() * size_of::<[u32; 5]>()
+            + self.profiles.len() * size_of::<ProfileRow>()
+            + self.sample_stack.bytes().len()
+            + self.sample_value.bytes().len()
+            + self.sample_span.len() * 8
+            + self.sample_trace.len() * 16
+            + self.writes.len() * size_of::<Write>()
     }
 
-    /// Appends the columns to `out`.
+    /// What the columns of samples take less than if they were whole: by so much one sample can make
+    /// them grow.
+    pub fn narrowed_bytes(&self) -> usize {
+        let stacks = self.sample_stack.len() * (u32::WIDTH_MAX - self.sample_stack.width());
+        stacks + self.sample_value.len() * (i64::WIDTH_MAX - self.sample_value.width())
+    }
+
+    /// Appends the part to `out`, which gets no more room than that takes.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let rows = RowColumns::of(self);
+        let columns = self.columns(&rows);
+        let bytes = columns.iter().map(|column| column.bytes.len());
+        let keys = (self.writes.len() + self.sample_trace.len()) * 16;
+        out.reserve_exact(HEAD_BYTES + keys + bytes.sum::<usize>() + self.strings.bytes.len());
         out.extend_from_slice(MAGIC);
-        put_u32s(out, self.counts().map(|n| n as u32));
-        self.writes
+        let counts = self.counts().map(|n| (n as u32).to_le_bytes());
+        out.extend_from_slice(counts.as_flattened());
+        out.extend(columns.iter().map(|column| column.width));
+        let keys = self.writes.iter().map(|write| &write.key.0);
+        keys.chain(&self.sample_trace)
+            .for_each(|id| out.extend_from_slice(id));
+        columns
             .iter()
-            .for_each(|write| out.extend_from_slice(&write.key.0));
-        self.sample_trace
-            .iter()
-            .for_each(|trace| out.extend_from_slice(trace));
-
-        put_u64s(out, self.mappings.iter().map(|m| m.start));
-        put_u64s(out, self.mappings.iter().map(|m| m.limit));
-        put_u64s(out, self.mappings.iter().map(|m| m.offset));
-        put_i64s(out, self.functions.iter().map(|f| f.start_line));
-        put_u64s(out, self.location_address.iter().copied());
-        put_i64s(out, self.lines.iter().map(|l| l.line));
-        put_i64s(out, self.profiles.iter().map(|p| p.time.0));
-        put_i64s(out, self.profiles.iter().map(|p| p.duration_ns));
-        put_i64s(out, self.profiles.iter().map(|p| p.period));
-        put_i64s(out, self.sample_value.iter().copied());
-        put_u64s(out, self.sample_span.iter().copied());
-
-        put_u32s(out, self.strings.ends.iter().copied());
-        put_u32s(out, self.mappings.iter().map(|m| m.filename));
-        put_u32s(out, self.mappings.iter().map(|m| m.build_id));
-        put_u32s(out, self.mappings.iter().map(|m| m.flags));
-        put_u32s(out, self.functions.iter().map(|f| f.name));
-        put_u32s(out, self.functions.iter().map(|f| f.system_name));
-        put_u32s(out, self.functions.iter().map(|f| f.filename));
-        put_u32s(out, self.location_mapping.iter().copied());
-        put_u32s(out, self.location_lines_end.iter().copied());
-        put_u32s(out, self.lines.iter().map(|l| l.function));
-        put_u32s(out, self.stack_ends.iter().copied());
-        put_u32s(out, self.frames.iter().copied());
-        put_u32s(out, self.series_ends.iter().copied());
-        put_u32s(out, self.series_labels.iter().map(|l| l.0));
-        put_u32s(out, self.series_labels.iter().map(|l| l.1));
-        put_u32s(out, self.types.iter().flatten().copied());
-        put_u32s(out, self.profiles.iter().map(|p| p.series));
-        put_u32s(out, self.profiles.iter().map(|p| p.kind));
-        put_u32s(out, self.profiles.iter().map(|p| p.samples_end));
-        put_u32s(out, self.sample_stack.iter().copied());
-        put_u32s(out, self.writes.iter().map(|w| w.profiles_end));
+            .for_each(|column| out.extend_from_slice(column.bytes));
         out.extend_from_slice(&self.strings.bytes);
+    }
+
+    fn columns<'p>(&'p self, rows: &'p RowColumns) -> [Column<'p>; COLUMNS] {
+        let [start, limit, offset] = &rows.mapping_places;
+        let [mapping_filename, build_id, flags] = &rows.mapping_texts;
+        let [time, duration, period] = &rows.profile_numbers;
+        let [label_name, label_value] = &rows.labels;
+        let [series, kind, samples_end] = &rows.profile_places;
+        let (functions, lines) = (&self.functions, &self.lines);
+        [
+            start.into(),
+            limit.into(),
+            offset.into(),
+            (&functions.start_lines).into(),
+            (&self.location_address).into(),
+            (&lines.numbers).into(),
+            time.into(),
+            duration.into(),
+            period.into(),
+            (&self.sample_value).into(),
+            (&rows.spans).into(),
+            (&rows.string_ends).into(),
+            mapping_filename.into(),
+            build_id.into(),
+            flags.into(),
+            (&functions.names).into(),
+            (&functions.system_names).into(),
+            (&functions.filenames).into(),
+            (&self.location_mapping).into(),
+            (&self.location_lines_end).into(),
+            (&lines.functions).into(),
+            (&self.stack_ends).into(),
+            (&self.frames).into(),
+            (&rows.series_ends).into(),
+            label_name.into(),
+            label_value.into(),
+            (&rows.types).into(),
+            series.into(),
+            kind.into(),
+            samples_end.into(),
+            (&self.sample_stack).into(),
+            (&rows.write_ends).into(),
+        ]
     }
 
     fn counts(&self) -> [usize; COUNTS] {
@@ -369,7 +406,81 @@ impl Part {
             self.sample_span.len(),
             self.sample_trace.len(),
             self.writes.len(),
-            0,
         ]
     }
+}
+
+/// What comes before the columns.
+const HEAD_BYTES: usize = MAGIC.len() + COUNTS * 4 + COLUMNS;
+
+/// A column as it is written.
+struct Column<'p> {
+    width: u8,
+    bytes: &'p [u8],
+}
+
+impl<'p, T: Number> From<&'p Packed<T>> for Column<'p> {
+    fn from(column: &'p Packed<T>) -> Self {
+        Self {
+            width: column.width() as u8,
+            bytes: column.bytes(),
+        }
+    }
+}
+
+/// The columns of what a part holds in another form, of which it has little.
+struct RowColumns {
+    mapping_places: [Packed<u64>; 3],
+    mapping_texts: [Packed<u32>; 3],
+    profile_numbers: [Packed<i64>; 3],
+    profile_places: [Packed<u32>; 3],
+    spans: Packed<u64>,
+    string_ends: Packed<u32>,
+    series_ends: Packed<u32>,
+    labels: [Packed<u32>; 2],
+    types: Packed<u32>,
+    write_ends: Packed<u32>,
+}
+
+impl RowColumns {
+    fn of(part: &Part) -> Self {
+        let (mappings, profiles, labels) = (&part.mappings, &part.profiles, &part.series_labels);
+        Self {
+            mapping_places: [
+                column(mappings, |m| m.start),
+                column(mappings, |m| m.limit),
+                column(mappings, |m| m.offset),
+            ],
+            mapping_texts: [
+                column(mappings, |m| m.filename),
+                column(mappings, |m| m.build_id),
+                column(mappings, |m| m.flags),
+            ],
+            profile_numbers: [
+                column(profiles, |p| p.time.0),
+                column(profiles, |p| p.duration_ns),
+                column(profiles, |p| p.period),
+            ],
+            profile_places: [
+                column(profiles, |p| p.series),
+                column(profiles, |p| p.kind),
+                column(profiles, |p| p.samples_end),
+            ],
+            spans: column(&part.sample_span, |&span| span),
+            string_ends: column(&part.strings.ends, |&end| end),
+            series_ends: column(&part.series_ends, |&end| end),
+            labels: [column(labels, |l| l.0), column(labels, |l| l.1)],
+            types: column(part.types.as_flattened(), |&text| text),
+            write_ends: column(&part.writes, |write| write.profiles_end),
+        }
+    }
+}
+
+fn column<R, T: Number>(rows: &[R], number: impl Fn(&R) -> T) -> Packed<T> {
+    let widths = rows.iter().map(|row| number(row).width());
+    let mut column = Packed::default();
+    column.reserve_wide(rows.len(), widths.max().unwrap_or(T::WIDTH_MAX));
+    column.extend(rows.iter().map(number));
+    column.narrow();
+    column
 }

@@ -157,8 +157,8 @@ fn check_ids(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection> {
         None => Ok(()),
     };
     let columns = &raw.columns;
-    zero("location", columns.locations.iter().position(|l| l.id == 0))?;
-    zero("function", columns.functions.iter().position(|f| f.id == 0))
+    zero("location", columns.locations.ids().position(|id| id == 0))?;
+    zero("function", columns.functions.ids().position(|id| id == 0))
 }
 
 fn check_value_counts(raw: &RawProfile<'_>, rules: &Rules<'_>) -> Result<(), Rejection> {

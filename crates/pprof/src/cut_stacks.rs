@@ -19,6 +19,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet, HashTable};
+use scoria_model::{Packed, PackedSlice};
 
 use crate::raw::{RawLine, RawProfile};
 use crate::tables::{Fold, IdIndex, Stacks};
@@ -92,11 +93,8 @@ impl Roots {
         let (mut root, mut samples) = (Vec::new(), Vec::new());
         for alike in cut.chunk_by(|a, b| place(a) == place(b)) {
             root.clear();
-            followers.root_of(
-                &raw.columns.frames[place(&alike[0])],
-                &raw.columns.frames,
-                &mut root,
-            );
+            let frames = raw.columns.frames.as_slice();
+            followers.root_of(frames.slice(place(&alike[0])), frames, &mut root);
             if !root.is_empty() && n_frames + root.len() <= most {
                 n_frames += root.len();
                 samples.extend(alike.iter().map(|&sample| sample as u32));
@@ -116,9 +114,10 @@ impl Roots {
     }
 
     /// Appends the root of a sample's stacktrace to it, if it gets one.
-    pub(crate) fn add_to(&self, stack: &mut Vec<u32>, raw: &RawProfile<'_>, sample: usize) {
-        let frames = &raw.columns.frames[raw.sample(sample).frames()];
-        self.followers.root_of(frames, &raw.columns.frames, stack);
+    pub(crate) fn add_to(&self, stack: &mut Packed<u32>, raw: &RawProfile<'_>, sample: usize) {
+        let frames = raw.columns.frames.as_slice();
+        let cut = frames.slice(raw.sample(sample).frames());
+        self.followers.root_of(cut, frames, stack);
     }
 
     /// Whether the stacktrace of a sample gets one.
@@ -175,7 +174,7 @@ fn cut_samples(
     if let (Depth::Lines(least), false) = (depth, cut.is_empty()) {
         let mut ids = IdIndex::default();
         if apart.is_none() {
-            ids.learn(raw.columns.locations.iter().map(|l| l.id), seed);
+            ids.learn(raw.columns.locations.ids(), seed);
         }
         let mut lines: Vec<RawLine> = Vec::new();
         // Reading a location elsewhere takes as long as it is.
@@ -192,9 +191,9 @@ fn cut_samples(
             }),
         };
         cut.retain(|&sample| {
-            let frames = &raw.columns.frames[raw.sample(sample).frames()];
+            let mut frames = raw.columns.frames.slice(raw.sample(sample).frames()).iter();
             let mut left = least;
-            frames.iter().any(|&frame| {
+            frames.any(|frame| {
                 left = left.saturating_sub(n_lines(frame));
                 left == 0
             })
@@ -204,9 +203,7 @@ fn cut_samples(
 }
 
 fn root_of(raw: &RawProfile<'_>, sample: usize) -> Option<u32> {
-    raw.columns.frames[raw.sample(sample).frames()]
-        .last()
-        .copied()
+    raw.columns.frames.slice(raw.sample(sample).frames()).last()
 }
 
 /// Where stacktraces begin that are too short to be cut; one that begins there is whole.
@@ -229,17 +226,18 @@ impl Followers {
     fn learn(raw: &RawProfile<'_>, seed: u64) -> Self {
         let roll = Roll::new(seed);
         let mut table: HashTable<Follower> = HashTable::new();
-        let frames = &raw.columns.frames;
+        let frames = raw.columns.frames.as_slice();
         for sample in 0..raw.columns.samples.len() {
             let places = raw.sample(sample).frames();
             if places.len() <= WINDOW {
                 continue;
             }
-            let mut hash = roll.of(&frames[places.start..places.start + WINDOW]);
+            let mut hash = roll.of(frames.slice(places.start..places.start + WINDOW).iter());
             for next_at in places.start + WINDOW..places.end {
                 let window = next_at - WINDOW;
-                let (next, first) = (frames[next_at], frames[window]);
-                let same = |known: &Follower| known.is(&frames[window..next_at], frames);
+                let (next, first) = (frames.get(next_at), frames.get(window));
+                let here = frames.slice(window..next_at);
+                let same = |known: &Follower| known.frames(frames) == here;
                 let is_full = table.len() >= MAX_WINDOWS;
                 match table.find_mut(roll.finish(hash), same) {
                     Some(known) if known.next(frames) != next => known.0 |= DISAGREED,
@@ -248,7 +246,7 @@ impl Followers {
                     None => {
                         let new = Follower(window as u32);
                         table.insert_unique(roll.finish(hash), new, |known| {
-                            roll.finish(roll.of(known.frames(frames)))
+                            roll.finish(roll.of(known.frames(frames).iter()))
                         });
                     }
                 }
@@ -260,16 +258,22 @@ impl Followers {
 
     /// Appends the frames that `cut` lost to `root`; none if nothing is known or it leads in a
     /// circle.
-    fn root_of(&self, cut: &[u32], frames: &[u32], root: &mut Vec<u32>) {
-        let Some(tail) = cut.last_chunk::<WINDOW>() else {
+    fn root_of(
+        &self,
+        cut: PackedSlice<'_, u32>,
+        frames: PackedSlice<'_, u32>,
+        root: &mut impl Extend<u32>,
+    ) {
+        let Some(tail) = cut.len().checked_sub(WINDOW) else {
             return;
         };
-        let mut chain = tail.to_vec();
+        let mut chain: Vec<u32> = cut.skip(tail).iter().collect();
         let mut passed = Vec::new();
         while chain.len() < WINDOW + MAX_REATTACHED {
             let window = &chain[chain.len() - WINDOW..];
-            let hash = self.roll.finish(self.roll.of(window));
-            let known = self.table.find(hash, |known| known.is(window, frames));
+            let hash = self.roll.finish(self.roll.of(window.iter().copied()));
+            let same = |known: &Follower| known.frames(frames) == *window;
+            let known = self.table.find(hash, same);
             let Some(known) = known.filter(|known| known.0 & DISAGREED == 0) else {
                 break;
             };
@@ -279,7 +283,7 @@ impl Followers {
             passed.push(known.0);
             chain.push(known.next(frames));
         }
-        root.extend_from_slice(&chain[WINDOW..]);
+        root.extend(chain.into_iter().skip(WINDOW));
     }
 }
 
@@ -288,17 +292,13 @@ impl Follower {
         (self.0 & !DISAGREED) as usize
     }
 
-    fn frames(self, all: &[u32]) -> &[u32] {
-        &all[self.start()..self.start() + WINDOW]
+    fn frames(self, all: PackedSlice<'_, u32>) -> PackedSlice<'_, u32> {
+        all.slice(self.start()..self.start() + WINDOW)
     }
 
     /// What follows it where it stands, which is inside of a sample.
-    fn next(self, all: &[u32]) -> u32 {
-        all[self.start() + WINDOW]
-    }
-
-    fn is(self, window: &[u32], all: &[u32]) -> bool {
-        self.frames(all) == window
+    fn next(self, all: PackedSlice<'_, u32>) -> u32 {
+        all.get(self.start() + WINDOW)
     }
 }
 
@@ -321,9 +321,9 @@ impl Roll {
         }
     }
 
-    fn of(&self, window: &[u32]) -> u64 {
-        let step = |hash: u64, &id: &u32| hash.wrapping_mul(self.base).wrapping_add(u64::from(id));
-        window.iter().fold(0, step)
+    fn of(&self, window: impl Iterator<Item = u32>) -> u64 {
+        let step = |hash: u64, id: u32| hash.wrapping_mul(self.base).wrapping_add(u64::from(id));
+        window.fold(0, step)
     }
 
     const fn shift(&self, hash: u64, first: u32, next: u32) -> u64 {
@@ -357,11 +357,12 @@ mod tests {
         let roots = Roots::learn(&raw, None, 5);
         (0..stacks.len())
             .map(|at| {
-                let mut stack = raw.columns.frames[raw.sample(at).frames()].to_vec();
+                let frames = raw.columns.frames.slice(raw.sample(at).frames());
+                let mut stack: Packed<u32> = frames.iter().collect();
                 if let Some(roots) = roots.as_ref().filter(|roots| roots.has(at)) {
                     roots.add_to(&mut stack, &raw, at);
                 }
-                stack
+                stack.iter().collect()
             })
             .collect()
     }

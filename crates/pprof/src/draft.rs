@@ -43,7 +43,7 @@ use std::ops::Range;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use scoria_model::budget::BudgetExceeded;
-use scoria_model::{ByteBudget, Permit};
+use scoria_model::{ByteBudget, PackedSlice, Permit};
 
 pub(crate) use apart::Apart;
 
@@ -294,16 +294,13 @@ impl Draft {
     /// The draft is full.
     pub fn function(&mut self, function: DraftFunction) -> Result<u64, DraftError> {
         self.charge(size_of::<RawFunction>() as u64, 12)?;
-        make_room(&mut self.columns.functions, 1);
-        let id = self.columns.functions.len() as u64 + 1;
-        self.columns.functions.push(RawFunction {
-            id,
+        Ok(self.columns.functions.add(RawFunction {
+            id: 0,
             name: function.name,
             system_name: function.system_name,
             filename: function.filename,
             start_line: function.start_line,
-        });
-        Ok(id)
+        }))
     }
 
     /// Adds a location with its lines, the innermost inlined call first; the id by which samples
@@ -320,17 +317,7 @@ impl Draft {
     ) -> Result<u64, DraftError> {
         let held = size_of::<RawLocation>() + size_of_val(lines);
         self.charge(held as u64, 6 + 8 * lines.len() as u64)?;
-        make_room(&mut self.columns.lines, lines.len());
-        make_room(&mut self.columns.locations, 1);
-        self.columns.lines.extend_from_slice(lines);
-        let id = self.columns.locations.len() as u64 + 1;
-        self.columns.locations.push(RawLocation {
-            id,
-            mapping,
-            address,
-            lines_end: self.columns.lines.len() as u32,
-        });
-        Ok(id)
+        Ok(self.columns.locations.add((mapping, address), lines))
     }
 
     /// The location of a frame of which only the name is known: one function without file, in no
@@ -407,8 +394,8 @@ impl Draft {
             labels.iter().copied(),
             Ids::NONE,
         );
-        let same = |columns: &Columns, known: &[u32]| {
-            let known = known.iter().map(|&frame| columns.location_id(frame));
+        let same = |columns: &Columns, known: PackedSlice<'_, u32>| {
+            let known = known.iter().map(|frame| columns.location_id(frame));
             known.eq(frames.iter().copied())
         };
         if let Some(known) = self.find(hash, same, (labels, Ids::NONE)) {
@@ -429,10 +416,10 @@ impl Draft {
         (values, labels, ids): (&[i64], &[(u32, u32)], Ids),
     ) -> Result<(), DraftError> {
         let columns = &self.columns;
-        let frames = &columns.frames[stack.frames()];
-        let locations = frames.iter().map(|&frame| columns.location_id(frame));
+        let frames = columns.frames.slice(stack.frames());
+        let locations = frames.iter().map(|frame| columns.location_id(frame));
         let hash = sample_hash(&self.fold, locations, labels.iter().copied(), ids);
-        let same = |_: &Columns, known: &[u32]| known == frames;
+        let same = |_: &Columns, known: PackedSlice<'_, u32>| known == frames;
         if let Some(known) = self.find(hash, same, (labels, ids)) {
             return self.add_values(known, values);
         }
@@ -468,14 +455,14 @@ impl Draft {
     fn find(
         &self,
         hash: u64,
-        same_frames: impl Fn(&Columns, &[u32]) -> bool,
+        same_frames: impl Fn(&Columns, PackedSlice<'_, u32>) -> bool,
         (labels, ids): (&[(u32, u32)], Ids),
     ) -> Option<u32> {
         let (columns, check) = (&self.columns, (hash >> 32) as u32);
         let same = |&(at, known): &(u32, u32)| {
             known == check && {
                 let (frames, known_labels) = sample_of(columns, at);
-                let known_labels = known_labels.iter().map(|label| (label.key, label.text));
+                let known_labels = known_labels.map(|label| (label.key, label.text));
                 same_frames(columns, frames)
                     && known_labels.eq(labels.iter().copied())
                     && columns.ids_of(at as usize) == ids
@@ -491,8 +478,8 @@ impl Draft {
         let entry = (at, (hash >> 32) as u32);
         self.samples.insert_unique(hash, entry, |&(at, _)| {
             let (frames, labels) = sample_of(columns, at);
-            let locations = frames.iter().map(|&frame| columns.location_id(frame));
-            let labels = labels.iter().map(|label| (label.key, label.text));
+            let locations = frames.iter().map(|frame| columns.location_id(frame));
+            let labels = labels.map(|label| (label.key, label.text));
             sample_hash(fold, locations, labels, columns.ids_of(at as usize))
         });
         Ok(())
@@ -518,7 +505,6 @@ impl Draft {
         self.charge(held as u64, size)?;
         let columns = &mut self.columns;
         make_room(&mut columns.values, values.len());
-        make_room(&mut columns.labels, labels.len());
         columns.values.extend_from_slice(values);
         let labels = labels.iter().map(|&(key, text)| RawLabel { key, text });
         columns.labels.extend(labels);
@@ -527,9 +513,10 @@ impl Draft {
 
     fn add_values(&mut self, sample: u32, values: &[i64]) -> Result<(), DraftError> {
         let start = self.columns.sample(sample as usize).values().start;
-        let sums = self.columns.values[start..].iter_mut();
-        for (sum, &value) in sums.zip(values) {
-            *sum = sum.checked_add(value).ok_or(DraftError::Overflow)?;
+        let sums = &mut self.columns.values;
+        for (at, &value) in (start..).zip(values) {
+            let sum = sums.get(at).checked_add(value);
+            sums.set(at, sum.ok_or(DraftError::Overflow)?);
         }
         Ok(())
     }
@@ -553,11 +540,17 @@ impl Draft {
     }
 }
 
-fn sample_of(columns: &Columns, at: u32) -> (&[u32], &[RawLabel]) {
+fn sample_of(
+    columns: &Columns,
+    at: u32,
+) -> (
+    PackedSlice<'_, u32>,
+    impl ExactSizeIterator<Item = RawLabel> + Clone,
+) {
     let sample = columns.sample(at as usize);
     (
-        &columns.frames[sample.frames()],
-        &columns.labels[sample.labels()],
+        columns.frames.slice(sample.frames()),
+        columns.labels.slice(sample.labels()),
     )
 }
 

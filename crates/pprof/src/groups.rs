@@ -19,7 +19,7 @@ use crate::normalise::Refusal;
 use crate::raw::{Ids, NUMBER, RawLabel, RawProfile};
 use crate::room::make_room;
 use crate::series::{Finished, SeriesLabels, hex};
-use crate::tables::{Tables, span};
+use crate::tables::Tables;
 use crate::{Dropped, Policy, Rejection, narrow};
 
 /// What a group turned out to be.
@@ -129,7 +129,7 @@ impl Groups {
     pub(crate) fn read<'g, 'r, 'a>(
         &'g mut self,
         raw: &'r RawProfile<'a>,
-        labels: &[RawLabel],
+        labels: impl Iterator<Item = RawLabel>,
         (policy, ids, dropped): (&Policy, &mut Ids, &mut Dropped),
     ) -> Group<'g, 'r, 'a> {
         self.current.clear();
@@ -334,4 +334,13 @@ fn span_id(text: &[u8], dropped: &mut Dropped) -> u64 {
 fn malformed<T: Default>(dropped: &mut Dropped) -> T {
     dropped.add(DiscardReason::MalformedSpanId, 1);
     T::default()
+}
+
+/// What entry `at` of a column of ends covers.
+fn span(ends: &[u32], at: u32) -> std::ops::Range<usize> {
+    let start = match at.checked_sub(1) {
+        Some(before) => ends[before as usize] as usize,
+        None => 0,
+    };
+    start..ends[at as usize] as usize
 }

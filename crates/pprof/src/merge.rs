@@ -1,6 +1,7 @@
 //! Adds up samples that are the same: same series, stacktrace, span and trace.
 
 use hashbrown::HashTable;
+use scoria_model::{Packed, PackedSlice};
 
 use crate::normalise::Overflow;
 use crate::raw::Ids;
@@ -14,12 +15,15 @@ type Key = (u32, u32, Ids);
 pub(crate) struct Entries {
     fold: Fold,
     n_types: usize,
-    /// Series and stack of each.
-    keys: Vec<(u32, u32)>,
+    /// That there are at most.
+    n_samples: usize,
+    /// Of each.
+    series: Packed<u32>,
+    stacks: Packed<u32>,
     /// Empty while no entry has any, else those of each.
     ids: Vec<Ids>,
     /// `n_types` values for each entry.
-    values: Vec<i64>,
+    values: Packed<i64>,
     by_key: HashTable<u32>,
     /// Entries in the order of their series.
     sorted: Vec<u32>,
@@ -39,9 +43,11 @@ impl Entries {
         Self {
             fold: Fold::new(seed),
             n_types: 0,
-            keys: Vec::new(),
+            n_samples: 0,
+            series: Packed::default(),
+            stacks: Packed::default(),
             ids: Vec::new(),
-            values: Vec::new(),
+            values: Packed::default(),
             by_key: HashTable::new(),
             sorted: Vec::new(),
             has_spans: false,
@@ -49,15 +55,19 @@ impl Entries {
         }
     }
 
-    /// Forgets the entries; there will be at most `n_samples`, of `n_types` values each.
-    pub(crate) fn start(&mut self, n_types: usize, n_samples: usize) {
+    /// Forgets the entries; there will be at most `n_samples`, of `n_types` values each, mostly of
+    /// this width.
+    pub(crate) fn start(&mut self, n_samples: usize, (n_types, width): (usize, usize)) {
         self.n_types = n_types;
-        self.keys.clear();
+        self.n_samples = n_samples;
+        self.series.clear();
+        self.stacks.clear();
         self.ids.clear();
         self.values.clear();
         self.by_key.clear();
-        self.keys.reserve(n_samples);
-        self.values.reserve(n_samples * n_types);
+        self.series.reserve_up_to(n_samples, 0);
+        self.stacks.reserve_up_to(n_samples, n_samples as u32);
+        self.values.reserve_wide(n_samples * n_types, width);
         // Empty, so that nothing is hashed anew.
         self.by_key.reserve(n_samples, |_| 0);
         self.sorted.clear();
@@ -66,13 +76,14 @@ impl Entries {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.keys.len()
+        self.series.len()
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
-        self.keys.capacity() * 8
+        self.series.held_bytes()
+            + self.stacks.held_bytes()
             + self.ids.capacity() * size_of::<Ids>()
-            + self.values.capacity() * 8
+            + self.values.held_bytes()
             + self.by_key.capacity() * 5
     }
 
@@ -89,48 +100,48 @@ impl Entries {
     /// # Errors
     /// A sum does not fit.
     #[inline]
-    pub(crate) fn add(&mut self, key: Key, values: &[i64]) -> Result<(), Overflow> {
+    pub(crate) fn add(&mut self, key: Key, values: PackedSlice<'_, i64>) -> Result<(), Overflow> {
         let hash = hash(&self.fold, &key);
-        let (keys, all_ids) = (&self.keys, &self.ids);
-        let same = |&at: &u32| key_at(keys, all_ids, at) == key;
+        let same = |&at: &u32| self.full_key(at) == key;
         if let Some(&at) = self.by_key.find(hash, same) {
             let start = at as usize * self.n_types;
-            for (sum, value) in self.values[start..].iter_mut().zip(values) {
-                *sum = sum.checked_add(*value).ok_or(Overflow)?;
+            for (at, value) in (start..).zip(values) {
+                let sum = self.values.get(at).checked_add(value);
+                self.values.set(at, sum.ok_or(Overflow)?);
             }
             return Ok(());
         }
-        let at = keys.len() as u32;
+        let at = self.series.len() as u32;
         let (series, stack, ids) = key;
         self.has_spans |= ids.span != 0;
         self.has_traces |= ids.trace != [0; 16];
         if self.has_spans || self.has_traces {
-            let missing = keys.capacity().saturating_sub(self.ids.len());
+            let missing = self.n_samples.saturating_sub(self.ids.len());
             self.ids.reserve_exact(missing.max(1));
-            self.ids.resize(keys.len(), Ids::default());
+            self.ids.resize(at as usize, Ids::default());
             self.ids.push(ids);
         }
-        self.keys.push((series, stack));
-        self.values.extend_from_slice(values);
-        let (keys, ids, fold) = (&self.keys, &self.ids, &self.fold);
+        self.series.push(series);
+        self.stacks.push(stack);
+        self.values.extend_from(values);
+        let (columns, fold) = ((&self.series, &self.stacks, &self.ids[..]), &self.fold);
         self.by_key
-            .insert_unique(hash, at, |&at| self::hash(fold, &key_at(keys, ids, at)));
+            .insert_unique(hash, at, |&at| self::hash(fold, &key_at(columns, at)));
         Ok(())
     }
 
     /// The entries by series, in the order in which they came.
     pub(crate) fn sort(&mut self) {
         self.sorted.clear();
-        self.sorted.extend(0..self.keys.len() as u32);
-        let series = |at: &u32| self.keys[*at as usize].0;
-        if !self.keys.is_sorted_by_key(|key| key.0) {
-            self.sorted.sort_by_key(series);
+        self.sorted.extend(0..self.series.len() as u32);
+        if !self.series.iter().is_sorted() {
+            self.sorted.sort_by_key(|at| self.series.get(*at as usize));
         }
     }
 
     /// One run for each series that has entries. [`sort`](Self::sort) comes before.
     pub(crate) fn by_series(&self) -> impl Iterator<Item = Run<'_>> {
-        let series = |at: &u32| self.keys[*at as usize].0;
+        let series = |at: &u32| self.series.get(*at as usize);
         let runs = self.sorted.chunk_by(move |a, b| series(a) == series(b));
         runs.map(move |entries| Run {
             series: entries.first().map(series).unwrap_or_default(),
@@ -140,21 +151,30 @@ impl Entries {
 
     /// The value of an entry in the column of a sample type.
     pub(crate) fn value(&self, entry: u32, kind: usize) -> i64 {
-        self.values[entry as usize * self.n_types + kind]
+        self.values.get(entry as usize * self.n_types + kind)
+    }
+
+    /// What no value is larger than.
+    pub(crate) fn value_max(&self) -> i64 {
+        self.values.iter().fold(0, |union, value| union | value)
     }
 
     /// Stack and ids of an entry.
     pub(crate) fn key(&self, entry: u32) -> (u32, Ids) {
-        let (_, stack, ids) = key_at(&self.keys, &self.ids, entry);
+        let (_, stack, ids) = self.full_key(entry);
         (stack, ids)
+    }
+
+    fn full_key(&self, entry: u32) -> Key {
+        key_at((&self.series, &self.stacks, &self.ids), entry)
     }
 }
 
 #[inline]
-fn key_at(keys: &[(u32, u32)], ids: &[Ids], at: u32) -> Key {
-    let (series, stack) = keys[at as usize];
-    let ids = ids.get(at as usize).copied().unwrap_or_default();
-    (series, stack, ids)
+fn key_at((series, stacks, ids): (&Packed<u32>, &Packed<u32>, &[Ids]), at: u32) -> Key {
+    let at = at as usize;
+    let ids = ids.get(at).copied().unwrap_or_default();
+    (series.get(at), stacks.get(at), ids)
 }
 
 fn hash(fold: &Fold, (series, stack, ids): &Key) -> u64 {

@@ -93,7 +93,7 @@ fn prefix_filenames(
 ) -> Result<(), Rejection> {
     let mut joined = Vec::new();
     for at in 0..raw.columns.functions.len() {
-        let function = raw.columns.functions[at];
+        let function = raw.columns.functions.get(at);
         let filename = raw.text(function.filename);
         if filename.is_empty() || (spy == "pyspy" && filename.starts_with(b"/")) {
             continue;
@@ -106,7 +106,7 @@ fn prefix_filenames(
             let problem = "its function names with their files are too long to keep";
             return Err(Rejection::malformed(labels, problem));
         };
-        raw.columns.functions[at].name = name;
+        raw.columns.functions.set_name(at, name);
     }
     Ok(())
 }
@@ -123,10 +123,10 @@ fn is_old_dotnet(ingest: &Ingest<'_>) -> bool {
 fn repair_dotnet(raw: &mut RawProfile<'_>, labels: &LabelText<'_>) -> Result<(), Rejection> {
     let columns = &mut raw.columns;
     if columns.functions.len() == columns.locations.len()
-        && columns.functions.iter().all(|function| function.id == 0)
+        && columns.functions.ids().all(|id| id == 0)
     {
-        for (function, location) in columns.functions.iter_mut().zip(&columns.locations) {
-            function.id = location.id;
+        for (at, id) in columns.locations.ids().enumerate() {
+            columns.functions.set_id(at, id);
         }
     }
     for at in 0..raw.columns.sample_types.len() {

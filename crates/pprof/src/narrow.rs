@@ -55,7 +55,7 @@ fn values<'r>(
 ) -> BTreeMap<&'r [u8], usize> {
     let mut seen: HashTable<(u32, u32)> = HashTable::new();
     let mut values = BTreeMap::new();
-    for label in samples(raw).flat_map(|at| &raw.columns.labels[raw.sample(at).labels()]) {
+    for label in samples(raw).flat_map(|at| raw.columns.labels.slice(raw.sample(at).labels())) {
         let pair = (label.key, label.text);
         let own = hash.hash_one(pair);
         if raw.text(label.text).is_empty() || seen.find(own, |&known| known == pair).is_some() {
@@ -81,7 +81,7 @@ struct Ranks(HashMap<u32, usize, FixedState>);
 impl Ranks {
     fn of(raw: &RawProfile<'_>, by_name: &BTreeMap<&[u8], usize>, hash: &FixedState) -> Self {
         let mut ranks = HashMap::with_hasher(hash.clone());
-        for label in &raw.columns.labels {
+        for label in raw.columns.labels.iter() {
             if let Some(&rank) = by_name.get(raw.text(label.key)) {
                 ranks.insert(label.key, rank);
             }
@@ -121,9 +121,10 @@ impl LabelSets<'_, '_> {
 
     /// What is left of a sample's labels.
     fn pairs(&self, at: usize, n_out: usize) -> impl Iterator<Item = (u32, u32)> {
-        let labels = &self.raw.columns.labels[self.raw.sample(at).labels()];
+        let labels = &self.raw.columns.labels;
+        let labels = labels.slice(self.raw.sample(at).labels());
         let stays = move |key: u32| self.ranks.0.get(&key).is_some_and(|&rank| rank >= n_out);
-        let labels = labels.iter().filter(move |label| stays(label.key));
+        let labels = labels.filter(move |label| stays(label.key));
         let labels = labels.filter(|label| !self.raw.text(label.text).is_empty());
         labels.map(|label| (label.key, label.text))
     }

@@ -16,8 +16,9 @@ mod pass;
 use std::sync::Arc;
 
 use scoria_model::labels::names;
-use scoria_model::part::Part;
-use scoria_model::{DiscardReason, Limits, RetryKey, Timestamp};
+use scoria_model::packed::Number;
+use scoria_model::part::{NONE, Part};
+use scoria_model::{DiscardReason, Limits, Packed, RetryKey, Timestamp};
 
 pub(crate) use pass::Overflow;
 use pass::{Pass, Source};
@@ -45,7 +46,7 @@ const KEPT_BYTES: usize = 1024 * 1024;
 const LABEL_BYTES: usize = 4096;
 const LABEL_TEXTS: usize = 128;
 /// Columns above this size are not left with the room that they grew into.
-const SHRUNK_BYTES: usize = 1024 * 1024;
+const SHRUNK_BYTES: usize = 256 * 1024;
 
 /// One profile as it was uploaded, decompressed.
 #[derive(Debug, Clone, Copy)]
@@ -343,7 +344,8 @@ impl Scratch {
         let kinds = sample_types::select(raw, &policy, &base, &mut dropped);
         let language = language_of(raw, upload, &target);
         let (part, tables, source) = prepare(raw, (upload, language), target, &mut dropped);
-        let roots = self.roots(raw, (language, source), part);
+        let roots = self.roots(raw, (language, source));
+        make_all_room(part, raw, (source, roots.as_ref()));
         let before = part.rows();
         let mut pass = Pass {
             raw,
@@ -359,7 +361,7 @@ impl Scratch {
             tables,
             source,
             roots,
-            stack: Vec::new(),
+            stack: Packed::default(),
             groups: &mut self.groups,
             entries: &mut self.entries,
         };
@@ -395,27 +397,18 @@ impl Scratch {
         })
     }
 
-    /// What the stacktraces of a Go profile lost, if any did, with room for it in the part: growing
-    /// into that would take twice as much.
+    /// What the stacktraces of a Go profile lost, if any did.
     fn roots(
         &self,
         raw: &RawProfile<'_>,
         (language, source): (Language, Source<'_>),
-        part: &mut Part,
     ) -> Option<Roots> {
         let apart = match (language, source) {
             (Language::Go, Source::Own) => None,
             (Language::Go, Source::Locations(from)) => Some(from),
             _ => return None,
         };
-        let roots = Roots::learn(raw, apart, self.seed)?;
-        let n_frames = raw.columns.frames.len() + roots.n_frames();
-        match part.frames.is_empty() {
-            true => part.frames.reserve_exact(n_frames),
-            // Other profiles have frames there, and those to come will.
-            false => make_room(&mut part.frames, n_frames),
-        }
-        Some(roots)
+        Roots::learn(raw, apart, self.seed)
     }
 }
 
@@ -433,7 +426,6 @@ fn prepare<'t>(
             let short_names = is_go && golang::may_have_type_parameters(raw.bytes());
             let repairs = Repairs { short_names, note };
             tables.start(raw, repairs);
-            make_all_room(part, raw);
             (part, tables, Source::Own)
         }
         Target::Joined(joined, stacks, apart) => {
@@ -487,9 +479,7 @@ fn move_stacks(
     }
     let (part, tables) = joined.begin(stacks, repairs_of(stacks, language, labels));
     let depth = depth_of(limits);
-    for stack in draft.stacks_mut() {
-        *stack = tables.stack_at(part, (stacks, *stack), depth).0;
-    }
+    draft.move_stacks(|at| tables.stack_at(part, (stacks, at), depth).0);
 }
 
 /// How many frames of a stacktrace are kept.
@@ -501,19 +491,53 @@ fn depth_of(limits: &Limits) -> usize {
 }
 
 /// Most of what was sent is used, and growing into it would take twice the room.
-fn make_all_room(part: &mut Part, raw: &RawProfile<'_>) {
+fn make_all_room(
+    part: &mut Part,
+    raw: &RawProfile<'_>,
+    (source, roots): (Source<'_>, Option<&Roots>),
+) {
     let columns = &raw.columns;
-    part.frames.reserve(columns.frames.len());
-    part.stack_ends.reserve(columns.n_stacks());
-    part.strings
-        .bytes
-        .reserve(columns.string_bytes() + LABEL_BYTES);
-    part.strings.ends.reserve(raw.n_strings() + LABEL_TEXTS);
-    part.functions.reserve(columns.functions.len());
-    part.location_mapping.reserve(columns.locations.len());
-    part.location_address.reserve(columns.locations.len());
-    part.location_lines_end.reserve(columns.locations.len());
-    part.lines.reserve(columns.lines.len());
+    let n_frames = columns.frames.len() + roots.map_or(0, Roots::n_frames);
+    match (source, roots) {
+        (Source::Own, _) => {}
+        // Nothing is there that would have to move.
+        (Source::Locations(_), Some(_)) if part.frames.is_empty() => {
+            let width = part.frames.width();
+            part.frames = Packed::default();
+            return part.frames.reserve_wide(n_frames, width);
+        }
+        // Other profiles have frames there, and those to come will.
+        (Source::Locations(_), Some(_)) => return make_room(&mut part.frames, n_frames),
+        (Source::Locations(_) | Source::Moved, _) => return,
+    }
+    let (locations, functions) = (&columns.locations, &columns.functions);
+    let text = columns.string_bytes() + LABEL_BYTES;
+    let n_texts = raw.n_strings() + LABEL_TEXTS;
+    part.strings.bytes.reserve(text);
+    part.strings.ends.reserve(n_texts);
+    let text_width = (n_texts as u32).width();
+    part.functions
+        .reserve(functions.len(), (text_width, functions.line_width()));
+    let (n, n_lines) = (locations.len(), locations.n_lines());
+    let mapping_max = match columns.mappings.len() {
+        0 => NONE,
+        n => n as u32,
+    };
+    part.location_mapping.reserve_up_to(n, mapping_max);
+    // With its lines known, an address is left out.
+    let address_width = if n_lines < n {
+        locations.address_width()
+    } else {
+        1
+    };
+    part.location_address.reserve_wide(n, address_width);
+    part.location_lines_end.reserve_up_to(n, n_lines as u32);
+    let function_width = (functions.len() as u32).width();
+    part.lines
+        .reserve(n_lines, (function_width, locations.line_width()));
+    part.stack_ends
+        .reserve_up_to(columns.n_stacks(), n_frames as u32);
+    part.frames.reserve_up_to(n_frames, n as u32);
 }
 
 fn language_of(raw: &RawProfile<'_>, upload: &About<'_>, target: &Target<'_>) -> Language {

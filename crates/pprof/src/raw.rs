@@ -11,12 +11,20 @@
 //! - Of a field that may stand once, the last one counts; unknown fields are skipped; a known field
 //!   with the wrong wire type is an error.
 
+mod labels;
 mod read;
+mod samples;
+mod symbols;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub use labels::{NUMBER, RawLabel, SampleLabels};
 pub use read::has_shape;
+pub use samples::{SampleEnds, Samples};
+pub use symbols::{Functions, Locations, RawFunction, RawLine, RawLocation};
+
+use scoria_model::Packed;
 
 use crate::room::{Room, make_room};
 
@@ -64,26 +72,6 @@ pub struct ValueType {
     pub unit: u32,
 }
 
-/// Where a sample's runs stop; they start where the sample before stopped, but for frames that have
-/// a start of their own.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SampleEnds {
-    pub frames: u32,
-    pub values: u32,
-    pub labels: u32,
-}
-
-/// In place of a label's text: it has none, but a number or a unit, which nobody asks for.
-pub const NUMBER: u32 = u32::MAX - 1;
-
-/// A label of a sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RawLabel {
-    pub key: u32,
-    /// Index of the text, or [`NUMBER`]; 0 for neither.
-    pub text: u32,
-}
-
 /// Span and trace of a sample; zero for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ids {
@@ -114,30 +102,6 @@ pub struct RawMapping {
     pub build_id: u32,
     /// See [`scoria_model::part::mapping_flags`].
     pub flags: u32,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RawLocation {
-    pub id: u64,
-    pub mapping: u64,
-    pub address: u64,
-    /// One past the location's last entry in [`Columns::lines`].
-    pub lines_end: u32,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RawLine {
-    pub function: u64,
-    pub line: i64,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RawFunction {
-    pub id: u64,
-    pub name: u32,
-    pub system_name: u32,
-    pub filename: u32,
-    pub start_line: i64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -185,7 +149,7 @@ pub struct Columns {
     strings: Vec<Place>,
     rewritten: Vec<u8>,
     pub sample_types: Vec<ValueType>,
-    pub samples: Vec<SampleEnds>,
+    pub samples: Samples,
     /// Where the frames of each sample start; empty while each sample's follow those of the one
     /// before. Samples may share theirs.
     frames_start: Vec<u32>,
@@ -194,17 +158,15 @@ pub struct Columns {
     /// Runs of frames, of which samples that share theirs have one.
     n_runs: usize,
     /// Leaf first. Equal for equal locations; [`RawProfile::location_id`] says which one.
-    pub frames: Vec<u32>,
+    pub frames: Packed<u32>,
     wide_ids: WideIds,
-    pub values: Vec<i64>,
-    pub labels: Vec<RawLabel>,
+    pub values: Packed<i64>,
+    pub labels: SampleLabels,
     /// The largest index of a unit that a label has.
     pub label_unit_max: u32,
     pub mappings: Vec<RawMapping>,
-    pub locations: Vec<RawLocation>,
-    /// The innermost inlined call first.
-    pub lines: Vec<RawLine>,
-    pub functions: Vec<RawFunction>,
+    pub locations: Locations,
+    pub functions: Functions,
     pub time_ns: i64,
     pub duration_ns: i64,
     pub period_type: ValueType,
@@ -277,6 +239,7 @@ impl<'a> RawProfile<'a> {
     }
 
     /// The place of sample `at` in the three columns of runs.
+    #[inline]
     pub fn sample(&self, at: usize) -> Sample {
         self.columns.sample(at)
     }
@@ -288,7 +251,7 @@ impl<'a> RawProfile<'a> {
 
     /// Whether sample `at` has a value above zero and none below.
     pub(crate) fn counts(&self, at: usize) -> bool {
-        let values = &self.columns.values[self.sample(at).values()];
+        let values = self.columns.values.slice(self.sample(at).values());
         // The sign bit of any shows in the union of all.
         values.iter().fold(0, |union, value| union | value) > 0
     }
@@ -299,14 +262,12 @@ impl<'a> RawProfile<'a> {
         self.columns.location_id(frame)
     }
 
-    /// The place of the lines of location `at`.
-    pub fn lines_of(&self, at: usize) -> &[RawLine] {
-        let locations = &self.columns.locations;
-        let start = match at.checked_sub(1) {
-            Some(before) => locations[before].lines_end as usize,
-            None => 0,
-        };
-        &self.columns.lines[start..locations[at].lines_end as usize]
+    /// The lines of location `at`, the innermost inlined call first.
+    pub fn lines_of(
+        &self,
+        at: usize,
+    ) -> impl ExactSizeIterator<Item = RawLine> + DoubleEndedIterator + Clone {
+        self.columns.locations.lines_of(at)
     }
 
     /// Bytes of the longest string.
@@ -379,7 +340,6 @@ impl Columns {
         self.label_unit_max = 0;
         self.mappings.clear();
         self.locations.clear();
-        self.lines.clear();
         self.functions.clear();
         self.time_ns = 0;
         self.duration_ns = 0;
@@ -391,48 +351,45 @@ impl Columns {
     pub(crate) fn held_bytes(&self) -> usize {
         self.strings.capacity() * 8
             + self.rewritten.capacity()
-            + self.samples.capacity() * size_of::<SampleEnds>()
+            + self.samples.held_bytes()
             + self.frames_start.capacity() * 4
             + self.ids.capacity() * size_of::<Ids>()
-            + self.frames.capacity() * 4
+            + self.frames.held_bytes()
             + self.wide_ids.ids.capacity() * 8
             + self.wide_ids.frames.len() * WIDE_BYTES
-            + self.values.capacity() * 8
-            + self.labels.capacity() * size_of::<RawLabel>()
+            + self.values.held_bytes()
+            + self.labels.held_bytes()
             + self.mappings.capacity() * size_of::<RawMapping>()
-            + self.locations.capacity() * size_of::<RawLocation>()
-            + self.lines.capacity() * size_of::<RawLine>()
-            + self.functions.capacity() * size_of::<RawFunction>()
+            + self.locations.held_bytes()
+            + self.functions.held_bytes()
     }
 
     /// Gives back everything but strings and types.
     pub(crate) fn release_samples(&mut self) {
-        self.samples = Vec::new();
+        self.samples = Samples::default();
         self.frames_start = Vec::new();
         self.ids = Vec::new();
-        self.frames = Vec::new();
+        self.frames = Packed::default();
         self.wide_ids = WideIds::default();
-        self.values = Vec::new();
-        self.labels = Vec::new();
+        self.values = Packed::default();
+        self.labels = SampleLabels::default();
         self.mappings = Vec::new();
-        self.locations = Vec::new();
-        self.lines = Vec::new();
-        self.functions = Vec::new();
+        self.locations = Locations::default();
+        self.functions = Functions::default();
     }
 
     /// Gives back the room that growing has left over.
     pub(crate) fn shrink(&mut self) {
         self.strings.shrink_to_fit();
-        self.samples.shrink_to_fit();
+        self.samples.shrink();
         self.frames_start.shrink_to_fit();
         self.ids.shrink_to_fit();
         self.frames.shrink_to_fit();
         self.values.shrink_to_fit();
-        self.labels.shrink_to_fit();
+        self.labels.shrink();
         self.mappings.shrink_to_fit();
-        self.locations.shrink_to_fit();
-        self.lines.shrink_to_fit();
-        self.functions.shrink_to_fit();
+        self.locations.shrink();
+        self.functions.shrink();
     }
 
     /// Bytes of all strings.
@@ -455,9 +412,10 @@ impl Columns {
     /// Makes room for what is to come.
     pub(crate) fn reserve(&mut self, room: Room) {
         self.strings.reserve_exact(room.strings);
-        self.frames.reserve_exact(room.frames);
-        self.samples.reserve_exact(room.samples);
-        self.values.reserve_exact(room.samples);
+        self.frames.reserve_up_to(room.frames, room.frame_max);
+        self.samples
+            .reserve(room.samples, (room.frames, room.labels));
+        self.values.reserve_up_to(room.samples, 1);
         self.labels.reserve_exact(room.labels);
     }
 
@@ -472,15 +430,16 @@ impl Columns {
     }
 
     /// The place of sample `at` in the three columns of runs.
+    #[inline]
     pub(crate) fn sample(&self, at: usize) -> Sample {
         let mut start = match at.checked_sub(1) {
-            Some(before) => self.samples[before],
+            Some(before) => self.samples.get(before),
             None => SampleEnds::default(),
         };
         if let Some(&frames) = self.frames_start.get(at) {
             start.frames = frames;
         }
-        let end = self.samples[at];
+        let end = self.samples.get(at);
         Sample { start, end }
     }
 
@@ -500,18 +459,20 @@ impl Columns {
     /// that no sample has yet; its index.
     pub(crate) fn push_sample(&mut self, frames: &Range<usize>, ids: Ids) -> u32 {
         let at = self.samples.len();
-        let follows = frames.start == self.samples.last().map_or(0, |last| last.frames as usize);
+        let before = at
+            .checked_sub(1)
+            .map_or(0, |at| self.samples.get(at).frames);
+        let follows = frames.start == before as usize;
         if !self.frames_start.is_empty() || !follows {
             self.start_apart(at + 1);
             self.frames_start[at] = frames.start as u32;
         }
-        make_room(&mut self.samples, 1);
         if !self.ids.is_empty() || ids != Ids::NONE {
-            reserve(&mut self.ids, self.samples.capacity());
+            reserve(&mut self.ids, self.samples.capacity().max(at + 1));
             self.ids.resize(at, Ids::NONE);
             self.ids.push(ids);
         }
-        self.samples.push(SampleEnds {
+        self.samples.add(SampleEnds {
             frames: frames.end as u32,
             values: self.values.len() as u32,
             labels: self.labels.len() as u32,
@@ -526,14 +487,22 @@ impl Columns {
         let entries = std::mem::take(&mut self.frames);
         let mut starts = Vec::with_capacity(entries.len() + 1);
         starts.push(0);
-        for entry in entries {
-            expand(entry, &mut self.frames);
+        let mut stack = Vec::new();
+        for entry in entries.iter() {
+            stack.clear();
+            expand(entry, &mut stack);
+            make_room(&mut self.frames, stack.len());
+            self.frames.extend_from_slice(&stack);
             starts.push(self.frames.len() as u32);
         }
-        for (start, sample) in self.frames_start.iter_mut().zip(&mut self.samples) {
+        let mut ends = Packed::default();
+        ends.reserve_up_to(self.samples.len(), self.frames.len() as u32);
+        for start in &mut self.frames_start {
             let entry = *start as usize;
-            (*start, sample.frames) = (starts[entry], starts[entry + 1]);
+            *start = starts[entry];
+            ends.push(starts[entry + 1]);
         }
+        self.samples.set_frames(ends);
     }
 
     /// Has a start of its own for the frames of each of `n` samples, one of which may be to come.
@@ -545,7 +514,7 @@ impl Columns {
         for at in self.frames_start.len()..n {
             let before = at
                 .checked_sub(1)
-                .map_or(0, |before| self.samples[before].frames);
+                .map_or(0, |before| self.samples.get(before).frames);
             self.frames_start.push(before);
         }
     }

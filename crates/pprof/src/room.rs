@@ -3,6 +3,8 @@
 //! A vector that doubles holds up to twice what is in it, and three times while it moves. Requests
 //! are large and there are many at a time: large vectors grow by a sixteenth instead.
 
+use scoria_model::Packed;
+use scoria_model::packed::Number;
 use scoria_model::part::{Function, Line};
 
 use crate::raw::{RawLabel, SampleEnds};
@@ -21,6 +23,8 @@ pub struct Room {
     pub stacks: usize,
     /// Frames of all stacktraces.
     pub frames: usize,
+    /// The largest of them.
+    pub frame_max: u32,
     /// Of one sample type.
     pub samples: usize,
     /// Labels of all samples.
@@ -29,14 +33,14 @@ pub struct Room {
 
 impl Room {
     /// In a part or a draft, with what finds its entries.
-    pub(crate) const fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         self.text
             + self.text / 16
             + self.strings * (4 + TABLE_BYTES)
             + self.functions * (size_of::<Function>() + TABLE_BYTES)
             + self.locations * (16 + size_of::<Line>() + TABLE_BYTES)
             + self.stacks * (4 + TABLE_BYTES)
-            + self.frames * 4
+            + self.frames * self.frame_max.width()
             + self.samples * (size_of::<SampleEnds>() + 4 + 8 + TABLE_BYTES)
             + self.labels * size_of::<RawLabel>()
     }
@@ -49,20 +53,86 @@ const DOUBLED_BYTES: usize = 64 * 1024;
 /// The share by which larger ones grow.
 const SHARE: usize = 16;
 
+/// What grows by entries.
+pub(crate) trait Column {
+    fn n_entries(&self) -> usize;
+    /// Whether there is room for `more`.
+    fn has_room(&self, more: usize) -> bool;
+    /// Of what is there.
+    fn n_bytes(&self) -> usize;
+    /// Makes room for `more`, and for some after them.
+    fn reserve(&mut self, more: usize);
+    fn reserve_exact(&mut self, more: usize);
+}
+
+impl<T> Column for Vec<T> {
+    fn n_entries(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn has_room(&self, more: usize) -> bool {
+        self.capacity() - self.len() >= more
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.len() * size_of::<T>()
+    }
+
+    fn reserve(&mut self, more: usize) {
+        self.reserve(more);
+    }
+
+    fn reserve_exact(&mut self, more: usize) {
+        self.reserve_exact(more);
+    }
+}
+
+impl<T: Number> Column for Packed<T> {
+    fn n_entries(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn has_room(&self, more: usize) -> bool {
+        self.has_room(more)
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn reserve(&mut self, more: usize) {
+        self.reserve(more);
+    }
+
+    fn reserve_exact(&mut self, more: usize) {
+        self.reserve_exact(more);
+    }
+}
+
 /// Makes room for `more` entries.
 #[inline]
-pub(crate) fn make_room<T>(vec: &mut Vec<T>, more: usize) {
-    if vec.capacity() - vec.len() < more {
-        grow(vec, more);
+pub(crate) fn make_room(column: &mut impl Column, more: usize) {
+    if !column.has_room(more) {
+        grow(column, more);
+    }
+}
+
+/// As [`make_room`], for numbers that are no wider than `most`.
+pub(crate) fn make_room_up_to<T: Number>(column: &mut Packed<T>, more: usize, most: T) {
+    match column.is_empty() {
+        true => column.reserve_up_to(more, most),
+        false => make_room(column, more),
     }
 }
 
 #[cold]
-fn grow<T>(vec: &mut Vec<T>, more: usize) {
-    if vec.len() * size_of::<T>() < DOUBLED_BYTES {
-        vec.reserve(more);
+fn grow(column: &mut impl Column, more: usize) {
+    if column.n_bytes() < DOUBLED_BYTES {
+        column.reserve(more);
     } else {
-        vec.reserve_exact(more.max(vec.len() / SHARE));
+        column.reserve_exact(more.max(column.n_entries() / SHARE));
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn select(
     for at in 0..raw.columns.samples.len() {
         let values = raw.sample(at).values();
         for &kind in &gone {
-            raw.columns.values[values.start + kind] = 0;
+            raw.columns.values.set(values.start + kind, 0);
         }
     }
     kept

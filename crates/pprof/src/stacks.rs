@@ -172,17 +172,18 @@ pub(crate) mod tests {
     pub(crate) fn totals(stacks: Stacks) -> Vec<String> {
         let mut draft = stacks.finish();
         let raw = draft.raw();
-        let name = |id: &u32| {
-            let function = raw.lines_of(*id as usize - 1)[0].function;
-            let name = raw.columns.functions[function as usize - 1].name;
+        let name = |id: u32| {
+            let function = raw.lines_of(id as usize - 1).next();
+            let function = function.unwrap().function;
+            let name = raw.columns.functions.get(function as usize - 1).name;
             String::from_utf8_lossy(raw.text(name)).into_owned()
         };
         let samples = 0..raw.columns.samples.len();
         let mut totals: Vec<String> = samples
             .map(|at| {
-                let frames = &raw.columns.frames[raw.sample(at).frames()];
+                let frames = raw.columns.frames.slice(raw.sample(at).frames());
                 let stack: Vec<String> = frames.iter().rev().map(name).collect();
-                let value = raw.columns.values[at];
+                let value = raw.columns.values.get(at);
                 format!("{} = {value}", stack.join(";"))
                     .trim_start()
                     .to_owned()

@@ -87,8 +87,9 @@ pub(crate) struct Tables {
     noting_bytes: usize,
     /// Of the location at hand.
     lines: Vec<RawLine>,
-    /// Of the stacktrace at hand.
+    /// Of the stacktrace at hand: its frames where it comes from, and its locations in the part.
     frames: Vec<u32>,
+    path: Vec<u32>,
 }
 
 impl Tables {
@@ -114,6 +115,7 @@ impl Tables {
             short_memo: Memo::default(),
             lines: Vec::new(),
             frames: Vec::new(),
+            path: Vec::new(),
         }
     }
 
@@ -154,10 +156,8 @@ impl Tables {
         });
         self.mapping_ids
             .learn(columns.mappings.iter().map(|m| m.id), self.seed);
-        self.function_ids
-            .learn(columns.functions.iter().map(|f| f.id), self.seed);
-        self.location_ids
-            .learn(columns.locations.iter().map(|l| l.id), self.seed);
+        self.function_ids.learn(columns.functions.ids(), self.seed);
+        self.location_ids.learn(columns.locations.ids(), self.seed);
     }
 
     /// From now on nothing is known of where entries went.
@@ -198,6 +198,7 @@ impl Tables {
             + self.mapping_ids.held_bytes()
             + self.function_ids.held_bytes()
             + self.location_ids.held_bytes()
+            + (self.frames.capacity() + self.path.capacity()) * 4
     }
 
     /// The index in the part of a text that is not one of the raw profile's strings.
@@ -261,7 +262,7 @@ impl Tables {
         from.frames(place, &mut frames);
         // Leaf first: what is beyond the depth is cut at the front.
         let cut = frames.len().saturating_sub(depth);
-        let stack = self.stack(part, from, &frames[cut..]);
+        let stack = self.stack(part, from, frames[cut..].iter().copied());
         self.frames = frames;
         let mark = if cut > 0 { CUT } else { 0 };
         let moved = stack.map_or(BROKEN, |stack| stack | mark);
@@ -271,7 +272,7 @@ impl Tables {
 
     /// The stacktrace without frames.
     pub(crate) fn empty_stack(&mut self, part: &mut Part) -> u32 {
-        self.seal_stack(part, part.frames.len(), self.fold.start())
+        self.seal_stack(part, &[], self.fold.start())
     }
 
     /// Moves a stacktrace given as its frames, leaf first; its index.
@@ -283,44 +284,48 @@ impl Tables {
         &mut self,
         part: &mut Part,
         from: &S,
-        stack: &[u32],
+        stack: impl ExactSizeIterator<Item = u32>,
     ) -> Result<u32, BrokenReference> {
-        let start = part.frames.len();
-        make_room(&mut part.frames, stack.len());
+        let mut path = std::mem::take(&mut self.path);
+        path.clear();
         let mut hash = self.fold.start();
-        for &frame in stack {
-            let location = match self.location(part, from, from.location_id(frame)) {
-                Ok(location) => location,
+        for frame in stack {
+            match self.location(part, from, from.location_id(frame)) {
+                Ok(location) => {
+                    hash = self.fold.add(hash, u64::from(location));
+                    path.push(location);
+                }
                 Err(broken) => {
-                    part.frames.truncate(start);
+                    self.path = path;
                     return Err(broken);
                 }
-            };
-            hash = self.fold.add(hash, u64::from(location));
-            part.frames.push(location);
+            }
         }
-        Ok(self.seal_stack(part, start, hash))
+        let sealed = self.seal_stack(part, &path, hash);
+        self.path = path;
+        Ok(sealed)
     }
 
-    /// Makes the frames from `start` on a stacktrace, or finds the one they repeat.
-    fn seal_stack(&mut self, part: &mut Part, start: usize, hash: u64) -> u32 {
+    /// Makes locations of the part a stacktrace, or finds the one they repeat.
+    fn seal_stack(&mut self, part: &mut Part, path: &[u32], hash: u64) -> u32 {
         let (frames, ends) = (&part.frames, &part.stack_ends);
         let check = (hash >> 32) as u32;
         let same = |&(stack, known): &(u32, u32)| {
-            known == check && frames[span(ends, stack)] == frames[start..]
+            known == check && frames.slice(ends.as_slice().span(stack as usize)) == *path
         };
         if let Some(&(stack, _)) = self.stacks.find(hash, same) {
-            part.frames.truncate(start);
             return stack;
         }
         let stack = ends.len() as u32;
+        make_room(&mut part.frames, path.len());
+        part.frames.extend_from_slice(path);
         make_room(&mut part.stack_ends, 1);
         part.stack_ends.push(part.frames.len() as u32);
         let (frames, ends, fold) = (&part.frames, &part.stack_ends, &self.fold);
         self.stacks
             .insert_unique(hash, (stack, check), |&(stack, _)| {
-                let again = frames[span(ends, stack)].iter();
-                again.fold(fold.start(), |hash, &f| fold.add(hash, u64::from(f)))
+                let again = frames.slice(ends.as_slice().span(stack as usize)).iter();
+                again.fold(fold.start(), |hash, f| fold.add(hash, u64::from(f)))
             });
         stack
     }
@@ -381,7 +386,8 @@ impl Tables {
             address
         };
         let start = part.lines.len();
-        make_room(&mut part.lines, lines.len());
+        make_room(&mut part.lines.functions, lines.len());
+        make_room(&mut part.lines.numbers, lines.len());
         let mut hash = self.fold.add(self.fold.start(), u64::from(mapping));
         hash = self.fold.add(hash, address);
         for line in lines {
@@ -408,9 +414,11 @@ impl Tables {
         hash: u64,
     ) -> u32 {
         let same = |&at: &u32| {
-            part.location_mapping[at as usize] == mapping
-                && part.location_address[at as usize] == address
-                && part.lines[span(&part.location_lines_end, at)] == part.lines[start..]
+            let place = at as usize;
+            let lines = part.location_lines_end.as_slice().span(place);
+            part.location_mapping.get(place) == mapping
+                && part.location_address.get(place) == address
+                && part.lines.are_equal(lines, start..part.lines.len())
         };
         if let Some(&at) = self.locations.find(hash, same) {
             part.lines.truncate(start);
@@ -513,30 +521,26 @@ impl Tables {
         let fold = &self.fold;
         let hash = function_hash(fold, &function);
         let rows = &mut part.functions;
-        let same = |&at: &u32| rows[at as usize] == function;
+        let same = |&at: &u32| rows.get(at as usize) == Some(function);
         let moved = match self.functions.find(hash, same) {
             Some(&known) => known,
             None => {
                 let new = rows.len() as u32;
-                make_room(rows, 1);
+                make_room(&mut rows.names, 1);
+                make_room(&mut rows.system_names, 1);
+                make_room(&mut rows.filenames, 1);
+                make_room(&mut rows.start_lines, 1);
                 rows.push(function);
-                self.functions
-                    .insert_unique(hash, new, |&at| function_hash(fold, &rows[at as usize]));
+                self.functions.insert_unique(hash, new, |&at| {
+                    let row = rows.get(at as usize).unwrap_or_default();
+                    function_hash(fold, &row)
+                });
                 new
             }
         };
         self.memos.functions.set(at, self.epochs.texts, moved);
         Some(moved)
     }
-}
-
-/// What entry `at` of a column of ends covers.
-pub(crate) fn span(ends: &[u32], at: u32) -> std::ops::Range<usize> {
-    let start = match at.checked_sub(1) {
-        Some(before) => ends[before as usize] as usize,
-        None => 0,
-    };
-    start..ends[at as usize] as usize
 }
 
 fn intern_text(
@@ -563,9 +567,13 @@ fn intern_text(
 }
 
 fn location_hash(fold: &Fold, part: &Part, at: u32) -> u64 {
-    let mut hash = fold.add(fold.start(), u64::from(part.location_mapping[at as usize]));
-    hash = fold.add(hash, part.location_address[at as usize]);
-    for line in &part.lines[span(&part.location_lines_end, at)] {
+    let at = at as usize;
+    let mut hash = fold.add(fold.start(), u64::from(part.location_mapping.get(at)));
+    hash = fold.add(hash, part.location_address.get(at));
+    for line in part
+        .lines
+        .slice(part.location_lines_end.as_slice().span(at))
+    {
         hash = fold.add(hash, u64::from(line.function));
         hash = fold.add(hash, line.line as u64);
     }

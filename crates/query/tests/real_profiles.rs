@@ -96,15 +96,15 @@ fn head(path: &Path) -> Head {
         for sample in part.profile_samples_end.span(profile) {
             let stack = part.sample_stack.get(sample) as usize;
             batch.stack.push(scratch.stack_nodes[stack]);
-            batch.value.push(part.sample_value.get_i64(sample));
+            batch.value.push(part.sample_value.get(sample));
         }
         head.rows.push(ProfileRow {
             kind: part.profile_kind.get(profile),
             series: part.profile_series.get(profile),
-            time_ns: part.profile_time.get_i64(profile),
+            time_ns: part.profile_time.get(profile),
             total: batch.value.iter().sum(),
             n_samples: batch.len() as u32,
-            period: part.profile_period.get_i64(profile),
+            period: part.profile_period.get(profile),
             ..ProfileRow::default()
         });
         head.samples.push(batch);
@@ -166,12 +166,12 @@ fn folded(bytes: &[u8]) -> Vec<(String, i64)> {
     let columns = &raw.columns;
     let (mut frames, mut values) = (0, 0);
     let mut stacks: BTreeMap<String, i64> = BTreeMap::new();
-    for sample in &columns.samples {
+    for sample in columns.samples.iter() {
         let mut names = Vec::new();
-        for &id in &columns.frames[frames..sample.frames as usize] {
+        for id in columns.frames.slice(frames..sample.frames as usize) {
             let at = id as usize - 1;
             for line in raw.lines_of(at) {
-                let function = &columns.functions[line.function as usize - 1];
+                let function = columns.functions.get(line.function as usize - 1);
                 names.push(String::from_utf8_lossy(raw.text(function.name)).into_owned());
             }
         }
@@ -179,7 +179,7 @@ fn folded(bytes: &[u8]) -> Vec<(String, i64)> {
         if names.is_empty() {
             names.push(UNKNOWN.to_owned());
         }
-        *stacks.entry(names.join(";")).or_default() += columns.values[values];
+        *stacks.entry(names.join(";")).or_default() += columns.values.get(values);
         frames = sample.frames as usize;
         values = sample.values as usize;
     }

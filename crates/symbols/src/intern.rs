@@ -161,7 +161,7 @@ impl Dictionary {
             };
             scratch.lines.push(Line {
                 function,
-                line: part.line_number.get_i64(line),
+                line: part.line_number.get(line),
             });
         }
         self.location_id(mapping, part.location_address.get(at), &scratch.lines)
@@ -202,7 +202,7 @@ impl Dictionary {
             name: self.intern_string(part, part.function_name.get(at), scratch),
             system_name: self.intern_string(part, part.function_system_name.get(at), scratch),
             filename: self.intern_string(part, part.function_filename.get(at), scratch),
-            start_line: part.function_start_line.get_i64(at),
+            start_line: part.function_start_line.get(at),
         };
         let id = self.function_id(function);
         scratch.functions[at] = id;

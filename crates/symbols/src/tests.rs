@@ -86,7 +86,7 @@ fn build(
         part.stack_ends.push(part.frames.len() as u32);
     }
     part.sample_stack = samples.iter().map(|&s| pick(s, stacks.len())).collect();
-    part.sample_value = vec![1; samples.len()];
+    part.sample_value = samples.iter().map(|_| 1).collect();
     let series = part.push_series(&Labels::from_pairs([("service_name", "api")]));
     let kind = part.push_type(&"cpu:cpu:ns:cpu:ns".parse().unwrap());
     part.profiles.push(ProfileRow {
@@ -124,33 +124,26 @@ pub(crate) fn interned(parts: &[Part]) -> (Dictionary, Vec<Vec<u32>>) {
 
 /// What the part says a stack is, leaf first.
 fn told(part: &Part, stack: usize) -> Vec<Frame> {
-    let start = if stack == 0 {
-        0
-    } else {
-        part.stack_ends[stack - 1]
-    };
     let text = |id| String::from_utf8(part.strings.get(id).to_vec()).unwrap();
-    part.frames[start as usize..part.stack_ends[stack] as usize]
+    part.frames
+        .slice(part.stack_ends.as_slice().span(stack))
         .iter()
-        .map(|&frame| {
+        .map(|frame| {
             let frame = frame as usize;
-            let first = if frame == 0 {
-                0
-            } else {
-                part.location_lines_end[frame - 1]
-            };
-            let lines = part.lines[first as usize..part.location_lines_end[frame] as usize]
-                .iter()
+            let lines = part.location_lines_end.as_slice().span(frame);
+            let lines = part
+                .lines
+                .slice(lines)
                 .map(|line| {
                     let function = part.functions.get(line.function as usize);
                     let function = function.map(|f| (text(f.name), text(f.filename), f.start_line));
                     (function, line.line)
                 })
                 .collect();
-            let mapping = part.mappings.get(part.location_mapping[frame] as usize);
+            let mapping = part.mappings.get(part.location_mapping.get(frame) as usize);
             (
                 mapping.map(|m| m.start),
-                part.location_address[frame],
+                part.location_address.get(frame),
                 lines,
             )
         })
@@ -199,7 +192,7 @@ proptest! {
         let symbols = dictionary.snapshot();
         for (part, nodes) in parts.iter().zip(&nodes) {
             for (stack, &node) in nodes.iter().enumerate() {
-                let used = part.sample_stack.contains(&(stack as u32));
+                let used = part.sample_stack.iter().any(|at| at == stack as u32);
                 prop_assert_eq!(node != NONE, used);
                 if used {
                     prop_assert_eq!(told(part, stack), shown(&symbols, node));
@@ -302,6 +295,6 @@ fn the_empty_stack_is_the_root() {
         &[vec![]],
         &[0],
     );
-    part.sample_value = vec![5];
+    part.sample_value = [5].into();
     assert_eq!(interned(&[part]).1, [[ROOT]]);
 }

@@ -72,7 +72,7 @@ impl PartId {
         ]);
         part.push_series(&series);
         part.push_type(&self.kind());
-        part.sample_stack = vec![0, 1];
+        part.sample_stack = [0, 1].into();
         part.sample_value = leaves.map(|(_, value)| value).into();
         part.profiles.push(ProfileRow {
             series: 0,

@@ -114,7 +114,7 @@ pub fn real_profiles(prefix: &str, name: &str) -> Option<RealProfiles> {
         let nodes = part
             .sample_stack
             .iter()
-            .map(|&stack| scratch.stack_nodes[stack as usize]);
+            .map(|stack| scratch.stack_nodes[stack as usize]);
         profiles.push(RealProfile {
             samples: nodes.zip(values).collect(),
             time_ns: columns.time_ns,
@@ -151,7 +151,7 @@ fn part_of(raw: &RawProfile<'_>) -> (Part, Vec<Vec<i64>>) {
             flags: m.flags,
         });
     }
-    for f in &columns.functions {
+    for f in columns.functions.iter() {
         let [name, system_name, filename] =
             [f.name, f.system_name, f.filename].map(|at| string(&mut part, at));
         part.functions.push(Function {
@@ -171,12 +171,12 @@ fn part_of(raw: &RawProfile<'_>) -> (Part, Vec<Vec<i64>>) {
         let lines = raw.lines_of(at);
         part.location_mapping
             .push(mappings.get(&location.mapping).copied().unwrap_or(NONE));
-        part.location_address.push(if lines.is_empty() {
+        part.location_address.push(if lines.len() == 0 {
             location.address
         } else {
             0
         });
-        part.lines.extend(lines.iter().map(|line| Line {
+        part.lines.extend(lines.map(|line| Line {
             function: functions[&line.function],
             line: line.line,
         }));
@@ -186,14 +186,16 @@ fn part_of(raw: &RawProfile<'_>) -> (Part, Vec<Vec<i64>>) {
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
         part.frames.extend(
-            columns.frames[sample.frames()]
+            columns
+                .frames
+                .slice(sample.frames())
                 .iter()
-                .map(|id| locations[&raw.location_id(*id)]),
+                .map(|id| locations[&raw.location_id(id)]),
         );
         part.stack_ends.push(part.frames.len() as u32);
         part.sample_stack.push(at as u32);
         part.sample_value.push(0);
-        values.push(columns.values[sample.values()].to_vec());
+        values.push(columns.values.slice(sample.values()).iter().collect());
     }
     let series = part.push_series(&Labels::default());
     let kind = part.push_type(&"a:b:c:d:e".parse().unwrap());

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use scoria_model::PackedSlice;
 use scoria_pprof::RawProfile;
 use scoria_query::merge::{TreeMerger, TreePartial};
 
@@ -53,7 +54,7 @@ impl<'a> Names<'a> {
         let places = columns.locations.iter().enumerate();
         let bare = places
             .clone()
-            .filter(|(at, _)| raw.lines_of(*at).is_empty());
+            .filter(|(at, _)| raw.lines_of(*at).len() == 0);
         let addresses = bare.map(|(at, location)| {
             let file = files.get(&location.mapping).map_or("", |file| text(*file));
             (at, address(file, location.address))
@@ -81,8 +82,8 @@ impl<'a> Names<'a> {
         let address = at
             .and_then(|at| self.addresses.get(&at))
             .map(String::as_str);
-        let lines = at.map(|at| self.raw.lines_of(at)).unwrap_or_default();
-        let lines = lines.iter().rev().map(|line| {
+        let lines = at.into_iter().flat_map(|at| self.raw.lines_of(at).rev());
+        let lines = lines.map(|line| {
             let name = self.functions.get(&line.function);
             let name = name.and_then(|at| self.texts.get(*at as usize));
             name.map(Cow::as_ref)
@@ -103,12 +104,12 @@ pub(super) fn pprof_tree(
     let columns = &raw.columns;
     let samples = (0..columns.samples.len()).filter_map(|at| {
         let sample = raw.sample(at);
-        let value = *columns.values.get(sample.values())?.get(chosen)?;
-        let frames = columns.frames.get(sample.frames())?;
+        let value = columns.values.slice(sample.values()).iter().nth(chosen)?;
+        let frames = columns.frames.slice(sample.frames());
         (value != 0).then_some((frames, value))
     });
-    let count = |frames: &[u32]| {
-        let ids = frames.iter().map(|&frame| raw.location_id(frame));
+    let count = |frames: PackedSlice<'_, u32>| {
+        let ids = frames.iter().map(|frame| raw.location_id(frame));
         ids.map(|id| names.count(id)).sum::<usize>()
     };
     let mut total = 0usize;
@@ -120,9 +121,9 @@ pub(super) fn pprof_tree(
         }
     }
     check_frames(total, bytes)?;
-    let stacks = samples.filter(|(frames, _)| count(frames) > 0);
+    let stacks = samples.filter(|(frames, _)| count(*frames) > 0);
     let stacks = stacks.map(|(frames, value)| {
-        let ids = frames.iter().rev().map(|&frame| raw.location_id(frame));
+        let ids = frames.iter().rev().map(|frame| raw.location_id(frame));
         (ids.flat_map(|id| names.of_location(id)), value)
     });
     let mut tree = TreeMerger::default();

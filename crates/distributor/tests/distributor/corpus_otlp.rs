@@ -42,8 +42,8 @@ fn rows(raw: &RawProfile<'_>, encoder: &mut ExportEncoder) -> Rows {
         .collect();
     let locations: std::collections::HashMap<u64, u32> = (0..columns.locations.len())
         .map(|at| {
-            let location = columns.locations[at];
-            let lines = raw.lines_of(at).iter();
+            let location = columns.locations.get(at);
+            let lines = raw.lines_of(at);
             let lines: Vec<(u32, i64)> = lines
                 .map(|line| (functions[&line.function], line.line))
                 .collect();
@@ -52,12 +52,16 @@ fn rows(raw: &RawProfile<'_>, encoder: &mut ExportEncoder) -> Rows {
         .collect();
     let samples = (0..columns.samples.len()).filter_map(|at| {
         let sample = raw.sample(at);
-        let values = columns.values[sample.values()].to_vec();
-        let frames = columns.frames[sample.frames()].iter();
+        let values = columns
+            .values
+            .slice(sample.values())
+            .iter()
+            .collect::<Vec<_>>();
+        let frames = columns.frames.slice(sample.frames()).iter();
         let frames: Vec<u32> = frames
-            .map(|&frame| locations[&raw.location_id(frame)])
+            .map(|frame| locations[&raw.location_id(frame)])
             .collect();
-        let labels = columns.labels[sample.labels()].iter();
+        let labels = columns.labels.slice(sample.labels());
         let attributes = labels
             .filter(|label| !raw.text(label.text).is_empty())
             .map(|label| {

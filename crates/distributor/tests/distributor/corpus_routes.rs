@@ -53,8 +53,8 @@ fn totals_of(raw: &[u8]) -> BTreeMap<String, i64> {
         .collect();
     let mut totals = BTreeMap::new();
     for at in 0..raw.columns.samples.len() {
-        let values = &raw.columns.values[raw.sample(at).values()];
-        if values.iter().any(|&value| value < 0) {
+        let values = raw.columns.values.slice(raw.sample(at).values());
+        if values.iter().any(|value| value < 0) {
             continue;
         }
         for (name, value) in names.iter().zip(values) {
@@ -97,8 +97,8 @@ pub(crate) fn flames_of(raw: &[u8], named: impl Fn(&str, &str) -> String) -> Fla
         .map(|f| (f.id, named(&text(f.name), &text(f.filename))))
         .collect();
     let names = (0..columns.locations.len()).map(|at| {
-        let location = columns.locations[at];
-        let lines = raw.lines_of(at).iter();
+        let location = columns.locations.get(at);
+        let lines = raw.lines_of(at);
         let mut names: Vec<&str> = lines.map(|line| &*functions[&line.function]).collect();
         let address = format!("{:#x}", location.address);
         if names.is_empty() {
@@ -111,15 +111,15 @@ pub(crate) fn flames_of(raw: &[u8], named: impl Fn(&str, &str) -> String) -> Fla
     let mut flames = Flames::new();
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
-        let values = &columns.values[sample.values()];
-        if values.iter().any(|&value| value < 0) {
+        let values = columns.values.slice(sample.values());
+        if values.iter().any(|value| value < 0) {
             continue;
         }
-        let frames = columns.frames[sample.frames()].iter().rev();
+        let frames = columns.frames.slice(sample.frames()).iter().rev();
         let stack: Vec<&str> = frames
-            .map(|&frame| &*names[&raw.location_id(frame)])
+            .map(|frame| &*names[&raw.location_id(frame)])
             .collect();
-        for (kind, &value) in columns.sample_types.iter().zip(values) {
+        for (kind, value) in columns.sample_types.iter().zip(values) {
             if value != 0 {
                 let kind = format!("{}:{}", text(kind.kind).replace('-', "_"), text(kind.unit));
                 let flame = flames.entry(kind).or_default();

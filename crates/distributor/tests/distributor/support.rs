@@ -116,7 +116,7 @@ impl FakeIngester {
                 let flame = flames.entry(kind.to_string()).or_default();
                 for sample in view.profile_samples_end.span(row) {
                     let stack = stack_of(&view, view.sample_stack.get(sample) as usize);
-                    *flame.entry(stack).or_default() += view.sample_value.get_i64(sample);
+                    *flame.entry(stack).or_default() += view.sample_value.get(sample);
                 }
             }
         }
@@ -195,16 +195,14 @@ fn rows(part: &Bytes) -> Vec<Row> {
             Row {
                 labels: view.series_labels(view.profile_series.get(at)).to_string(),
                 kind: view.profile_type(view.profile_kind.get(at)).to_string(),
-                time: Timestamp(view.profile_time.get_i64(at)),
-                duration_ns: view.profile_duration.get_i64(at),
+                time: Timestamp(view.profile_time.get(at)),
+                duration_ns: view.profile_duration.get(at),
                 spans: samples
                     .clone()
                     .map(|sample| view.span(sample))
                     .filter(|&span| span != 0)
                     .collect(),
-                total: samples
-                    .map(|sample| view.sample_value.get_i64(sample))
-                    .sum(),
+                total: samples.map(|sample| view.sample_value.get(sample)).sum(),
                 functions,
             }
         })

@@ -59,7 +59,7 @@ impl Collector {
         self.keys.sort_unstable();
         for key in &self.keys {
             let node = (key >> 32) as u32;
-            let value = part.sample_value.get_i64(*key as u32 as usize);
+            let value = part.sample_value.get(*key as u32 as usize);
             match (self.plain.nodes.last(), self.plain.values.last_mut()) {
                 (Some(&last), Some(sum)) if last == node => *sum = sum.wrapping_add(value),
                 _ => {
@@ -82,7 +82,7 @@ impl Collector {
         self.linked_keys.sort_unstable();
         let mut before = None;
         for &(key, sample) in &self.linked_keys {
-            let value = part.sample_value.get_i64(sample as usize);
+            let value = part.sample_value.get(sample as usize);
             match self.plain.values.last_mut() {
                 Some(sum) if before == Some(key) => *sum = sum.wrapping_add(value),
                 _ => {

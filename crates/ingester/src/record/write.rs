@@ -214,9 +214,9 @@ impl RecordWriter {
         let profile = AppendedProfile {
             series: series_id(dataset, part, labels),
             kind: kind_id(dataset, part, part.profile_kind.get(row)),
-            time: Timestamp(part.profile_time.get_i64(row)),
-            duration_ns: part.profile_duration.get_i64(row),
-            period: part.profile_period.get_i64(row),
+            time: Timestamp(part.profile_time.get(row)),
+            duration_ns: part.profile_duration.get(row),
+            period: part.profile_period.get(row),
             part: write,
             ..AppendedProfile::default()
         };

@@ -20,14 +20,14 @@ fn small() -> Part {
             start_line: -1,
         });
     }
-    part.location_mapping = vec![0, NONE];
-    part.location_address = vec![0x10, u64::MAX];
-    part.location_lines_end = vec![1, 3];
-    part.lines = [(0, 10), (1, 20), (NONE, 0)]
-        .map(|(function, line)| Line { function, line })
-        .to_vec();
-    part.stack_ends = vec![1, 3];
-    part.frames = vec![0, 1, 0];
+    part.location_mapping = [0, NONE].into();
+    part.location_address = [0x10, u64::MAX].into();
+    part.location_lines_end = [1, 3].into();
+    let lines = [(0, 10), (1, 20), (NONE, 0)];
+    part.lines
+        .extend(lines.map(|(function, line)| Line { function, line }));
+    part.stack_ends = [1, 3].into();
+    part.frames = [0, 1, 0].into();
     let series = part.push_series(&Labels::from_pairs([("service_name", "api")]));
     let kind = part.push_type(&"memory:live:count::".parse().unwrap());
     part.profiles.push(ProfileRow {
@@ -38,8 +38,8 @@ fn small() -> Part {
         period: 7,
         samples_end: 2,
     });
-    part.sample_stack = vec![0, 1];
-    part.sample_value = vec![3, i64::MAX];
+    part.sample_stack = [0, 1].into();
+    part.sample_value = [3, i64::MAX].into();
     part.sample_span = vec![0, 9];
     part.sample_trace = vec![[0; 16], [1; 16]];
     part.end_write(RetryKey([7; 16]));
@@ -57,7 +57,8 @@ fn encoded(part: &Part) -> Vec<u8> {
 fn a_view_shows_what_was_encoded() {
     let part = small();
     let bytes = encoded(&part);
-    assert_eq!(bytes.len(), part.encoded_bytes());
+    assert!(bytes.len() <= part.encoded_bytes());
+    assert_eq!(bytes.len(), bytes.capacity());
     let view = PartView::parse(&bytes).unwrap();
     assert_eq!(
         view.keys().collect::<Vec<_>>(),
@@ -72,9 +73,66 @@ fn a_view_shows_what_was_encoded() {
     assert_eq!(view.profile_type(0).to_string(), "memory:live:count::");
     assert_eq!(view.series_labels(0).service_name(), "api");
     assert_eq!(view.stack_end.span(1), 1..3);
-    assert_eq!(view.sample_value.get_i64(1), i64::MAX);
+    assert_eq!(view.sample_value.get(1), i64::MAX);
     assert_eq!((view.span(1), view.trace(1)), (9, [1; 16]));
-    assert_eq!(view.function_start_line.get_i64(0), -1);
+    assert_eq!(view.function_start_line.get(0), -1);
+}
+
+/// As the version before wrote it: all numbers in four or eight bytes.
+fn of_the_version_before(part: &Part) -> Vec<u8> {
+    const SIGNED: [usize; 6] = [3, 5, 6, 7, 8, 9];
+    let mut out = OLD_MAGIC.to_vec();
+    let counts = part.counts().into_iter().chain([0]);
+    counts.for_each(|n| out.extend_from_slice(&(n as u32).to_le_bytes()));
+    let keys = part.writes.iter().map(|write| &write.key.0);
+    keys.chain(&part.sample_trace)
+        .for_each(|id| out.extend_from_slice(id));
+    let rows = RowColumns::of(part);
+    for (at, column) in part.columns(&rows).into_iter().enumerate() {
+        let size = if at < COLUMNS_64 { 8 } else { 4 };
+        for number in column.bytes.chunks(usize::from(column.width)) {
+            let is_negative = SIGNED.contains(&at) && number[number.len() - 1] & 0x80 != 0;
+            let mut wide = vec![if is_negative { 0xff } else { 0 }; size];
+            wide[..number.len()].copy_from_slice(number);
+            out.extend(wide);
+        }
+    }
+    out.extend_from_slice(&part.strings.bytes);
+    out
+}
+
+#[test]
+fn a_part_of_the_version_before_is_read() {
+    let part = small();
+    let bytes = of_the_version_before(&part);
+    let old = PartView::parse(&bytes).unwrap();
+    let bytes = encoded(&part);
+    let new = PartView::parse(&bytes).unwrap();
+    assert_eq!(old.frame, new.frame);
+    assert_eq!(old.string(old.function_name.get(1)), "wörk");
+    assert_eq!(old.function_start_line.get(0), -1);
+    assert_eq!(old.location_mapping, new.location_mapping);
+    assert_eq!(old.location_address, new.location_address);
+    assert_eq!(old.line_number, new.line_number);
+    assert_eq!(old.sample_value, new.sample_value);
+    assert_eq!(old.profile_type(0), new.profile_type(0));
+    assert_eq!(old.series_labels(0), new.series_labels(0));
+    assert_eq!((old.span(1), old.trace(1)), (9, [1; 16]));
+}
+
+#[test]
+fn numbers_are_as_wide_as_theirs_can_be() {
+    let bytes = encoded(&small());
+    // The first width is that of a column of 64-bit numbers, the last that of one of 32-bit numbers.
+    let (first, last) = (4 + COUNTS * 4, HEAD_BYTES - 1);
+    for (at, column, width, rows) in [(first, 0, 9, 1), (last, 31, 5, 2), (last, 31, 0, 2)] {
+        let mut broken = bytes.clone();
+        let before = usize::from(std::mem::replace(&mut broken[at], width));
+        let place = HEAD_BYTES..HEAD_BYTES + before * rows;
+        broken.splice(place, vec![0; usize::from(width) * rows]);
+        let error = PartError::Width { column, width };
+        assert_eq!(PartView::parse(&broken).unwrap_err(), error);
+    }
 }
 
 #[test]
@@ -115,4 +173,56 @@ fn touch_everything(view: &PartView<'_>) {
             view.trace(sample);
         }
     }
+}
+
+#[test]
+fn a_frame_needs_a_location() {
+    let mut part = small();
+    part.location_mapping.clear();
+    part.location_address.clear();
+    part.location_lines_end.clear();
+    part.lines.clear();
+    let error = PartView::parse(&encoded(&part)).unwrap_err();
+    let expected = PartError::Index {
+        column: "frame",
+        at: 0,
+        value: 0,
+        size: 0,
+    };
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn large_columns_are_sent_narrow() {
+    let mut part = small();
+    let n = 20_000_u32;
+    part.sample_value = [3, 9].into();
+    part.frames.extend((0..n).map(|at| at % 2));
+    part.stack_ends.extend((0..n).map(|at| 4 + at));
+    part.sample_stack.extend((0..n).map(|at| at + 2));
+    part.sample_value.extend((0..n).map(|at| i64::from(at) - 7));
+    part.sample_span.clear();
+    part.sample_trace.clear();
+    part.profiles[0].samples_end = n + 2;
+    let bytes = encoded(&part);
+    assert_eq!(bytes.len(), bytes.capacity());
+    assert!(
+        bytes.len() < n as usize * (1 + 2 + 2 + 3),
+        "{}",
+        bytes.len()
+    );
+    let view = PartView::parse(&bytes).unwrap();
+    assert_eq!(view.frame, part.frames.as_slice());
+    assert_eq!(view.stack_end, part.stack_ends.as_slice());
+    assert_eq!(view.sample_stack, part.sample_stack.as_slice());
+    assert_eq!(view.sample_value, part.sample_value.as_slice());
+    assert_eq!(
+        (view.sample_value.get(2), view.sample_value.len()),
+        (-7, 20_002)
+    );
+    let whole = view.whole_bytes();
+    let columns = n as usize * (4 + 4 + 4 + 8);
+    assert!((columns..columns + 1000).contains(&whole), "{whole}");
+    assert_eq!(part.narrowed_bytes(), 20_002 * (2 + 6));
+    touch_everything(&view);
 }

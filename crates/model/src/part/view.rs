@@ -9,9 +9,9 @@
 //! # What it must not know
 //! Who wrote the bytes: they are checked as if a stranger had.
 
-use super::{COUNTS, MAGIC, NONE};
-use crate::columns::{Col32, Col64};
-use crate::{Labels, ProfileType, RetryKey};
+use super::{COLUMNS, COLUMNS_64, COUNTS, MAGIC, NONE, OLD_MAGIC};
+use crate::packed::Number;
+use crate::{Labels, PackedSlice, ProfileType, RetryKey};
 
 /// What is wrong with the bytes of a part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,8 @@ pub enum PartError {
         value: u32,
         size: usize,
     },
+    #[error("column {column} of the part is {width} bytes wide; its numbers never are")]
+    Width { column: usize, width: u8 },
     #[error("{column}: the ends fall or do not reach the last entry")]
     Ends { column: &'static str },
     #[error("the part's string {at} is not UTF-8")]
@@ -41,45 +43,49 @@ pub struct PartView<'a> {
     /// One for each write.
     write_key: &'a [[u8; 16]],
     pub sample_trace: &'a [[u8; 16]],
-    pub mapping_start: Col64<'a>,
-    pub mapping_limit: Col64<'a>,
-    pub mapping_offset: Col64<'a>,
-    pub function_start_line: Col64<'a>,
-    pub location_address: Col64<'a>,
-    pub line_number: Col64<'a>,
-    pub profile_time: Col64<'a>,
-    pub profile_duration: Col64<'a>,
-    pub profile_period: Col64<'a>,
-    pub sample_value: Col64<'a>,
-    pub sample_span: Col64<'a>,
-    pub string_end: Col32<'a>,
-    pub mapping_filename: Col32<'a>,
-    pub mapping_build_id: Col32<'a>,
-    pub mapping_flags: Col32<'a>,
-    pub function_name: Col32<'a>,
-    pub function_system_name: Col32<'a>,
-    pub function_filename: Col32<'a>,
-    pub location_mapping: Col32<'a>,
-    pub location_lines_end: Col32<'a>,
-    pub line_function: Col32<'a>,
-    pub stack_end: Col32<'a>,
-    pub frame: Col32<'a>,
-    pub series_end: Col32<'a>,
-    pub label_name: Col32<'a>,
-    pub label_value: Col32<'a>,
+    pub mapping_start: PackedSlice<'a, u64>,
+    pub mapping_limit: PackedSlice<'a, u64>,
+    pub mapping_offset: PackedSlice<'a, u64>,
+    pub function_start_line: PackedSlice<'a, i64>,
+    pub location_address: PackedSlice<'a, u64>,
+    pub line_number: PackedSlice<'a, i64>,
+    pub profile_time: PackedSlice<'a, i64>,
+    pub profile_duration: PackedSlice<'a, i64>,
+    pub profile_period: PackedSlice<'a, i64>,
+    pub sample_value: PackedSlice<'a, i64>,
+    pub sample_span: PackedSlice<'a, u64>,
+    pub string_end: PackedSlice<'a, u32>,
+    pub mapping_filename: PackedSlice<'a, u32>,
+    pub mapping_build_id: PackedSlice<'a, u32>,
+    pub mapping_flags: PackedSlice<'a, u32>,
+    pub function_name: PackedSlice<'a, u32>,
+    pub function_system_name: PackedSlice<'a, u32>,
+    pub function_filename: PackedSlice<'a, u32>,
+    pub location_mapping: PackedSlice<'a, u32>,
+    pub location_lines_end: PackedSlice<'a, u32>,
+    pub line_function: PackedSlice<'a, u32>,
+    pub stack_end: PackedSlice<'a, u32>,
+    pub frame: PackedSlice<'a, u32>,
+    pub series_end: PackedSlice<'a, u32>,
+    pub label_name: PackedSlice<'a, u32>,
+    pub label_value: PackedSlice<'a, u32>,
     /// Five entries a type.
-    pub kind: Col32<'a>,
-    pub profile_series: Col32<'a>,
-    pub profile_kind: Col32<'a>,
-    pub profile_samples_end: Col32<'a>,
-    pub sample_stack: Col32<'a>,
+    pub kind: PackedSlice<'a, u32>,
+    pub profile_series: PackedSlice<'a, u32>,
+    pub profile_kind: PackedSlice<'a, u32>,
+    pub profile_samples_end: PackedSlice<'a, u32>,
+    pub sample_stack: PackedSlice<'a, u32>,
     /// Cuts the profiles into writes.
-    pub write_end: Col32<'a>,
+    pub write_end: PackedSlice<'a, u32>,
     text: &'a str,
 }
 
 /// Hands out consecutive columns.
 struct Cutter<'a> {
+    counts: Counts,
+    widths: [u8; COLUMNS],
+    /// The next column.
+    at: usize,
     left: &'a [u8],
 }
 
@@ -90,13 +96,40 @@ impl<'a> Cutter<'a> {
         head
     }
 
-    fn col32(&mut self, n: usize) -> Col32<'a> {
-        Col32::new(self.bytes(n * 4))
+    fn column<T: Number>(&mut self) -> Result<PackedSlice<'a, T>, PartError> {
+        let (column, width) = (self.at, self.widths[self.at]);
+        self.at += 1;
+        let rows = rows_of(column, &self.counts);
+        let bytes = self.bytes(rows as usize * usize::from(width));
+        PackedSlice::new(bytes, usize::from(width)).ok_or(PartError::Width { column, width })
     }
 
-    fn col64(&mut self, n: usize) -> Col64<'a> {
-        Col64::new(self.bytes(n * 8))
+    fn columns<T: Number, const N: usize>(&mut self) -> Result<[PackedSlice<'a, T>; N], PartError> {
+        let mut columns = [PackedSlice::default(); N];
+        for column in &mut columns {
+            *column = self.column()?;
+        }
+        Ok(columns)
     }
+}
+
+/// Rows of each table, and bytes of text.
+type Counts = [u32; COUNTS];
+
+/// What comes before the columns.
+fn head(bytes: &[u8]) -> Option<(Counts, [u8; COLUMNS], &[u8])> {
+    let read = |counts: &[[u8; 4]; COUNTS]| counts.map(u32::from_le_bytes);
+    if let Some(rest) = bytes.strip_prefix(MAGIC) {
+        let (counts, rest) = rest.split_first_chunk::<{ COUNTS * 4 }>()?;
+        let (widths, rest) = rest.split_first_chunk()?;
+        return Some((read(counts.as_chunks().0.first_chunk()?), *widths, rest));
+    }
+    let rest = bytes.strip_prefix(OLD_MAGIC)?;
+    let (counts, rest) = rest.split_first_chunk::<{ COUNTS * 4 }>()?;
+    // A count that was never used.
+    let rest = rest.strip_prefix(&[0; 4])?;
+    let widths = std::array::from_fn(|column| if column < COLUMNS_64 { 8 } else { 4 });
+    Some((read(counts.as_chunks().0.first_chunk()?), widths, rest))
 }
 
 impl<'a> PartView<'a> {
@@ -105,42 +138,42 @@ impl<'a> PartView<'a> {
     /// # Errors
     /// Names the first column that breaks an invariant of the module page.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PartError> {
-        let body = bytes.strip_prefix(MAGIC).ok_or(PartError::Magic)?;
-        let (head, body) = body.split_at_checked(COUNTS * 4).ok_or(PartError::Magic)?;
-        let counts = Col32::new(head);
-        let n = |at: usize| counts.get(at) as usize;
-        let expected = length_of(|at| u64::from(counts.get(at)));
+        let (counts, widths, body) = head(bytes).ok_or(PartError::Magic)?;
+        let expected = length_of(&counts, &widths);
         if expected != body.len() as u64 {
             return Err(PartError::Length {
                 expected,
                 actual: body.len(),
             });
         }
-        let mut cut = Cutter { left: body };
-        let write_key = cut.bytes(n(15) * 16).as_chunks().0;
-        let sample_trace = cut.bytes(n(14) * 16).as_chunks().0;
-        let [mapping_start, mapping_limit, mapping_offset] = [(); 3].map(|()| cut.col64(n(2)));
-        let function_start_line = cut.col64(n(3));
-        let location_address = cut.col64(n(4));
-        let line_number = cut.col64(n(5));
-        let [profile_time, profile_duration, profile_period] = [(); 3].map(|()| cut.col64(n(11)));
-        let sample_value = cut.col64(n(12));
-        let sample_span = cut.col64(n(13));
-        let string_end = cut.col32(n(0));
-        let [mapping_filename, mapping_build_id, mapping_flags] = [(); 3].map(|()| cut.col32(n(2)));
-        let [function_name, function_system_name, function_filename] =
-            [(); 3].map(|()| cut.col32(n(3)));
-        let [location_mapping, location_lines_end] = [(); 2].map(|()| cut.col32(n(4)));
-        let line_function = cut.col32(n(5));
-        let stack_end = cut.col32(n(6));
-        let frame = cut.col32(n(7));
-        let series_end = cut.col32(n(8));
-        let [label_name, label_value] = [(); 2].map(|()| cut.col32(n(9)));
-        let kind = cut.col32(n(10) * 5);
-        let [profile_series, profile_kind, profile_samples_end] =
-            [(); 3].map(|()| cut.col32(n(11)));
-        let sample_stack = cut.col32(n(12));
-        let write_end = cut.col32(n(15));
+        let mut cut = Cutter {
+            counts,
+            widths,
+            at: 0,
+            left: body,
+        };
+        let write_key = cut.bytes(counts[15] as usize * 16).as_chunks().0;
+        let sample_trace = cut.bytes(counts[14] as usize * 16).as_chunks().0;
+        let [mapping_start, mapping_limit, mapping_offset] = cut.columns()?;
+        let function_start_line = cut.column()?;
+        let location_address = cut.column()?;
+        let line_number = cut.column()?;
+        let [profile_time, profile_duration, profile_period] = cut.columns()?;
+        let sample_value = cut.column()?;
+        let sample_span = cut.column()?;
+        let string_end = cut.column()?;
+        let [mapping_filename, mapping_build_id, mapping_flags] = cut.columns()?;
+        let [function_name, function_system_name, function_filename] = cut.columns()?;
+        let [location_mapping, location_lines_end] = cut.columns()?;
+        let line_function = cut.column()?;
+        let stack_end = cut.column()?;
+        let frame = cut.column()?;
+        let series_end = cut.column()?;
+        let [label_name, label_value] = cut.columns()?;
+        let kind = cut.column()?;
+        let [profile_series, profile_kind, profile_samples_end] = cut.columns()?;
+        let sample_stack = cut.column()?;
+        let write_end = cut.column()?;
         let text = check_strings(string_end, cut.left)?;
         let view = Self {
             write_key,
@@ -222,6 +255,30 @@ impl<'a> PartView<'a> {
         ends("writes", self.write_end, self.profile_series.len())
     }
 
+    /// The bytes that the part would have with columns as wide as their numbers can be: what it
+    /// becomes takes memory by that, however narrow it was sent.
+    pub fn whole_bytes(&self) -> usize {
+        let wide = [
+            self.location_address.len(),
+            self.line_number.len(),
+            self.function_start_line.len(),
+            self.sample_value.len(),
+        ];
+        let short = [
+            self.string_end.len(),
+            3 * self.function_name.len(),
+            2 * self.location_mapping.len(),
+            self.line_function.len(),
+            self.stack_end.len(),
+            self.frame.len(),
+            self.sample_stack.len(),
+        ];
+        let ids = 8 * self.sample_span.len() + 16 * self.sample_trace.len();
+        let columns = 8 * wide.iter().sum::<usize>() + 4 * short.iter().sum::<usize>();
+        let profiles = 36 * self.profile_series.len();
+        columns + ids + profiles + self.text.len()
+    }
+
     /// By what a resend of each write is recognised, in order.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = RetryKey> + use<'a> {
         self.write_key.iter().map(|key| RetryKey(*key))
@@ -271,32 +328,35 @@ impl<'a> PartView<'a> {
     }
 }
 
-/// Bytes after the counts, or `u64::MAX` for counts that contradict each other.
-pub(super) fn length_of(counts: impl Fn(usize) -> u64) -> u64 {
-    let n = counts;
-    let optional_fits = |at: usize| n(at) == 0 || n(at) == n(12);
-    if !optional_fits(13) || !optional_fits(14) || n(16) != 0 {
-        return u64::MAX;
-    }
-    let wide16 = n(15) + n(14);
-    let wide8 = 3 * n(2) + n(3) + n(4) + n(5) + 3 * n(11) + n(12) + n(13);
-    let wide4 = n(0)
-        + 3 * n(2)
-        + 3 * n(3)
-        + 2 * n(4)
-        + n(5)
-        + n(6)
-        + n(7)
-        + n(8)
-        + 2 * n(9)
-        + 5 * n(10)
-        + 3 * n(11)
-        + n(12)
-        + n(15);
-    16 * wide16 + 8 * wide8 + 4 * wide4 + n(1)
+/// Which count says how many rows a column has.
+const ROWS: [usize; COLUMNS] = [
+    2, 2, 2, 3, 4, 5, 11, 11, 11, 12, 13, // of 64-bit numbers
+    0, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 9, 9, 10, 11, 11, 11, 12, 15,
+];
+/// The column of types, which have five texts each.
+const TYPES: usize = 26;
+
+fn rows_of(column: usize, counts: &Counts) -> u64 {
+    let each = if column == TYPES { 5 } else { 1 };
+    u64::from(counts[ROWS[column]]) * each
 }
 
-fn check_strings<'a>(string_end: Col32<'_>, bytes: &'a [u8]) -> Result<&'a str, PartError> {
+/// Bytes after the head, or `u64::MAX` for counts that contradict each other.
+fn length_of(counts: &Counts, widths: &[u8; COLUMNS]) -> u64 {
+    let optional_fits = |at: usize| counts[at] == 0 || counts[at] == counts[12];
+    if !optional_fits(13) || !optional_fits(14) {
+        return u64::MAX;
+    }
+    let columns = widths.iter().zip(0..);
+    let columns = columns.map(|(&width, column)| u64::from(width) * rows_of(column, counts));
+    let ids = 16 * (u64::from(counts[15]) + u64::from(counts[14]));
+    ids + columns.sum::<u64>() + u64::from(counts[1])
+}
+
+fn check_strings<'a>(
+    string_end: PackedSlice<'_, u32>,
+    bytes: &'a [u8],
+) -> Result<&'a str, PartError> {
     ends("strings", string_end, bytes.len())?;
     if string_end.is_empty() || string_end.get(0) != 0 {
         return Err(PartError::FirstString);
@@ -314,23 +374,28 @@ fn check_strings<'a>(string_end: Col32<'_>, bytes: &'a [u8]) -> Result<&'a str, 
     }
 }
 
-fn inside(column: &'static str, col: Col32<'_>, size: usize) -> Result<(), PartError> {
-    if col.iter().fold(0, u32::max) < size as u32 || col.is_empty() {
+fn inside(column: &'static str, col: PackedSlice<'_, u32>, size: usize) -> Result<(), PartError> {
+    // The largest is found faster than the first that is too large.
+    if size > 0 && (col.iter().fold(0, u32::max) as usize) < size {
         return Ok(());
     }
-    let at = col
-        .iter()
-        .position(|v| v as usize >= size)
-        .unwrap_or_default();
-    Err(PartError::Index {
-        column,
-        at,
-        value: col.get(at),
-        size,
-    })
+    let mut values = col.iter().enumerate();
+    match values.find(|(_, value)| *value as usize >= size) {
+        Some((at, value)) => Err(PartError::Index {
+            column,
+            at,
+            value,
+            size,
+        }),
+        None => Ok(()),
+    }
 }
 
-fn inside_or_none(column: &'static str, col: Col32<'_>, size: usize) -> Result<(), PartError> {
+fn inside_or_none(
+    column: &'static str,
+    col: PackedSlice<'_, u32>,
+    size: usize,
+) -> Result<(), PartError> {
     match col.iter().position(|v| v != NONE && v as usize >= size) {
         Some(at) => Err(PartError::Index {
             column,
@@ -342,7 +407,7 @@ fn inside_or_none(column: &'static str, col: Col32<'_>, size: usize) -> Result<(
     }
 }
 
-fn ends(column: &'static str, col: Col32<'_>, size: usize) -> Result<(), PartError> {
+fn ends(column: &'static str, col: PackedSlice<'_, u32>, size: usize) -> Result<(), PartError> {
     let mut last = 0;
     for end in col.iter() {
         if end < last {

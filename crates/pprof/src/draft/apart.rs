@@ -79,12 +79,15 @@ impl Draft {
         }
     }
 
-    /// The places of its stacktraces, for what they become once they are moved.
-    pub(crate) fn stacks_mut(&mut self) -> &mut [u32] {
+    /// Has `moved` say of the place of each of its stacktraces what became of that.
+    pub(crate) fn move_stacks(&mut self, mut moved: impl FnMut(u32) -> u32) {
         if let Some(apart) = &mut self.apart {
             apart.is_moved = true;
         }
-        &mut self.columns.frames
+        let frames = &mut self.columns.frames;
+        for at in 0..frames.len() {
+            frames.set(at, moved(frames.get(at)));
+        }
     }
 
     /// Whether its stacktraces have been moved, so that their table is not needed any more.

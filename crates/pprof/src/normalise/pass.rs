@@ -5,7 +5,7 @@
 //! - Samples whose labels would make too many series are gone over twice, never more.
 
 use scoria_model::part::{Part, ProfileRow, Rows};
-use scoria_model::{DiscardReason, Timestamp};
+use scoria_model::{DiscardReason, Packed, Timestamp};
 
 use super::{depth_of, make_all_room};
 use crate::Dropped;
@@ -13,8 +13,8 @@ use crate::cut_stacks::Roots;
 use crate::groups::{Groups, Terms};
 use crate::merge::Entries;
 use crate::policy::Keep;
-use crate::raw::{Ids, RawProfile};
-use crate::room::make_room;
+use crate::raw::{Ids, RawProfile, Sample};
+use crate::room::{make_room, make_room_up_to};
 use crate::tables::{BrokenReference, Moved, Stacks, Tables};
 
 /// Types of the profiles before that are looked at for those of this one, which are nearly always
@@ -51,7 +51,7 @@ pub(super) struct Pass<'p, 'a> {
     /// Of stacktraces that Go's runtime cut.
     pub(super) roots: Option<Roots>,
     /// The stacktrace at hand, if it gets one.
-    pub(super) stack: Vec<u32>,
+    pub(super) stack: Packed<u32>,
     pub(super) groups: &'p mut Groups,
     pub(super) entries: &'p mut Entries,
 }
@@ -82,7 +82,7 @@ impl Pass<'_, '_> {
             Source::Own => {
                 self.part.clear();
                 self.tables.start_again(self.raw);
-                make_all_room(self.part, self.raw);
+                make_all_room(self.part, self.raw, (self.source, self.roots.as_ref()));
             }
             // Others may have found theirs among the symbols meanwhile.
             Source::Locations(_) | Source::Moved => self.part.truncate_rows(&self.before),
@@ -91,15 +91,17 @@ impl Pass<'_, '_> {
 
     fn start(&mut self) {
         let columns = &self.raw.columns;
-        self.entries
-            .start(columns.sample_types.len(), columns.samples.len());
+        self.entries.start(
+            columns.samples.len(),
+            (columns.sample_types.len(), columns.values.width()),
+        );
     }
 
     fn samples(&mut self) -> Result<(), Overflow> {
         let depth = depth_of(self.terms.limits);
         for at in 0..self.raw.columns.samples.len() {
             let sample = self.raw.sample(at);
-            let values = &self.raw.columns.values[sample.values()];
+            let values = self.raw.columns.values.slice(sample.values());
             // The sign bit of either shows in the union of all.
             let union = values.iter().fold(0, |union, value| union | value);
             if union < 0 {
@@ -110,7 +112,7 @@ impl Pass<'_, '_> {
                 self.dropped.add(DiscardReason::ZeroValue, 1);
                 continue;
             }
-            self.sample(at, depth)?;
+            self.sample((at, sample), depth)?;
             if self.groups.start_anew(self.terms.limits) {
                 break;
             }
@@ -118,14 +120,13 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    fn sample(&mut self, at: usize, depth: usize) -> Result<(), Overflow> {
-        let Ok((stack, is_cut)) = self.stack(at, depth) else {
+    fn sample(&mut self, (at, sample): (usize, Sample), depth: usize) -> Result<(), Overflow> {
+        let Ok((stack, is_cut)) = self.stack((at, sample), depth) else {
             self.dropped.add(DiscardReason::BrokenReference, 1);
             return Ok(());
         };
-        let sample = self.raw.sample(at);
         let mut ids = self.raw.ids(at);
-        let labels = &self.raw.columns.labels[sample.labels()];
+        let labels = self.raw.columns.labels.slice(sample.labels());
         let policy = self.terms.policy;
         let ways = (policy, &mut ids, &mut *self.dropped);
         let mut group = self.groups.read(self.raw, labels, ways);
@@ -139,32 +140,38 @@ impl Pass<'_, '_> {
         if is_cut {
             self.dropped.add(DiscardReason::DepthTruncated, 1);
         }
-        let values = &self.raw.columns.values[sample.values()];
+        let values = self.raw.columns.values.slice(sample.values());
         self.entries.add((series, stack, ids), values)
     }
 
     /// The stacktrace of sample `at` in the part, and whether it is deeper than that.
     #[inline]
-    fn stack(&mut self, at: usize, depth: usize) -> Result<(u32, bool), BrokenReference> {
-        let mut frames = &self.raw.columns.frames[self.raw.sample(at).frames()];
+    fn stack(
+        &mut self,
+        (at, sample): (usize, Sample),
+        depth: usize,
+    ) -> Result<(u32, bool), BrokenReference> {
+        let mut frames = self.raw.columns.frames.slice(sample.frames());
         if self.terms.policy.keep == Keep::Totals {
             return Ok((self.tables.empty_stack(self.part), false));
         }
         if let Some(roots) = self.roots.as_ref().filter(|roots| roots.has(at)) {
             self.stack.clear();
-            self.stack.extend_from_slice(frames);
+            self.stack.extend(frames.iter());
             roots.add_to(&mut self.stack, self.raw, at);
-            frames = &self.stack;
+            frames = self.stack.as_slice();
         }
         // Leaf first: what is beyond the depth is cut at the front.
         let cut = frames.len().saturating_sub(depth);
         let stack = match self.source {
             Source::Moved => {
-                let moved = frames.first().ok_or(BrokenReference)?;
-                return Moved(*moved).stack();
+                let moved = frames.iter().next().ok_or(BrokenReference)?;
+                return Moved(moved).stack();
             }
-            Source::Own => self.tables.stack(self.part, &*self.raw, &frames[cut..]),
-            Source::Locations(from) => self.tables.stack(self.part, from, &frames[cut..]),
+            Source::Own => self
+                .tables
+                .stack(self.part, &*self.raw, frames.skip(cut).iter()),
+            Source::Locations(from) => self.tables.stack(self.part, from, frames.skip(cut).iter()),
         };
         Ok((stack?, cut > 0))
     }
@@ -178,8 +185,10 @@ impl Pass<'_, '_> {
         let period = period.map(|text| self.tables.bytes_text(self.part, text));
         self.entries.sort();
         let n_samples = self.entries.len() * self.kinds.len();
-        make_room(&mut self.part.sample_stack, n_samples);
-        make_room(&mut self.part.sample_value, n_samples);
+        let (n_stacks, value_max) = (self.part.stack_ends.len(), self.entries.value_max());
+        let part = &mut *self.part;
+        make_room_up_to(&mut part.sample_stack, n_samples, n_stacks as u32);
+        make_room_up_to(&mut part.sample_value, n_samples, value_max);
         let has_spans = even(
             &mut self.part.sample_span,
             self.before.samples,

@@ -256,6 +256,7 @@ impl Converter<'_, '_> {
             labels: n_labels,
             // An entry for each stacktrace.
             frames: n_samples.min(export.dictionary.stacks.len()),
+            frame_max: export.dictionary.stacks.len() as u32,
             ..Room::default()
         })
     }

@@ -212,6 +212,7 @@ impl<'a> Export<'a> {
             locations: tables.locations.len(),
             stacks: tables.stacks.len(),
             frames: stacks.map(|s| n_frames(s.of(self.body))).sum(),
+            frame_max: tables.locations.len() as u32,
             ..Room::default()
         }
     }

@@ -109,13 +109,12 @@ impl Columns {
                 3 => row.address = cursor.int(tag, WHAT)?,
                 4 => {
                     let line = line(cursor.sub(tag, WHAT)?)?;
-                    self.lines.push(line);
+                    self.locations.push_line(line);
                 }
                 5 => drop(cursor.int(tag, WHAT)?),
                 _ => cursor.skip(tag)?,
             }
         }
-        row.lines_end = self.lines.len() as u32;
         self.locations.push(row);
         Ok(())
     }
@@ -138,6 +137,7 @@ fn value_type(mut cursor: Cursor<'_>) -> Result<ValueType, DecodeError> {
 }
 
 /// With the index of its unit.
+#[inline]
 fn label(mut cursor: Cursor<'_>) -> Result<(RawLabel, u32), DecodeError> {
     const WHAT: &str = "label";
     let mut row = RawLabel::default();
@@ -157,6 +157,7 @@ fn label(mut cursor: Cursor<'_>) -> Result<(RawLabel, u32), DecodeError> {
     Ok((row, unit))
 }
 
+#[inline]
 fn line(mut cursor: Cursor<'_>) -> Result<RawLine, DecodeError> {
     const WHAT: &str = "line";
     let mut row = RawLine::default();
@@ -171,6 +172,7 @@ fn line(mut cursor: Cursor<'_>) -> Result<RawLine, DecodeError> {
     Ok(row)
 }
 
+#[inline]
 fn function(mut cursor: Cursor<'_>) -> Result<RawFunction, DecodeError> {
     const WHAT: &str = "function";
     let mut row = RawFunction::default();

@@ -13,6 +13,7 @@
 //! # What it must not know
 //! Where the symbols come from, and what repairs do.
 
+use scoria_model::packed::Number;
 use scoria_model::part::{Part, ProfileRow, Rows, Write};
 
 use super::memo::{Memo, Memos};
@@ -20,6 +21,8 @@ use super::{Repairs, Stacks, Tables};
 use crate::otlp::Export;
 use crate::room::Room;
 
+/// Bytes of the number of a line, mostly.
+const LINE_WIDTH: usize = 2;
 /// Room is made for a row of each profile and for so many of its labels.
 const LABELS_OF_EACH: usize = 16;
 
@@ -133,13 +136,20 @@ impl Joined {
         reserve(&mut part.strings.ends, room.strings);
         // And some for labels.
         reserve(&mut part.strings.bytes, room.text + room.text / 16);
-        reserve(&mut part.functions, room.functions);
-        reserve(&mut part.location_mapping, room.locations);
-        reserve(&mut part.location_address, room.locations);
-        reserve(&mut part.location_lines_end, room.locations);
-        reserve(&mut part.lines, room.locations);
-        reserve(&mut part.stack_ends, room.stacks);
-        reserve(&mut part.frames, room.frames);
+        // The part is new: there is nothing else.
+        let text = (room.strings as u32).width();
+        part.functions.reserve(room.functions, (text, 1));
+        part.location_mapping.reserve_exact(room.locations);
+        // With its lines known, an address is left out.
+        part.location_address.reserve_wide(room.locations, 1);
+        let n_lines = room.locations;
+        part.location_lines_end
+            .reserve_up_to(room.locations, n_lines as u32);
+        let function = (room.functions as u32).width();
+        part.lines.reserve(n_lines, (function, LINE_WIDTH));
+        part.stack_ends
+            .reserve_up_to(room.stacks, room.frames as u32);
+        part.frames.reserve_up_to(room.frames, room.frame_max);
     }
 }
 

@@ -53,14 +53,14 @@ impl Symbols for RawProfile<'_> {
 
     #[inline]
     fn location(&self, at: usize, lines: &mut Vec<RawLine>) -> (u64, u64) {
-        lines.extend_from_slice(self.lines_of(at));
-        let row = self.columns.locations[at];
+        lines.extend(self.columns.locations.lines_of(at));
+        let row = self.columns.locations.get(at);
         (row.mapping, row.address)
     }
 
     #[inline]
     fn function(&self, at: usize) -> RawFunction {
-        self.columns.functions[at]
+        self.columns.functions.get(at)
     }
 
     fn mapping(&self, at: usize) -> RawMapping {

@@ -48,8 +48,9 @@ fn raw_totals(bytes: &[u8]) -> BTreeMap<String, i128> {
     let text = |at| String::from_utf8_lossy(raw.text(at)).into_owned();
     let mut out = BTreeMap::new();
     for (at, kind) in columns.sample_types.iter().enumerate() {
-        let values = columns.values.chunks(columns.sample_types.len());
+        let values: Vec<i64> = columns.values.iter().collect();
         let sum = values
+            .chunks(columns.sample_types.len())
             .filter(|row| row.iter().all(|value| *value >= 0))
             .map(|row| i128::from(row[at]))
             .sum();

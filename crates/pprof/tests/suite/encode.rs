@@ -52,11 +52,14 @@ fn our_reader_sees_what_was_written() {
     assert_eq!(columns.period, 10_000_000);
     assert_eq!(columns.frames, [1, 2, 1]);
     assert_eq!(columns.values, [30, -1]);
-    assert_eq!(raw.text(columns.labels[0].text), b"worker");
+    assert_eq!(
+        raw.text(columns.labels.iter().next().unwrap().text),
+        b"worker"
+    );
     assert_eq!(columns.mappings[0].flags, 0b101);
     assert_eq!(raw.text(columns.mappings[0].build_id), b"abcdef");
-    let lines = raw.lines_of(0);
-    assert_eq!((lines[0].function, lines[0].line), (2, 7));
+    let line = raw.lines_of(0).next().unwrap();
+    assert_eq!((line.function, line.line), (2, 7));
     assert_eq!(raw.lines_of(1).len(), 0);
     let names = (0..raw.n_strings() as u32).map(|at| raw.text(at).to_vec());
     let distinct: std::collections::HashSet<_> = names.collect();

@@ -48,19 +48,21 @@ fn lines_of(recording: &Recording, conversion: Conversion<'_>, max_bytes: u64) -
         let text = |at| String::from_utf8_lossy(raw.text(at)).into_owned();
         for at in 0..columns.samples.len() {
             let sample = raw.sample(at);
-            let frames: Vec<String> = columns.frames[sample.frames()]
+            let frames: Vec<String> = columns
+                .frames
+                .slice(sample.frames())
                 .iter()
-                .map(|&id| {
-                    let line = raw.lines_of(id as usize - 1)[0];
-                    let function = columns.functions[line.function as usize - 1];
+                .map(|id| {
+                    let line = raw.lines_of(id as usize - 1).next().unwrap();
+                    let function = columns.functions.get(line.function as usize - 1);
                     format!("{}:{}", text(function.name), line.line)
                 })
                 .collect();
-            let labels = columns.labels[sample.labels()].iter();
+            let labels = columns.labels.slice(sample.labels());
             let labels: Vec<String> = labels
                 .map(|label| format!("{}={}", text(label.key), text(label.text)))
                 .collect();
-            let values = &columns.values[sample.values()];
+            let values = columns.values.slice(sample.values());
             for (kind, value) in columns.sample_types.iter().zip(values) {
                 let (name, of, unit) = (profile.name, text(kind.kind), text(kind.unit));
                 let (frames, labels) = (frames.join(";"), labels.join(","));

@@ -39,20 +39,21 @@ fn stacks_of(raw: &RawProfile<'_>, kind: usize) -> BTreeMap<String, Stacks> {
     let columns = &raw.columns;
     let functions: BTreeMap<u64, u32> = columns.functions.iter().map(|f| (f.id, f.name)).collect();
     let locations: BTreeMap<u64, usize> = (0..columns.locations.len())
-        .map(|at| (columns.locations[at].id, at))
+        .map(|at| (columns.locations.get(at).id, at))
         .collect();
     let mut series = Series::new();
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
-        let frames = columns.frames[sample.frames()].iter().map(|id| {
-            let line = raw.lines_of(locations[&raw.location_id(*id)])[0];
+        let frames = columns.frames.slice(sample.frames()).iter().map(|id| {
+            let line = raw.lines_of(locations[&raw.location_id(id)]).next();
+            let line = line.unwrap();
             (text(functions[&line.function]), line.line)
         });
-        let labels = columns.labels[sample.labels()].iter();
+        let labels = columns.labels.slice(sample.labels());
         let labels: Vec<String> = labels
             .map(|label| format!("{}={}", text(label.key), text(label.text)))
             .collect();
-        let value = columns.values[sample.values()][kind];
+        let value = columns.values.get(sample.values().start + kind);
         let stacks = series.entry(labels.join(",")).or_default();
         *stacks.entry(frames.collect()).or_default() += value;
     }

@@ -37,12 +37,12 @@ fn shares(bytes: &[u8], name: &str) -> BTreeMap<String, (i64, i64)> {
         let text = |at: u32| String::from_utf8_lossy(raw.text(at)).into_owned();
         for at in 0..columns.samples.len() {
             let sample = raw.sample(at);
-            let has_it = columns.frames[sample.frames()].iter().any(|&id| {
-                let line = raw.lines_of(id as usize - 1)[0];
-                text(columns.functions[line.function as usize - 1].name).contains(name)
+            let has_it = columns.frames.slice(sample.frames()).iter().any(|id| {
+                let line = raw.lines_of(id as usize - 1).next().unwrap();
+                text(columns.functions.get(line.function as usize - 1).name).contains(name)
             });
-            let values = &columns.values[sample.values()];
-            for (kind, &value) in columns.sample_types.iter().zip(values) {
+            let values = columns.values.slice(sample.values());
+            for (kind, value) in columns.sample_types.iter().zip(values) {
                 let share = shares.entry(text(kind.kind)).or_default();
                 share.0 += value;
                 share.1 += if has_it { value } else { 0 };

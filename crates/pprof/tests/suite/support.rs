@@ -107,7 +107,7 @@ fn folded_sample(view: &PartView<'_>, at: usize) -> String {
         .map(|frame| location_text(view, view.frame.get(frame) as usize))
         .collect();
     frames.reverse();
-    let mut line = format!("{} {}", frames.join(";"), view.sample_value.get_i64(at));
+    let mut line = format!("{} {}", frames.join(";"), view.sample_value.get(at));
     if view.span(at) != 0 {
         line += &format!(" span={:016x}", view.span(at).swap_bytes());
     }
@@ -145,7 +145,7 @@ pub(crate) fn totals(normalised: &Normalised) -> BTreeMap<String, i128> {
         let kind = view.profile_type(view.profile_kind.get(profile));
         let samples = view.profile_samples_end.span(profile);
         let sum: i128 = samples
-            .map(|at| i128::from(view.sample_value.get_i64(at)))
+            .map(|at| i128::from(view.sample_value.get(at)))
             .sum();
         *out.entry(kind.to_string()).or_default() += sum;
     }

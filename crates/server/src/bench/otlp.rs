@@ -45,7 +45,7 @@ fn add(encoder: &mut ExportEncoder, raw: &RawProfile<'_>) -> anyhow::Result<()> 
     let columns = &raw.columns;
     let text = |at: u32| std::str::from_utf8(raw.text(at));
     let mut functions = HashMap::new();
-    for function in &columns.functions {
+    for function in columns.functions.iter() {
         let added = encoder.function(text(function.name)?, text(function.filename)?);
         functions.insert(function.id, added);
     }
@@ -57,7 +57,7 @@ fn add(encoder: &mut ExportEncoder, raw: &RawProfile<'_>) -> anyhow::Result<()> 
     }
     let mut locations = HashMap::new();
     for (at, location) in columns.locations.iter().enumerate() {
-        let lines = raw.lines_of(at).iter();
+        let lines = raw.lines_of(at);
         let lines: Vec<(u32, i64)> = lines
             .map(|line| {
                 (
@@ -70,18 +70,20 @@ fn add(encoder: &mut ExportEncoder, raw: &RawProfile<'_>) -> anyhow::Result<()> 
         let added = encoder.location(mapping, location.address, &lines);
         locations.insert(location.id, added);
     }
+    // Of the last type.
+    let value = |at: usize| columns.values.slice(raw.sample(at).values()).last();
+    let values: Vec<Option<i64>> = (0..columns.samples.len()).map(value).collect();
     let mut rows = Vec::with_capacity(columns.samples.len());
-    for at in 0..columns.samples.len() {
+    for (at, value) in values.iter().enumerate() {
         let sample = raw.sample(at);
-        let frames = columns.frames[sample.frames()].iter();
+        let frames = columns.frames.slice(sample.frames()).iter();
         let stack: Vec<u32> = frames
-            .map(|&frame| locations.get(&raw.location_id(frame)).copied())
+            .map(|frame| locations.get(&raw.location_id(frame)).copied())
             .map(Option::unwrap_or_default)
             .collect();
-        let values = &columns.values[sample.values()];
         rows.push(SampleRow {
             stack: encoder.stack(&stack),
-            values: &values[values.len().saturating_sub(1)..],
+            values: value.as_slice(),
             ..SampleRow::default()
         });
     }

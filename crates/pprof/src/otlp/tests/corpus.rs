@@ -87,17 +87,18 @@ fn found(export: &Export<'_>, mut converted: Converted) -> Vec<String> {
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
         let mut frames = Vec::new();
-        for &stack in &columns.frames[sample.frames()] {
+        for stack in columns.frames.slice(sample.frames()) {
             export.frames(stack as usize, &mut frames);
         }
         let frames: Vec<String> = frames.iter().map(frame).collect();
-        let mut labels: Vec<String> = columns.labels[sample.labels()]
-            .iter()
+        let mut labels: Vec<String> = columns
+            .labels
+            .slice(sample.labels())
             .map(|label| format!("{}={}", string(label.key), string(label.text)))
             .collect();
         labels.extend(ids(&raw, at));
         labels.sort();
-        let value = columns.values[sample.values()][0];
+        let value = columns.values.get(sample.values().start);
         lines.push(format!(
             "{value} {} {{{}}}",
             frames.join(";"),

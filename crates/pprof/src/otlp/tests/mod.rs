@@ -100,17 +100,18 @@ fn text(export: &Export<'_>, mut converted: Converted) -> String {
     for at in 0..columns.samples.len() {
         let sample = raw.sample(at);
         let mut frames = Vec::new();
-        for &stack in &columns.frames[sample.frames()] {
+        for stack in columns.frames.slice(sample.frames()) {
             export.frames(stack as usize, &mut frames);
         }
         let frames: Vec<String> = frames.iter().map(location).collect();
-        let mut labels: Vec<String> = columns.labels[sample.labels()]
-            .iter()
+        let mut labels: Vec<String> = columns
+            .labels
+            .slice(sample.labels())
             .map(|label| format!("{}={}", string(label.key), string(label.text)))
             .collect();
         labels.extend(ids(&raw, at));
         let told = format!("{} {{{}}}", frames.join(";"), labels.join(","));
-        let value = columns.values[sample.values()][0];
+        let value = columns.values.get(sample.values().start);
         // Equal entries of the dictionary become one when they are normalised.
         match samples.iter_mut().find(|(known, _)| *known == told) {
             Some((_, sum)) => *sum += value,

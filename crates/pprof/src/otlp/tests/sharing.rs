@@ -40,7 +40,7 @@ fn told(part: &Part) -> Vec<String> {
     let sample = |at: usize| {
         let stack = view.stack_end.span(view.sample_stack.get(at) as usize);
         let frames: Vec<String> = stack.map(frame).collect();
-        let value = view.sample_value.get_i64(at);
+        let value = view.sample_value.get(at);
         let (span, trace) = (view.span(at), view.trace(at));
         format!("{} {value} {span} {trace:?}", frames.join(";"))
     };

@@ -62,21 +62,17 @@ fn samples(bytes: &[u8]) -> Vec<(String, i64)> {
     let text = |id: u32| String::from_utf8(raw.text(id).to_vec()).unwrap();
     let (mut frames, mut values, mut found) = (0, 0, Vec::new());
     let mut ids = BTreeSet::new();
-    for sample in &columns.samples {
+    for sample in columns.samples.iter() {
         let mut names = Vec::new();
-        for &id in &columns.frames[frames..sample.frames as usize] {
+        for id in columns.frames.slice(frames..sample.frames as usize) {
             ids.insert(id);
             let at = id as usize - 1;
-            let start = at
-                .checked_sub(1)
-                .map_or(0, |b| columns.locations[b].lines_end);
-            let lines = start as usize..columns.locations[at].lines_end as usize;
-            for line in &columns.lines[lines] {
-                names.push(text(columns.functions[line.function as usize - 1].name));
+            for line in raw.lines_of(at) {
+                names.push(text(columns.functions.get(line.function as usize - 1).name));
             }
         }
         frames = sample.frames as usize;
-        found.push((names.join(";"), columns.values[values]));
+        found.push((names.join(";"), columns.values.get(values)));
         values = sample.values as usize;
     }
     assert_eq!(ids.len(), columns.locations.len());
@@ -143,7 +139,8 @@ fn what_a_go_compiler_wants() {
         });
     });
     let raw = RawProfile::decode(&bytes).unwrap();
-    let lines: Vec<i64> = raw.columns.lines.iter().map(|line| line.line).collect();
+    let lines = (0..raw.columns.locations.len()).flat_map(|at| raw.lines_of(at));
+    let lines: Vec<i64> = lines.map(|line| line.line).collect();
     assert_eq!(lines.iter().filter(|&&line| line == 0).count(), 4);
     assert_eq!(lines.len(), 5);
 }
