@@ -127,8 +127,7 @@ impl<T: Number> Packed<T> {
 
     #[inline]
     pub fn push(&mut self, value: T) {
-        let has_room = self.bytes.capacity() - self.bytes.len() >= T::WIDTH_MAX;
-        if self.width == T::WIDTH_MAX && has_room {
+        if self.width == T::WIDTH_MAX && self.has_room(1) {
             value.put_whole(&mut self.bytes);
         } else {
             self.push_narrow(value);
@@ -138,8 +137,8 @@ impl<T: Number> Packed<T> {
     /// As [`push`](Self::push), whatever the column is.
     #[inline(never)]
     fn push_narrow(&mut self, value: T) {
-        if self.bytes.capacity() - self.bytes.len() < self.width {
-            self.grow();
+        if !self.has_room(1) {
+            self.reserve(1);
         }
         if !value.fits(self.width) {
             self.widen_for(value);
@@ -153,9 +152,7 @@ impl<T: Number> Packed<T> {
         }
         if let [value] = values {
             self.push(*value);
-        } else if self.width == T::WIDTH_MAX {
-            T::put_all(values, T::WIDTH_MAX, &mut self.bytes);
-        } else if values.iter().all(|value| value.fits(self.width)) {
+        } else if self.width == T::WIDTH_MAX || values.iter().all(|value| value.fits(self.width)) {
             T::put_all(values, self.width, &mut self.bytes);
         } else {
             values.iter().for_each(|&value| self.push(value));
@@ -165,7 +162,7 @@ impl<T: Number> Packed<T> {
     /// Appends the numbers of another column, or of a run of it.
     pub fn extend_from(&mut self, values: PackedSlice<'_, T>) {
         if values.width == self.width {
-            if self.bytes.capacity() - self.bytes.len() < values.bytes.len() {
+            if !self.has_room(values.len()) {
                 self.reserve(values.len());
             }
             // It may have become narrower.
@@ -227,15 +224,6 @@ impl<T: Number> Packed<T> {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.width = T::WIDTH_MAX;
-    }
-
-    /// Makes room for one more.
-    #[cold]
-    fn grow(&mut self) {
-        self.narrow_for(1);
-        if self.bytes.capacity() - self.bytes.len() < self.width {
-            self.bytes.reserve(self.width);
-        }
     }
 
     /// Narrows a column that is whole, and too large for that with `more` numbers, for which it has
