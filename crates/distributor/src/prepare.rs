@@ -105,7 +105,7 @@ impl Sizes {
                 + 12 * part.sample_value.len(),
             symbols_bytes: part.strings.bytes.len()
                 + 20 * part.functions.len()
-                + 24 * part.location_address.len()
+                + 24 * part.locations.len()
                 + 36 * part.mappings.len(),
             profiles: part.profiles.len(),
         }

@@ -103,7 +103,7 @@ fn pod_labels(pod: usize) -> Labels {
 /// The symbols and stacks of `from` behind those of `to`; the number of the first stack.
 fn join(to: &mut Part, from: &Part) -> u32 {
     let (strings, functions) = (to.strings.len() as u32, to.functions.len() as u32);
-    let (mappings, locations) = (to.mappings.len() as u32, to.location_mapping.len() as u32);
+    let (mappings, locations) = (to.mappings.len() as u32, to.locations.len() as u32);
     let (lines, frames) = (to.lines.len() as u32, to.frames.len() as u32);
     let first = to.stack_ends.len() as u32;
     for at in 0..from.strings.len() as u32 {
@@ -123,11 +123,12 @@ fn join(to: &mut Part, from: &Part) -> u32 {
         to.functions.push(function);
     }
     let mapping = |id: u32| id.checked_add(1).map_or(id, |_| id + mappings);
-    to.location_mapping
-        .extend(from.location_mapping.iter().map(mapping));
-    to.location_address.extend(from.location_address.iter());
-    to.location_lines_end
-        .extend(from.location_lines_end.iter().map(|end| end + lines));
+    to.locations
+        .extend(from.locations.iter().map(|mut location| {
+            location.mapping = mapping(location.mapping);
+            location.lines_end += lines;
+            location
+        }));
     to.lines.extend(from.lines.iter().map(|mut line| {
         line.function += functions;
         line

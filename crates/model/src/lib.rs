@@ -35,7 +35,7 @@ pub use ids::{
 };
 pub use labels::{Label, Labels, LabelsBuilder};
 pub use limits::Limits;
-pub use packed::{Packed, PackedSlice};
+pub use packed::{Packed, PackedSlice, Rows};
 pub use profile_type::ProfileType;
 pub use reason::DiscardReason;
 pub use shard::ShardSet;

@@ -11,15 +11,17 @@
 //! - A column that outgrows its room beyond [`WHOLE_BYTES`] is made as narrow as it can be first.
 
 mod number;
+mod rows;
 
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 pub use number::Number;
+pub use rows::{Cells, ColumnsOf, Row, Rows};
 
 /// Columns up to this size are left as wide as their numbers' type.
-pub const WHOLE_BYTES: usize = 16 * 1024;
+pub const WHOLE_BYTES: usize = 32 * 1024;
 
 /// The share of a column that there is room for after it got wider.
 const SPARE_SHARE: usize = 16;
@@ -67,6 +69,18 @@ impl<T: Number> Default for Packed<T> {
 }
 
 impl<T: Number> Packed<T> {
+    /// A column as narrow as its numbers allow, however small it is.
+    pub fn narrowest(numbers: impl ExactSizeIterator<Item = T> + Clone) -> Self {
+        let width = number::widest(numbers.clone());
+        let mut bytes = Vec::with_capacity(numbers.len() * width + number::PUT_BYTES);
+        numbers.for_each(|value| number::put(value, width, &mut bytes));
+        Self {
+            width,
+            bytes,
+            of: PhantomData,
+        }
+    }
+
     pub const fn len(&self) -> usize {
         count(self.bytes.len(), self.width)
     }
@@ -127,23 +141,23 @@ impl<T: Number> Packed<T> {
 
     #[inline]
     pub fn push(&mut self, value: T) {
-        if self.width == T::WIDTH_MAX && self.has_room(1) {
-            value.put_whole(&mut self.bytes);
+        if number::has_room(&self.bytes) && value.fits(self.width) {
+            number::put(value, self.width, &mut self.bytes);
         } else {
-            self.push_narrow(value);
+            self.push_slowly(value);
         }
     }
 
-    /// As [`push`](Self::push), whatever the column is.
+    /// As [`push`](Self::push), for any number and however much room there is.
     #[inline(never)]
-    fn push_narrow(&mut self, value: T) {
+    fn push_slowly(&mut self, value: T) {
         if !self.has_room(1) {
             self.reserve(1);
         }
         if !value.fits(self.width) {
             self.widen_for(value);
         }
-        value.put(self.width, &mut self.bytes);
+        number::put_last(value, self.width, &mut self.bytes);
     }
 
     pub fn extend_from_slice(&mut self, values: &[T]) {
@@ -151,9 +165,11 @@ impl<T: Number> Packed<T> {
             self.reserve(values.len());
         }
         if let [value] = values {
-            self.push(*value);
-        } else if self.width == T::WIDTH_MAX || values.iter().all(|value| value.fits(self.width)) {
-            T::put_all(values, self.width, &mut self.bytes);
+            return self.push(*value);
+        }
+        let is_whole = self.width == T::WIDTH_MAX;
+        if is_whole || number::widest(values.iter().copied()) <= self.width {
+            number::put_all(values, self.width, &mut self.bytes);
         } else {
             values.iter().for_each(|&value| self.push(value));
         }
@@ -179,7 +195,7 @@ impl<T: Number> Packed<T> {
             self.widen_for(value);
         }
         let start = at * self.width;
-        value.write(&mut self.bytes[start..start + self.width]);
+        number::write(value, &mut self.bytes[start..start + self.width]);
     }
 
     /// Makes room for exactly `more` numbers, if there is less.
@@ -237,18 +253,14 @@ impl<T: Number> Packed<T> {
 
     /// Makes the column as narrow as its numbers allow, however small it is.
     #[cold]
-    pub fn narrow(&mut self) {
+    fn narrow(&mut self) {
         let before = self.width;
-        let width = self.iter().map(T::width).max().unwrap_or(before);
-        if width == before {
+        let width = number::widest(self.iter());
+        if width == before || self.is_empty() {
             return;
         }
         let n = self.len();
-        for at in 0..n {
-            // What is read next lies behind what is written.
-            let value = T::read(&self.bytes[at * before..], before);
-            value.write(&mut self.bytes[at * width..(at + 1) * width]);
-        }
+        number::narrow::<T>(&mut self.bytes, (before, width));
         self.bytes.truncate(n * width);
         self.width = width;
     }
@@ -266,11 +278,7 @@ impl<T: Number> Packed<T> {
         let (n, before) = (self.len(), self.width);
         self.bytes.reserve_exact((n + more) * width - n * before);
         self.bytes.resize(n * width, 0);
-        // From the back, so that nothing is overwritten before it has moved.
-        for at in (0..n).rev() {
-            let value = T::read(&self.bytes[at * before..], before);
-            value.write(&mut self.bytes[at * width..(at + 1) * width]);
-        }
+        number::widen::<T>(&mut self.bytes[..], (before, width), n);
         self.width = width;
     }
 }
@@ -345,7 +353,7 @@ impl<'a, T: Number> PackedSlice<'a, T> {
     /// The number at `at`, which must be inside.
     #[inline]
     pub fn get(self, at: usize) -> T {
-        T::read(&self.bytes[at * self.width..], self.width)
+        number::read(&self.bytes[at * self.width..], self.width)
     }
 
     /// The numbers at these places, which must be inside.
@@ -371,6 +379,12 @@ impl<'a, T: Number> PackedSlice<'a, T> {
 
     pub const fn iter(self) -> Iter<'a, T> {
         Iter(self)
+    }
+
+    /// Puts the numbers in place of what is in `out`.
+    pub fn copy_to(self, out: &mut Vec<T>) {
+        out.clear();
+        number::copy_to(self.bytes, self.width, out);
     }
 }
 
@@ -401,7 +415,8 @@ impl<T: Number> Eq for PackedSlice<'_, T> {}
 impl<T: Number> PartialEq<[T]> for PackedSlice<'_, T> {
     #[inline]
     fn eq(&self, other: &[T]) -> bool {
-        self.bytes.len() == other.len() * self.width && T::all_are(other, self.bytes, self.width)
+        self.bytes.len() == other.len() * self.width
+            && number::all_are(other, self.bytes, self.width)
     }
 }
 
@@ -424,13 +439,19 @@ impl<T: Number> Iterator for Iter<'_, T> {
             return None;
         }
         self.0.bytes = &bytes[width..];
-        Some(T::read(bytes, width))
+        Some(number::read(bytes, width))
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         let n = self.0.len();
         (n, Some(n))
+    }
+
+    /// Looks at the width once for all of them.
+    #[inline]
+    fn fold<A, F: FnMut(A, T) -> A>(self, start: A, add: F) -> A {
+        number::fold(self.0.bytes, self.0.width, start, add)
     }
 }
 
@@ -440,7 +461,7 @@ impl<T: Number> DoubleEndedIterator for Iter<'_, T> {
         let PackedSlice { width, bytes, .. } = self.0;
         let start = bytes.len().checked_sub(width)?;
         self.0.bytes = &bytes[..start];
-        Some(T::read(&bytes[start..], width))
+        Some(number::read(&bytes[start..], width))
     }
 }
 

@@ -24,11 +24,13 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use symbols::{Function, Functions, Line, Lines};
+pub use symbols::{Function, Line, Location};
 pub use view::{PartError, PartView};
 
-use crate::packed::Number;
-use crate::{Labels, Packed, ProfileType, RetryKey, Timestamp};
+use std::borrow::Cow;
+
+use crate::packed::{ColumnsOf, Number};
+use crate::{Labels, Packed, ProfileType, RetryKey, Rows, Timestamp};
 
 /// Stands for "no mapping" and "no function".
 pub const NONE: u32 = u32::MAX;
@@ -121,7 +123,7 @@ pub struct Write {
 
 /// How many rows of what profiles are there: see [`Part::truncate_rows`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rows {
+pub struct RowCounts {
     pub series: usize,
     series_labels: usize,
     pub profiles: usize,
@@ -134,13 +136,9 @@ pub struct Part {
     pub writes: Vec<Write>,
     pub strings: Strings,
     pub mappings: Vec<Mapping>,
-    pub functions: Functions,
-    /// Mapping index or [`NONE`], one per location.
-    pub location_mapping: Packed<u32>,
-    pub location_address: Packed<u64>,
-    /// One past the location's last entry in `lines`.
-    pub location_lines_end: Packed<u32>,
-    pub lines: Lines,
+    pub functions: Rows<Function>,
+    pub locations: Rows<Location>,
+    pub lines: Rows<Line>,
     /// One past the stack's last entry in `frames`.
     pub stack_ends: Packed<u32>,
     /// Location indexes, leaf first.
@@ -169,11 +167,9 @@ impl Default for Part {
             writes: Vec::new(),
             strings,
             mappings: Vec::new(),
-            functions: Functions::default(),
-            location_mapping: Packed::default(),
-            location_address: Packed::default(),
-            location_lines_end: Packed::default(),
-            lines: Lines::default(),
+            functions: Rows::default(),
+            locations: Rows::default(),
+            lines: Rows::default(),
             stack_ends: Packed::default(),
             frames: Packed::default(),
             series_ends: Vec::new(),
@@ -189,6 +185,23 @@ impl Default for Part {
 }
 
 impl Part {
+    /// Adds a location of a mapping, an address and lines, the innermost inlined call first; its
+    /// index.
+    pub fn push_location(
+        &mut self,
+        (mapping, address): (u32, u64),
+        lines: impl IntoIterator<Item = Line>,
+    ) -> u32 {
+        let at = self.locations.len() as u32;
+        self.lines.extend(lines);
+        self.locations.push(Location {
+            mapping,
+            address,
+            lines_end: self.lines.len() as u32,
+        });
+        at
+    }
+
     /// Adds a series; its index.
     pub fn push_series(&mut self, labels: &Labels) -> u32 {
         let at = self.series_ends.len() as u32;
@@ -231,8 +244,8 @@ impl Part {
     }
 
     /// The rows so far.
-    pub const fn rows(&self) -> Rows {
-        Rows {
+    pub const fn rows(&self) -> RowCounts {
+        RowCounts {
             series: self.series_ends.len(),
             series_labels: self.series_labels.len(),
             profiles: self.profiles.len(),
@@ -242,7 +255,7 @@ impl Part {
 
     /// Forgets the series, profiles and samples that came after these rows. Symbols, stacktraces
     /// and types stay.
-    pub fn truncate_rows(&mut self, rows: &Rows) {
+    pub fn truncate_rows(&mut self, rows: &RowCounts) {
         self.series_ends.truncate(rows.series);
         self.series_labels.truncate(rows.series_labels);
         self.profiles.truncate(rows.profiles);
@@ -260,9 +273,7 @@ impl Part {
         self.strings.push("");
         self.mappings.clear();
         self.functions.clear();
-        self.location_mapping.clear();
-        self.location_address.clear();
-        self.location_lines_end.clear();
+        self.locations.clear();
         self.lines.clear();
         self.stack_ends.clear();
         self.frames.clear();
@@ -282,9 +293,7 @@ impl Part {
             + self.strings.bytes.capacity()
             + self.mappings.capacity() * size_of::<Mapping>()
             + self.functions.held_bytes()
-            + self.location_mapping.held_bytes()
-            + self.location_address.held_bytes()
-            + self.location_lines_end.held_bytes()
+            + self.locations.held_bytes()
             + self.lines.held_bytes()
             + self.stack_ends.held_bytes()
             + self.frames.held_bytes()
@@ -302,9 +311,7 @@ impl Part {
             + self.strings.bytes.len()
             + self.mappings.len() * size_of::<Mapping>()
             + self.functions.bytes()
-            + self.location_mapping.bytes().len()
-            + self.location_address.bytes().len()
-            + self.location_lines_end.bytes().len()
+            + self.locations.bytes()
             + self.lines.bytes()
             + self.stack_ends.bytes().len()
             + self.frames.bytes().len()
@@ -345,20 +352,22 @@ impl Part {
         out.extend_from_slice(&self.strings.bytes);
     }
 
-    fn columns<'p>(&'p self, rows: &'p RowColumns) -> [Column<'p>; COLUMNS] {
+    fn columns<'p>(&'p self, rows: &'p RowColumns<'_>) -> [Column<'p>; COLUMNS] {
         let [start, limit, offset] = &rows.mapping_places;
         let [mapping_filename, build_id, flags] = &rows.mapping_texts;
         let [time, duration, period] = &rows.profile_numbers;
         let [label_name, label_value] = &rows.labels;
         let [series, kind, samples_end] = &rows.profile_places;
-        let (functions, lines) = (&self.functions, &self.lines);
+        let (names, system_names, filenames, start_lines) = &*rows.functions;
+        let (location_mappings, addresses, lines_ends) = &*rows.locations;
+        let (line_functions, line_numbers) = &*rows.lines;
         [
             start.into(),
             limit.into(),
             offset.into(),
-            (&functions.start_lines).into(),
-            (&self.location_address).into(),
-            (&lines.numbers).into(),
+            start_lines.into(),
+            addresses.into(),
+            line_numbers.into(),
             time.into(),
             duration.into(),
             period.into(),
@@ -368,12 +377,12 @@ impl Part {
             mapping_filename.into(),
             build_id.into(),
             flags.into(),
-            (&functions.names).into(),
-            (&functions.system_names).into(),
-            (&functions.filenames).into(),
-            (&self.location_mapping).into(),
-            (&self.location_lines_end).into(),
-            (&lines.functions).into(),
+            names.into(),
+            system_names.into(),
+            filenames.into(),
+            location_mappings.into(),
+            lines_ends.into(),
+            line_functions.into(),
             (&self.stack_ends).into(),
             (&self.frames).into(),
             (&rows.series_ends).into(),
@@ -394,7 +403,7 @@ impl Part {
             self.strings.bytes.len(),
             self.mappings.len(),
             self.functions.len(),
-            self.location_mapping.len(),
+            self.locations.len(),
             self.lines.len(),
             self.stack_ends.len(),
             self.frames.len(),
@@ -428,8 +437,11 @@ impl<'p, T: Number> From<&'p Packed<T>> for Column<'p> {
     }
 }
 
-/// The columns of what a part holds in another form, of which it has little.
-struct RowColumns {
+/// The columns of what a part holds in another form, of which it has little, or may.
+struct RowColumns<'p> {
+    functions: Cow<'p, ColumnsOf<Function>>,
+    locations: Cow<'p, ColumnsOf<Location>>,
+    lines: Cow<'p, ColumnsOf<Line>>,
     mapping_places: [Packed<u64>; 3],
     mapping_texts: [Packed<u32>; 3],
     profile_numbers: [Packed<i64>; 3],
@@ -442,10 +454,13 @@ struct RowColumns {
     write_ends: Packed<u32>,
 }
 
-impl RowColumns {
-    fn of(part: &Part) -> Self {
+impl<'p> RowColumns<'p> {
+    fn of(part: &'p Part) -> Self {
         let (mappings, profiles, labels) = (&part.mappings, &part.profiles, &part.series_labels);
         Self {
+            functions: part.functions.columns(),
+            locations: part.locations.columns(),
+            lines: part.lines.columns(),
             mapping_places: [
                 column(mappings, |m| m.start),
                 column(mappings, |m| m.limit),
@@ -476,11 +491,6 @@ impl RowColumns {
     }
 }
 
-fn column<R, T: Number>(rows: &[R], number: impl Fn(&R) -> T) -> Packed<T> {
-    let widths = rows.iter().map(|row| number(row).width());
-    let mut column = Packed::default();
-    column.reserve_wide(rows.len(), widths.max().unwrap_or(T::WIDTH_MAX));
-    column.extend(rows.iter().map(number));
-    column.narrow();
-    column
+fn column<R, T: Number>(rows: &[R], number: impl Fn(&R) -> T + Clone) -> Packed<T> {
+    Packed::narrowest(rows.iter().map(number))
 }

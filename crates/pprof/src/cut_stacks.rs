@@ -19,7 +19,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet, HashTable};
-use scoria_model::{Packed, PackedSlice};
+use scoria_model::PackedSlice;
 
 use crate::raw::{RawLine, RawProfile};
 use crate::tables::{Fold, IdIndex, Stacks};
@@ -114,7 +114,7 @@ impl Roots {
     }
 
     /// Appends the root of a sample's stacktrace to it, if it gets one.
-    pub(crate) fn add_to(&self, stack: &mut Packed<u32>, raw: &RawProfile<'_>, sample: usize) {
+    pub(crate) fn add_to(&self, stack: &mut Vec<u32>, raw: &RawProfile<'_>, sample: usize) {
         let frames = raw.columns.frames.as_slice();
         let cut = frames.slice(raw.sample(sample).frames());
         self.followers.root_of(cut, frames, stack);
@@ -262,12 +262,13 @@ impl Followers {
         &self,
         cut: PackedSlice<'_, u32>,
         frames: PackedSlice<'_, u32>,
-        root: &mut impl Extend<u32>,
+        root: &mut Vec<u32>,
     ) {
         let Some(tail) = cut.len().checked_sub(WINDOW) else {
             return;
         };
-        let mut chain: Vec<u32> = cut.skip(tail).iter().collect();
+        let mut chain = Vec::with_capacity(WINDOW + MAX_REATTACHED);
+        cut.skip(tail).copy_to(&mut chain);
         let mut passed = Vec::new();
         while chain.len() < WINDOW + MAX_REATTACHED {
             let window = &chain[chain.len() - WINDOW..];
@@ -358,11 +359,11 @@ mod tests {
         (0..stacks.len())
             .map(|at| {
                 let frames = raw.columns.frames.slice(raw.sample(at).frames());
-                let mut stack: Packed<u32> = frames.iter().collect();
+                let mut stack: Vec<u32> = frames.iter().collect();
                 if let Some(roots) = roots.as_ref().filter(|roots| roots.has(at)) {
                     roots.add_to(&mut stack, &raw, at);
                 }
-                stack.iter().collect()
+                stack
             })
             .collect()
     }

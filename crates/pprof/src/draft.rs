@@ -427,7 +427,7 @@ impl Draft {
     }
 
     /// Samples so far.
-    pub const fn n_samples(&self) -> usize {
+    pub fn n_samples(&self) -> usize {
         self.columns.samples.len()
     }
 

@@ -16,8 +16,7 @@ mod pass;
 use std::sync::Arc;
 
 use scoria_model::labels::names;
-use scoria_model::packed::Number;
-use scoria_model::part::{NONE, Part};
+use scoria_model::part::{Function, Line, Location, NONE, Part};
 use scoria_model::{DiscardReason, Limits, Packed, RetryKey, Timestamp};
 
 pub(crate) use pass::Overflow;
@@ -145,6 +144,8 @@ pub struct Normaliser {
 struct Scratch {
     groups: Groups,
     entries: Entries,
+    /// The frames of one stacktrace.
+    stack: Vec<u32>,
     policy: Arc<Policy>,
     seed: u64,
 }
@@ -166,6 +167,7 @@ impl Normaliser {
             scratch: Scratch {
                 groups: Groups::new(seed),
                 entries: Entries::new(seed),
+                stack: Vec::new(),
                 policy: Arc::default(),
                 seed,
             },
@@ -300,13 +302,16 @@ impl Normaliser {
         let Scratch {
             groups,
             entries,
+            stack,
             seed,
             ..
         } = &mut self.scratch;
-        if self.tables.held_bytes() + groups.held_bytes() + entries.held_bytes() > KEPT_BYTES {
+        let scratch = groups.held_bytes() + entries.held_bytes() + stack.capacity() * 4;
+        if self.tables.held_bytes() + scratch > KEPT_BYTES {
             self.tables = Tables::new(*seed);
             *groups = Groups::new(*seed);
             *entries = Entries::new(*seed);
+            *stack = Vec::new();
         }
     }
 }
@@ -361,7 +366,7 @@ impl Scratch {
             tables,
             source,
             roots,
-            stack: Packed::default(),
+            stack: &mut self.stack,
             groups: &mut self.groups,
             entries: &mut self.entries,
         };
@@ -515,26 +520,30 @@ fn make_all_room(
     let n_texts = raw.n_strings() + LABEL_TEXTS;
     part.strings.bytes.reserve(text);
     part.strings.ends.reserve(n_texts);
-    let text_width = (n_texts as u32).width();
-    part.functions
-        .reserve(functions.len(), (text_width, functions.line_width()));
+    part.functions.reserve_up_to(functions.len(), || Function {
+        name: n_texts as u32,
+        system_name: n_texts as u32,
+        filename: n_texts as u32,
+        start_line: functions.line_extent(),
+    });
     let (n, n_lines) = (locations.len(), locations.n_lines());
-    let mapping_max = match columns.mappings.len() {
-        0 => NONE,
-        n => n as u32,
-    };
-    part.location_mapping.reserve_up_to(n, mapping_max);
-    // With its lines known, an address is left out.
-    let address_width = if n_lines < n {
-        locations.address_width()
-    } else {
-        1
-    };
-    part.location_address.reserve_wide(n, address_width);
-    part.location_lines_end.reserve_up_to(n, n_lines as u32);
-    let function_width = (functions.len() as u32).width();
-    part.lines
-        .reserve(n_lines, (function_width, locations.line_width()));
+    part.locations.reserve_up_to(n, || Location {
+        mapping: match columns.mappings.len() {
+            0 => NONE,
+            n => n as u32,
+        },
+        // With its lines known, an address is left out.
+        address: if n_lines < n {
+            locations.address_extent()
+        } else {
+            0
+        },
+        lines_end: n_lines as u32,
+    });
+    part.lines.reserve_up_to(n_lines, || Line {
+        function: functions.len() as u32,
+        line: locations.line_extent(),
+    });
     part.stack_ends
         .reserve_up_to(columns.n_stacks(), n_frames as u32);
     part.frames.reserve_up_to(n_frames, n as u32);

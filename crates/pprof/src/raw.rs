@@ -39,6 +39,8 @@ const MAX_BYTES: usize = REWRITTEN as usize - 1;
 const MAX_REWRITTEN_BYTES: usize = 16 * 1024 * 1024;
 /// What an entry of a tree of ids takes, about.
 const WIDE_BYTES: usize = 24;
+/// Put into their column, whose width is looked at once for them.
+const FRAMES_AT_ONCE: usize = 32;
 /// Marks a frame whose location's id is in [`WideIds`].
 const WIDE: u32 = 1 << 31;
 
@@ -424,8 +426,13 @@ impl Columns {
         let start = self.frames.len();
         self.n_runs += 1;
         make_room(&mut self.frames, ids.len());
-        let wide = &mut self.wide_ids;
-        self.frames.extend(ids.iter().map(|&id| wide.frame(id)));
+        for ids in ids.chunks(FRAMES_AT_ONCE) {
+            let mut frames = [0; FRAMES_AT_ONCE];
+            for (frame, &id) in frames.iter_mut().zip(ids) {
+                *frame = self.wide_ids.frame(id);
+            }
+            self.frames.extend_from_slice(&frames[..ids.len()]);
+        }
         start..self.frames.len()
     }
 
@@ -495,14 +502,11 @@ impl Columns {
             self.frames.extend_from_slice(&stack);
             starts.push(self.frames.len() as u32);
         }
-        let mut ends = Packed::default();
-        ends.reserve_up_to(self.samples.len(), self.frames.len() as u32);
-        for start in &mut self.frames_start {
+        for (at, start) in self.frames_start.iter_mut().enumerate() {
             let entry = *start as usize;
             *start = starts[entry];
-            ends.push(starts[entry + 1]);
+            self.samples.set_frames(at, starts[entry + 1]);
         }
-        self.samples.set_frames(ends);
     }
 
     /// Has a start of its own for the frames of each of `n` samples, one of which may be to come.

@@ -3,9 +3,9 @@
 //! A vector that doubles holds up to twice what is in it, and three times while it moves. Requests
 //! are large and there are many at a time: large vectors grow by a sixteenth instead.
 
-use scoria_model::Packed;
-use scoria_model::packed::Number;
+use scoria_model::packed::{Number, Row};
 use scoria_model::part::{Function, Line};
+use scoria_model::{Packed, Rows};
 
 use crate::raw::{RawLabel, SampleEnds};
 
@@ -100,6 +100,29 @@ impl<T: Number> Column for Packed<T> {
 
     fn n_bytes(&self) -> usize {
         self.bytes().len()
+    }
+
+    fn reserve(&mut self, more: usize) {
+        self.reserve(more);
+    }
+
+    fn reserve_exact(&mut self, more: usize) {
+        self.reserve_exact(more);
+    }
+}
+
+impl<R: Row> Column for Rows<R> {
+    fn n_entries(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn has_room(&self, more: usize) -> bool {
+        self.has_room(more)
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.bytes()
     }
 
     fn reserve(&mut self, more: usize) {

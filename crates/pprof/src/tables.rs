@@ -15,10 +15,11 @@ mod memo;
 mod symbols;
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use scoria_model::part::{Function, Line, Mapping, NONE, Part, Strings, mapping_flags};
+use scoria_model::part::{Function, Line, Location, Mapping, NONE, Part, Strings, mapping_flags};
 
 pub(crate) use ids::IdIndex;
 pub use join::Joined;
@@ -87,9 +88,8 @@ pub(crate) struct Tables {
     noting_bytes: usize,
     /// Of the location at hand.
     lines: Vec<RawLine>,
-    /// Of the stacktrace at hand: its frames where it comes from, and its locations in the part.
+    /// Of the stacktrace at hand.
     frames: Vec<u32>,
-    path: Vec<u32>,
 }
 
 impl Tables {
@@ -115,7 +115,6 @@ impl Tables {
             short_memo: Memo::default(),
             lines: Vec::new(),
             frames: Vec::new(),
-            path: Vec::new(),
         }
     }
 
@@ -198,7 +197,7 @@ impl Tables {
             + self.mapping_ids.held_bytes()
             + self.function_ids.held_bytes()
             + self.location_ids.held_bytes()
-            + (self.frames.capacity() + self.path.capacity()) * 4
+            + self.frames.capacity() * 4
     }
 
     /// The index in the part of a text that is not one of the raw profile's strings.
@@ -262,7 +261,7 @@ impl Tables {
         from.frames(place, &mut frames);
         // Leaf first: what is beyond the depth is cut at the front.
         let cut = frames.len().saturating_sub(depth);
-        let stack = self.stack(part, from, frames[cut..].iter().copied());
+        let stack = self.stack(part, from, &mut frames[cut..]);
         self.frames = frames;
         let mark = if cut > 0 { CUT } else { 0 };
         let moved = stack.map_or(BROKEN, |stack| stack | mark);
@@ -275,7 +274,8 @@ impl Tables {
         self.seal_stack(part, &[], self.fold.start())
     }
 
-    /// Moves a stacktrace given as its frames, leaf first; its index.
+    /// Moves a stacktrace given as its frames, leaf first, which become locations of the part; its
+    /// index.
     ///
     /// # Errors
     /// One of its locations is broken. The part may then hold locations that nothing uses.
@@ -284,26 +284,15 @@ impl Tables {
         &mut self,
         part: &mut Part,
         from: &S,
-        stack: impl ExactSizeIterator<Item = u32>,
+        stack: &mut [u32],
     ) -> Result<u32, BrokenReference> {
-        let mut path = std::mem::take(&mut self.path);
-        path.clear();
         let mut hash = self.fold.start();
-        for frame in stack {
-            match self.location(part, from, from.location_id(frame)) {
-                Ok(location) => {
-                    hash = self.fold.add(hash, u64::from(location));
-                    path.push(location);
-                }
-                Err(broken) => {
-                    self.path = path;
-                    return Err(broken);
-                }
-            }
+        for frame in &mut *stack {
+            let location = self.location(part, from, from.location_id(*frame))?;
+            hash = self.fold.add(hash, u64::from(location));
+            *frame = location;
         }
-        let sealed = self.seal_stack(part, &path, hash);
-        self.path = path;
-        Ok(sealed)
+        Ok(self.seal_stack(part, stack, hash))
     }
 
     /// Makes locations of the part a stacktrace, or finds the one they repeat.
@@ -386,8 +375,7 @@ impl Tables {
             address
         };
         let start = part.lines.len();
-        make_room(&mut part.lines.functions, lines.len());
-        make_room(&mut part.lines.numbers, lines.len());
+        make_room(&mut part.lines, lines.len());
         let mut hash = self.fold.add(self.fold.start(), u64::from(mapping));
         hash = self.fold.add(hash, address);
         for line in lines {
@@ -413,24 +401,26 @@ impl Tables {
         (mapping, address): (u32, u64),
         hash: u64,
     ) -> u32 {
+        let end = part.lines.len();
         let same = |&at: &u32| {
-            let place = at as usize;
-            let lines = part.location_lines_end.as_slice().span(place);
-            part.location_mapping.get(place) == mapping
-                && part.location_address.get(place) == address
-                && part.lines.are_equal(lines, start..part.lines.len())
+            let (known, lines) = location(part, at);
+            (known.mapping, known.address) == (mapping, address)
+                && lines.len() == end - start
+                && lines
+                    .zip(start..end)
+                    .all(|(a, b)| part.lines.get(a) == part.lines.get(b))
         };
         if let Some(&at) = self.locations.find(hash, same) {
             part.lines.truncate(start);
             return at;
         }
-        let at = part.location_mapping.len() as u32;
-        make_room(&mut part.location_mapping, 1);
-        make_room(&mut part.location_address, 1);
-        make_room(&mut part.location_lines_end, 1);
-        part.location_mapping.push(mapping);
-        part.location_address.push(address);
-        part.location_lines_end.push(part.lines.len() as u32);
+        let at = part.locations.len() as u32;
+        make_room(&mut part.locations, 1);
+        part.locations.push(Location {
+            mapping,
+            address,
+            lines_end: end as u32,
+        });
         let (part, fold) = (&*part, &self.fold);
         self.locations
             .insert_unique(hash, at, |&at| location_hash(fold, part, at));
@@ -521,20 +511,15 @@ impl Tables {
         let fold = &self.fold;
         let hash = function_hash(fold, &function);
         let rows = &mut part.functions;
-        let same = |&at: &u32| rows.get(at as usize) == Some(function);
+        let same = |&at: &u32| rows.get(at as usize) == function;
         let moved = match self.functions.find(hash, same) {
             Some(&known) => known,
             None => {
                 let new = rows.len() as u32;
-                make_room(&mut rows.names, 1);
-                make_room(&mut rows.system_names, 1);
-                make_room(&mut rows.filenames, 1);
-                make_room(&mut rows.start_lines, 1);
+                make_room(rows, 1);
                 rows.push(function);
-                self.functions.insert_unique(hash, new, |&at| {
-                    let row = rows.get(at as usize).unwrap_or_default();
-                    function_hash(fold, &row)
-                });
+                self.functions
+                    .insert_unique(hash, new, |&at| function_hash(fold, &rows.get(at as usize)));
                 new
             }
         };
@@ -566,14 +551,22 @@ fn intern_text(
     at
 }
 
+/// A location of a part, and the places of its lines.
+fn location(part: &Part, at: u32) -> (Location, Range<usize>) {
+    let row = part.locations.get(at as usize);
+    let start = at.checked_sub(1).map_or(0, |before| {
+        let end = |row: &Location| row.lines_end;
+        part.locations
+            .cell(before as usize, end, |columns| &columns.2) as usize
+    });
+    (row, start..row.lines_end as usize)
+}
+
 fn location_hash(fold: &Fold, part: &Part, at: u32) -> u64 {
-    let at = at as usize;
-    let mut hash = fold.add(fold.start(), u64::from(part.location_mapping.get(at)));
-    hash = fold.add(hash, part.location_address.get(at));
-    for line in part
-        .lines
-        .slice(part.location_lines_end.as_slice().span(at))
-    {
+    let (row, lines) = location(part, at);
+    let mut hash = fold.add(fold.start(), u64::from(row.mapping));
+    hash = fold.add(hash, row.address);
+    for line in lines.map(|line| part.lines.get(line)) {
         hash = fold.add(hash, u64::from(line.function));
         hash = fold.add(hash, line.line as u64);
     }

@@ -209,6 +209,17 @@ fn expect(tag: Tag, wire: u8, what: &'static str) -> Result<(), DecodeError> {
 /// bytes come mixed, so that a branch for each length would be guessed wrong every third time.
 #[inline]
 fn of_word(word: u64) -> Option<(u64, usize)> {
+    const BOTH: u64 = 0x8080;
+    if word & BOTH == BOTH {
+        return of_long_word(word);
+    }
+    let has_second = word >> 7 & 1;
+    let second = word >> 1 & 0x3f80 & has_second.wrapping_neg();
+    Some((word & 0x7f | second, 1 + has_second as usize))
+}
+
+/// As [`of_word`], of any length.
+fn of_long_word(word: u64) -> Option<(u64, usize)> {
     let ends = !word & 0x8080_8080_8080_8080;
     if ends == 0 {
         return None;

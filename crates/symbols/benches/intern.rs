@@ -21,13 +21,11 @@ fn profile() -> Part {
             filename: 0,
             start_line: 0,
         });
-        part.location_mapping.push(NONE);
-        part.location_address.push(0);
-        part.lines.push(Line {
+        let line = Line {
             function: n,
             line: i64::from(n % 300),
-        });
-        part.location_lines_end.push(n + 1);
+        };
+        part.push_location((NONE, 0), [line]);
     }
     for stack in 0..STACKS {
         for frame in (0..DEPTH).rev() {

@@ -17,6 +17,8 @@ pub struct InternScratch {
     functions: Vec<u32>,
     locations: Vec<u32>,
     lines: Vec<Line>,
+    /// Of the stack at hand, leaf first.
+    frames: Vec<u32>,
     path: Path,
 }
 
@@ -24,8 +26,8 @@ pub struct InternScratch {
 /// is known of those need not be looked up again.
 #[derive(Debug, Default)]
 pub(crate) struct Path {
-    /// Where its frames lie in the part, leaf first.
-    frames: Range<usize>,
+    /// Its frames in the part, leaf first.
+    frames: Vec<u32>,
     pub(crate) locations: Vec<u32>,
     /// As far as known; as long as `locations` between two stacks.
     pub(crate) nodes: Vec<u32>,
@@ -35,7 +37,7 @@ pub(crate) struct Path {
 
 impl Path {
     fn clear(&mut self) {
-        self.frames = 0..0;
+        self.frames.clear();
         self.truncate(0);
     }
 
@@ -94,20 +96,17 @@ impl Dictionary {
     fn resolve_path(
         &mut self,
         part: &PartView<'_>,
-        frames: Range<usize>,
+        places: Range<usize>,
         scratch: &mut InternScratch,
     ) {
-        let before = scratch.path.frames.clone();
-        let shared = frames
-            .clone()
-            .rev()
-            .zip(before.rev())
-            .take_while(|&(a, b)| part.frame.get(a) == part.frame.get(b))
-            .count();
+        let mut frames = std::mem::take(&mut scratch.frames);
+        part.frame.slice(places).copy_to(&mut frames);
+        let pairs = frames.iter().rev().zip(scratch.path.frames.iter().rev());
+        let shared = pairs.take_while(|(a, b)| a == b).count();
         scratch.path.truncate(shared);
         let mut hash = scratch.path.hashes.last().copied();
-        for at in (frames.start..frames.end - shared).rev() {
-            let frame = part.frame.get(at) as usize;
+        for &frame in frames.iter().rev().skip(shared) {
+            let frame = frame as usize;
             let mut location = scratch.locations[frame];
             if location == NONE {
                 location = self.intern_location(part, frame, scratch);
@@ -118,7 +117,7 @@ impl Dictionary {
             scratch.path.hashes.push(next);
             hash = Some(next);
         }
-        scratch.path.frames = frames;
+        scratch.frames = std::mem::replace(&mut scratch.path.frames, frames);
     }
 
     fn intern_path(&mut self, path: &mut Path) -> u32 {

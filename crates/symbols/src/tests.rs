@@ -70,15 +70,11 @@ fn build(
         });
     }
     for (mapping, address, lines) in locations {
-        part.location_mapping
-            .push(or_none(*mapping, mappings.len()));
-        part.location_address.push(*address);
-        part.lines
-            .extend(lines.iter().map(|&(function, line)| Line {
-                function: or_none(function, functions.len()),
-                line,
-            }));
-        part.location_lines_end.push(part.lines.len() as u32);
+        let lines = lines.iter().map(|&(function, line)| Line {
+            function: or_none(function, functions.len()),
+            line,
+        });
+        part.push_location((or_none(*mapping, mappings.len()), *address), lines);
     }
     for stack in stacks {
         part.frames
@@ -129,23 +125,22 @@ fn told(part: &Part, stack: usize) -> Vec<Frame> {
         .slice(part.stack_ends.as_slice().span(stack))
         .iter()
         .map(|frame| {
-            let frame = frame as usize;
-            let lines = part.location_lines_end.as_slice().span(frame);
-            let lines = part
-                .lines
-                .slice(lines)
-                .map(|line| {
-                    let function = part.functions.get(line.function as usize);
-                    let function = function.map(|f| (text(f.name), text(f.filename), f.start_line));
+            let location = part.locations.get(frame as usize);
+            let before = frame.checked_sub(1);
+            let start = before.map_or(0, |before| part.locations.get(before as usize).lines_end);
+            let lines = (start..location.lines_end)
+                .map(|at| {
+                    let line = part.lines.get(at as usize);
+                    let function = (line.function != NONE).then(|| {
+                        let function = part.functions.get(line.function as usize);
+                        let [name, filename] = [function.name, function.filename].map(text);
+                        (name, filename, function.start_line)
+                    });
                     (function, line.line)
                 })
                 .collect();
-            let mapping = part.mappings.get(part.location_mapping.get(frame) as usize);
-            (
-                mapping.map(|m| m.start),
-                part.location_address.get(frame),
-                lines,
-            )
+            let mapping = part.mappings.get(location.mapping as usize);
+            (mapping.map(|m| m.start), location.address, lines)
         })
         .collect()
 }

@@ -54,13 +54,11 @@ impl PartId {
                 name,
                 ..Function::default()
             });
-            part.lines.push(Line {
+            let line = Line {
                 function: at,
                 line: 1,
-            });
-            part.location_mapping.push(NONE);
-            part.location_address.push(0);
-            part.location_lines_end.push(at + 1);
+            };
+            part.push_location((NONE, 0), [line]);
         }
         for leaf in [1, 2] {
             part.frames.extend([leaf, 0]);

@@ -169,18 +169,17 @@ fn part_of(raw: &RawProfile<'_>) -> (Part, Vec<Vec<i64>>) {
     let locations = place(&mut columns.locations.iter().map(|l| l.id));
     for (at, location) in columns.locations.iter().enumerate() {
         let lines = raw.lines_of(at);
-        part.location_mapping
-            .push(mappings.get(&location.mapping).copied().unwrap_or(NONE));
-        part.location_address.push(if lines.len() == 0 {
+        let mapping = mappings.get(&location.mapping).copied().unwrap_or(NONE);
+        let address = if lines.len() == 0 {
             location.address
         } else {
             0
-        });
-        part.lines.extend(lines.map(|line| Line {
+        };
+        let lines = lines.map(|line| Line {
             function: functions[&line.function],
             line: line.line,
-        }));
-        part.location_lines_end.push(part.lines.len() as u32);
+        });
+        part.push_location((mapping, address), lines);
     }
     let mut values = Vec::new();
     for at in 0..columns.samples.len() {

@@ -69,13 +69,11 @@ pub(crate) fn part(key: u8, profiles: &[Told]) -> Part {
             filename: 0,
             start_line: 0,
         });
-        part.location_mapping.push(NONE);
-        part.location_address.push(0);
-        part.lines.push(Line {
+        let line = Line {
             function: n,
             line: i64::from(n),
-        });
-        part.location_lines_end.push(n + 1);
+        };
+        part.push_location((NONE, 0), [line]);
     }
     for stack in 0..40u32 {
         part.frames

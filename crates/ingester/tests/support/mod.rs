@@ -423,13 +423,11 @@ pub(crate) fn part_at(number: u64, time_ns: i64) -> Bytes {
         filename: 0,
         start_line: 0,
     });
-    part.location_mapping.push(NONE);
-    part.location_address.push(0);
-    part.lines.push(Line {
+    let line = Line {
         function: 0,
         line: 1,
-    });
-    part.location_lines_end.push(1);
+    };
+    part.push_location((NONE, 0), [line]);
     part.frames.push(0);
     part.stack_ends.push(1);
     let service = number.to_string();

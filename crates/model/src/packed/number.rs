@@ -1,61 +1,53 @@
-//! The numbers that columns are of, and how they are cut down to fewer bytes.
+//! The numbers that columns are of, and how they are cut down to fewer bytes: one, or a run of them,
+//! for which the width is looked at once.
 
 use std::fmt::Debug;
+use std::ops::{BitOr, BitXor};
+
+use zerocopy::{Immutable, IntoBytes};
 
 /// A number that may take fewer bytes than its type has. Of a signed one the sign is in the top bit
 /// of what is left.
-pub trait Number: Copy + Default + Eq + Debug {
+pub trait Number:
+    Copy + Default + Eq + Debug + BitOr<Output = Self> + BitXor<Output = Self> + IntoBytes + Immutable
+{
     /// Bytes of the largest.
     const WIDTH_MAX: usize;
+
+    /// The number whose lowest `width` bytes these are; no other bit is set.
+    fn of_bits(bits: u64, width: usize) -> Self;
+
+    /// The bits of the number, widened.
+    fn bits(self) -> u64;
+
+    /// A number from zero on that takes as many bytes. The union of several takes what the widest
+    /// of them does.
+    fn extent(self) -> Self;
 
     /// The bytes that it takes, at least one.
     fn width(self) -> usize;
 
     /// Whether it takes no more bytes than that.
     fn fits(self, width: usize) -> bool;
+}
 
-    /// The number in the first `width` of the bytes, of which there must be so many.
-    fn read(bytes: &[u8], width: usize) -> Self;
-
-    /// Appends it in `width` bytes, which it fits.
-    fn put(self, width: usize, out: &mut Vec<u8>);
-
-    /// Appends it as wide as it can be.
-    fn put_whole(self, out: &mut Vec<u8>);
-
-    /// Appends all of them in `width` bytes each, which they fit.
-    fn put_all(values: &[Self], width: usize, out: &mut Vec<u8>) {
-        match width {
-            1 => put_wide::<Self, 1>(values, out),
-            2 => put_wide::<Self, 2>(values, out),
-            3 => put_wide::<Self, 3>(values, out),
-            4 => put_wide::<Self, 4>(values, out),
-            8 => put_wide::<Self, 8>(values, out),
-            width => values.iter().for_each(|value| value.put(width, out)),
-        }
-    }
-
-    /// Whether the bytes, of which there are so many, hold just these in `width` bytes each.
-    fn all_are(values: &[Self], bytes: &[u8], width: usize) -> bool {
-        match width {
-            1 => are_wide::<Self, 1>(values, bytes),
-            2 => are_wide::<Self, 2>(values, bytes),
-            3 => are_wide::<Self, 3>(values, bytes),
-            4 => are_wide::<Self, 4>(values, bytes),
-            8 => are_wide::<Self, 8>(values, bytes),
-            width => {
-                let held = bytes.chunks_exact(width);
-                let mut held = held.map(|place| Self::read(place, width));
-                values.iter().all(|value| held.next() == Some(*value))
+/// Has `$run` compiled for each width, from 1 to 8, as the constant `$known`.
+macro_rules! by_width {
+    ($width:expr, $known:ident => $run:expr) => {
+        by_width!(@ $width, $known => $run, 1 2 3 4 5 6 7; 8)
+    };
+    (@ $width:expr, $known:ident => $run:expr, $($n:literal)*; $last:literal) => {
+        match $width {
+            $($n => {
+                const $known: usize = $n;
+                $run
+            })*
+            _ => {
+                const $known: usize = $last;
+                $run
             }
         }
-    }
-
-    /// The bits of the number, widened.
-    fn bits(self) -> u64;
-
-    /// Fills the bytes, as many as it fits, with it.
-    fn write(self, bytes: &mut [u8]);
+    };
 }
 
 /// The largest number of this width, from 1 to 8.
@@ -72,55 +64,160 @@ const fn bytes_of(bits: u32) -> usize {
     }
 }
 
-fn put_wide<T: Number, const WIDTH: usize>(values: &[T], out: &mut Vec<u8>) {
+/// The number in `WIDTH` bytes.
+#[inline]
+fn of_place<T: Number, const WIDTH: usize>(place: &[u8; WIDTH]) -> T {
+    let mut whole = [0; 8];
+    whole[..WIDTH].copy_from_slice(place);
+    T::of_bits(u64::from_le_bytes(whole), WIDTH)
+}
+
+/// The number in the first `width` of the bytes, of which there must be so many.
+#[inline]
+pub(super) fn read<T: Number>(bytes: &[u8], width: usize) -> T {
+    // Whatever the width, eight bytes are read, of which some are not its.
+    match bytes.first_chunk() {
+        Some(word) => T::of_bits(u64::from_le_bytes(*word) & largest(width), width),
+        None => read_last(bytes, width),
+    }
+}
+
+/// As [`read`], near the end of the bytes.
+#[inline(never)]
+fn read_last<T: Number>(bytes: &[u8], width: usize) -> T {
+    by_width!(width, WIDTH => {
+        let mut word = [0; 8];
+        word[..WIDTH].copy_from_slice(&bytes[..WIDTH]);
+        T::of_bits(u64::from_le_bytes(word), WIDTH)
+    })
+}
+
+/// What [`put`] writes, whatever the width.
+pub(super) const PUT_BYTES: usize = size_of::<u64>();
+
+/// Whether there is room for that.
+#[inline]
+pub(super) const fn has_room(out: &Vec<u8>) -> bool {
+    out.capacity() - out.len() >= PUT_BYTES
+}
+
+/// Appends a number in `width` bytes, which it fits.
+#[inline]
+pub(super) fn put<T: Number>(value: T, width: usize, out: &mut Vec<u8>) {
+    let n = out.len();
+    out.extend_from_slice(&value.bits().to_le_bytes());
+    out.truncate(n + width);
+}
+
+/// As [`put`], where there may be room for just so much.
+pub(super) fn put_last<T: Number>(value: T, width: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&value.bits().to_le_bytes()[..width]);
+}
+
+/// Fills the bytes, as many as it fits, with a number.
+#[inline]
+pub(super) fn write<T: Number>(value: T, bytes: &mut [u8]) {
+    let word = value.bits().to_le_bytes();
+    by_width!(bytes.len(), WIDTH => bytes.copy_from_slice(&word[..WIDTH]));
+}
+
+/// Moves numbers closer together, from a width to one that they fit.
+pub(super) fn narrow<T: Number>(bytes: &mut [u8], (before, width): (usize, usize)) {
+    by_width!(width, WIDTH => for at in 0..bytes.len() / before {
+        // What is read next lies behind what is written.
+        let value: T = read(&bytes[at * before..], before);
+        bytes[at * WIDTH..][..WIDTH].copy_from_slice(&value.bits().to_le_bytes()[..WIDTH]);
+    });
+}
+
+/// Moves `n` numbers apart, to a width for which there are bytes.
+pub(super) fn widen<T: Number>(bytes: &mut [u8], (before, width): (usize, usize), n: usize) {
+    // From the back, so that nothing is overwritten before it has moved.
+    by_width!(width, WIDTH => for at in (0..n).rev() {
+        let value: T = read(&bytes[at * before..], before);
+        bytes[at * WIDTH..][..WIDTH].copy_from_slice(&value.bits().to_le_bytes()[..WIDTH]);
+    });
+}
+
+/// What becomes of `start` with each number in turn, of `width` bytes each.
+#[inline]
+pub(super) fn fold<T: Number, A, F>(bytes: &[u8], width: usize, start: A, mut add: F) -> A
+where
+    F: FnMut(A, T) -> A,
+{
+    by_width!(width, WIDTH => {
+        let places = bytes.as_chunks::<WIDTH>().0.iter();
+        places.fold(start, |sum, place| add(sum, of_place(place)))
+    })
+}
+
+/// The bytes of whole numbers, if they lie in memory as they do in columns.
+fn as_they_are<T: Number>(values: &[T], width: usize) -> Option<&[u8]> {
+    (width == T::WIDTH_MAX && cfg!(target_endian = "little")).then(|| values.as_bytes())
+}
+
+/// Appends the numbers, of `width` bytes each, to `out`.
+pub(super) fn copy_to<T: Number>(bytes: &[u8], width: usize, out: &mut Vec<T>) {
+    by_width!(width, WIDTH => {
+        let places = bytes.as_chunks::<WIDTH>().0;
+        out.extend(places.iter().map(|place| of_place::<T, WIDTH>(place)));
+    });
+}
+
+/// Whether the bytes hold just these numbers, of which there must be as many, in `width` bytes each.
+pub(super) fn all_are<T: Number>(values: &[T], bytes: &[u8], width: usize) -> bool {
+    if let Some(whole) = as_they_are(values, width) {
+        return whole == bytes;
+    }
+    // Nearly always they do, so that none is left out.
+    let differ = by_width!(width, WIDTH => {
+        let places = bytes.as_chunks::<WIDTH>().0.iter().zip(values);
+        places.fold(T::default(), |differ, (place, &value)| {
+            differ | (of_place::<T, WIDTH>(place) ^ value)
+        })
+    });
+    differ == T::default()
+}
+
+/// Appends all of them in `width` bytes each, which they fit.
+pub(super) fn put_all<T: Number>(values: &[T], width: usize, out: &mut Vec<u8>) {
+    if let Some(bytes) = as_they_are(values, width) {
+        return out.extend_from_slice(bytes);
+    }
     let start = out.len();
-    out.resize(start + values.len() * WIDTH, 0);
-    let places = out[start..].as_chunks_mut::<WIDTH>().0;
-    for (place, value) in places.iter_mut().zip(values) {
-        place.copy_from_slice(&value.bits().to_le_bytes()[..WIDTH]);
-    }
-}
-
-fn are_wide<T: Number, const WIDTH: usize>(values: &[T], bytes: &[u8]) -> bool {
-    let mut places = bytes.as_chunks::<WIDTH>().0.iter().zip(values);
-    places
-        .all(|(place, value)| place[..] == value.bits().to_le_bytes()[..WIDTH] && value.fits(WIDTH))
-}
-
-#[inline]
-fn read(bytes: &[u8], width: usize) -> u64 {
-    match width {
-        1 => u64::from(bytes[0]),
-        2 => u64::from(u16::from_le_bytes([bytes[0], bytes[1]])),
-        3 => u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0])),
-        4 => u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
-        width => {
-            let mut whole = [0; 8];
-            whole[..width].copy_from_slice(&bytes[..width]);
-            u64::from_le_bytes(whole)
+    out.resize(start + values.len() * width, 0);
+    by_width!(width, WIDTH => {
+        let places = out[start..].as_chunks_mut::<WIDTH>().0;
+        for (place, value) in places.iter_mut().zip(values) {
+            place.copy_from_slice(&value.bits().to_le_bytes()[..WIDTH]);
         }
-    }
+    });
 }
 
-#[inline]
-fn put(bits: u64, width: usize, out: &mut Vec<u8>) {
-    let bytes = bits.to_le_bytes();
-    match width {
-        1 => out.push(bytes[0]),
-        2 => out.extend_from_slice(&bytes[..2]),
-        3 => out.extend_from_slice(&bytes[..3]),
-        4 => out.extend_from_slice(&bytes[..4]),
-        width => out.extend_from_slice(&bytes[..width]),
-    }
-}
-
-fn write(bits: u64, bytes: &mut [u8]) {
-    let width = bytes.len();
-    bytes.copy_from_slice(&bits.to_le_bytes()[..width]);
+/// The bytes that the widest of them takes.
+pub(super) fn widest<T: Number>(values: impl Iterator<Item = T>) -> usize {
+    values
+        .fold(T::default(), |union, value| union | value.extent())
+        .width()
 }
 
 impl Number for u64 {
     const WIDTH_MAX: usize = 8;
+
+    #[inline]
+    fn of_bits(bits: u64, _: usize) -> Self {
+        bits
+    }
+
+    #[inline]
+    fn bits(self) -> u64 {
+        self
+    }
+
+    #[inline]
+    fn extent(self) -> Self {
+        self
+    }
 
     fn width(self) -> usize {
         bytes_of(Self::BITS - self.leading_zeros())
@@ -130,37 +227,25 @@ impl Number for u64 {
     fn fits(self, width: usize) -> bool {
         self <= largest(width)
     }
-
-    #[inline]
-    fn read(bytes: &[u8], width: usize) -> Self {
-        match bytes.first_chunk() {
-            Some(whole) if width == Self::WIDTH_MAX => Self::from_le_bytes(*whole),
-            _ => read(bytes, width),
-        }
-    }
-
-    #[inline]
-    fn put(self, width: usize, out: &mut Vec<u8>) {
-        put(self, width, out);
-    }
-
-    #[inline]
-    fn put_whole(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_le_bytes());
-    }
-
-    #[inline]
-    fn bits(self) -> u64 {
-        self
-    }
-
-    fn write(self, bytes: &mut [u8]) {
-        write(self, bytes);
-    }
 }
 
 impl Number for u32 {
     const WIDTH_MAX: usize = 4;
+
+    #[inline]
+    fn of_bits(bits: u64, _: usize) -> Self {
+        bits as Self
+    }
+
+    #[inline]
+    fn bits(self) -> u64 {
+        u64::from(self)
+    }
+
+    #[inline]
+    fn extent(self) -> Self {
+        self
+    }
 
     fn width(self) -> usize {
         u64::from(self).width()
@@ -170,65 +255,14 @@ impl Number for u32 {
     fn fits(self, width: usize) -> bool {
         u64::from(self).fits(width)
     }
-
-    #[inline]
-    fn read(bytes: &[u8], width: usize) -> Self {
-        match bytes.first_chunk() {
-            Some(whole) if width == Self::WIDTH_MAX => Self::from_le_bytes(*whole),
-            _ => read(bytes, width) as Self,
-        }
-    }
-
-    #[inline]
-    fn put(self, width: usize, out: &mut Vec<u8>) {
-        put(u64::from(self), width, out);
-    }
-
-    #[inline]
-    fn put_whole(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_le_bytes());
-    }
-
-    #[inline]
-    fn bits(self) -> u64 {
-        u64::from(self)
-    }
-
-    fn write(self, bytes: &mut [u8]) {
-        write(u64::from(self), bytes);
-    }
 }
 
 impl Number for i64 {
     const WIDTH_MAX: usize = 8;
 
-    fn width(self) -> usize {
-        let magnitude = if self < 0 { !self } else { self };
-        // And the sign.
-        bytes_of(Self::BITS - magnitude.leading_zeros() + 1)
-    }
-
     #[inline]
-    fn fits(self, width: usize) -> bool {
-        extended(self as u64, width) == self
-    }
-
-    #[inline]
-    fn read(bytes: &[u8], width: usize) -> Self {
-        match bytes.first_chunk() {
-            Some(whole) if width == Self::WIDTH_MAX => Self::from_le_bytes(*whole),
-            _ => extended(read(bytes, width), width),
-        }
-    }
-
-    #[inline]
-    fn put(self, width: usize, out: &mut Vec<u8>) {
-        put(self as u64, width, out);
-    }
-
-    #[inline]
-    fn put_whole(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_le_bytes());
+    fn of_bits(bits: u64, width: usize) -> Self {
+        extended(bits, width)
     }
 
     #[inline]
@@ -236,12 +270,24 @@ impl Number for i64 {
         self as u64
     }
 
-    fn write(self, bytes: &mut [u8]) {
-        write(self as u64, bytes);
+    #[inline]
+    fn extent(self) -> Self {
+        // That of a negative one is the number that has its bits the other way round.
+        self ^ (self >> 63)
+    }
+
+    fn width(self) -> usize {
+        // And the sign.
+        bytes_of(Self::BITS - self.extent().leading_zeros() + 1)
+    }
+
+    #[inline]
+    fn fits(self, width: usize) -> bool {
+        extended(self as u64, width) == self
     }
 }
 
-/// The number whose lowest `width` bytes these are.
+/// The number whose sign is in the top bit of its lowest `width` bytes.
 #[inline]
 const fn extended(bits: u64, width: usize) -> i64 {
     let above = 64 - 8 * width as u32;

@@ -1,6 +1,7 @@
 //! A view shows what was encoded, and damage is refused.
 
 use super::*;
+use crate::packed::Row;
 
 fn small() -> Part {
     let mut part = Part::default();
@@ -20,12 +21,8 @@ fn small() -> Part {
             start_line: -1,
         });
     }
-    part.location_mapping = [0, NONE].into();
-    part.location_address = [0x10, u64::MAX].into();
-    part.location_lines_end = [1, 3].into();
-    let lines = [(0, 10), (1, 20), (NONE, 0)];
-    part.lines
-        .extend(lines.map(|(function, line)| Line { function, line }));
+    part.push_location((0, 0x10), [(0, 10)].map(Line::of));
+    part.push_location((NONE, u64::MAX), [(1, 20), (NONE, 0)].map(Line::of));
     part.stack_ends = [1, 3].into();
     part.frames = [0, 1, 0].into();
     let series = part.push_series(&Labels::from_pairs([("service_name", "api")]));
@@ -178,9 +175,7 @@ fn touch_everything(view: &PartView<'_>) {
 #[test]
 fn a_frame_needs_a_location() {
     let mut part = small();
-    part.location_mapping.clear();
-    part.location_address.clear();
-    part.location_lines_end.clear();
+    part.locations.clear();
     part.lines.clear();
     let error = PartView::parse(&encoded(&part)).unwrap_err();
     let expected = PartError::Index {

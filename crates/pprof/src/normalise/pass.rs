@@ -4,8 +4,8 @@
 //! # Invariants
 //! - Samples whose labels would make too many series are gone over twice, never more.
 
-use scoria_model::part::{Part, ProfileRow, Rows};
-use scoria_model::{DiscardReason, Packed, Timestamp};
+use scoria_model::part::{Part, ProfileRow, RowCounts};
+use scoria_model::{DiscardReason, Timestamp};
 
 use super::{depth_of, make_all_room};
 use crate::Dropped;
@@ -43,15 +43,15 @@ pub(super) struct Pass<'p, 'a> {
     /// The sample types that are kept.
     pub(super) kinds: &'p [usize],
     /// What the part held without the profile.
-    pub(super) before: Rows,
+    pub(super) before: RowCounts,
     pub(super) part: &'p mut Part,
     pub(super) dropped: &'p mut Dropped,
     pub(super) tables: &'p mut Tables,
     pub(super) source: Source<'p>,
     /// Of stacktraces that Go's runtime cut.
     pub(super) roots: Option<Roots>,
-    /// The stacktrace at hand, if it gets one.
-    pub(super) stack: Packed<u32>,
+    /// The frames of the stacktrace at hand.
+    pub(super) stack: &'p mut Vec<u32>,
     pub(super) groups: &'p mut Groups,
     pub(super) entries: &'p mut Entries,
 }
@@ -151,27 +151,28 @@ impl Pass<'_, '_> {
         (at, sample): (usize, Sample),
         depth: usize,
     ) -> Result<(u32, bool), BrokenReference> {
-        let mut frames = self.raw.columns.frames.slice(sample.frames());
         if self.terms.policy.keep == Keep::Totals {
             return Ok((self.tables.empty_stack(self.part), false));
         }
-        if let Some(roots) = self.roots.as_ref().filter(|roots| roots.has(at)) {
-            self.stack.clear();
-            self.stack.extend(frames.iter());
-            roots.add_to(&mut self.stack, self.raw, at);
-            frames = self.stack.as_slice();
+        let frames = self.raw.columns.frames.slice(sample.frames());
+        if matches!(self.source, Source::Moved) {
+            let moved = frames.iter().next().ok_or(BrokenReference)?;
+            return Moved(moved).stack();
         }
         // Leaf first: what is beyond the depth is cut at the front.
-        let cut = frames.len().saturating_sub(depth);
-        let stack = match self.source {
-            Source::Moved => {
-                let moved = frames.iter().next().ok_or(BrokenReference)?;
-                return Moved(moved).stack();
+        let mut cut = frames.len().saturating_sub(depth);
+        match self.roots.as_ref().filter(|roots| roots.has(at)) {
+            Some(roots) => {
+                frames.copy_to(self.stack);
+                roots.add_to(self.stack, self.raw, at);
+                cut = self.stack.len().saturating_sub(depth);
+                self.stack.drain(..cut);
             }
-            Source::Own => self
-                .tables
-                .stack(self.part, &*self.raw, frames.skip(cut).iter()),
-            Source::Locations(from) => self.tables.stack(self.part, from, frames.skip(cut).iter()),
+            None => frames.skip(cut).copy_to(self.stack),
+        }
+        let stack = match self.source {
+            Source::Locations(from) => self.tables.stack(self.part, from, self.stack),
+            Source::Own | Source::Moved => self.tables.stack(self.part, &*self.raw, self.stack),
         };
         Ok((stack?, cut > 0))
     }

@@ -2,7 +2,7 @@
 
 use super::{BAD_INDEX, Columns, DecodeError, NUMBER, Place, RawFunction, RawLabel, RawLine};
 use super::{RawLocation, RawMapping, SampleEnds, ValueType};
-use crate::wire::{self, Cursor, Tag};
+use crate::wire::{self, Cursor, Tag, VARINT};
 
 /// Whether the bytes have the shape of a profile, from the first field to the last: what tells them
 /// from text and from other formats when nobody says what they are. Reads no more than the outermost
@@ -32,17 +32,21 @@ pub fn has_shape(bytes: &[u8]) -> bool {
     }
 }
 
+/// Frames that are put into their column at once, for which its width is looked at once.
+type Batch = [u32; 256];
+
 impl Columns {
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         const WHAT: &str = "top level";
         let mut cursor = Cursor::new(bytes);
+        let mut batch: Batch = [0; 256];
         while let Some(tag) = cursor.tag()? {
             match tag.number {
                 1 => {
                     let kind = value_type(cursor.sub(tag, WHAT)?)?;
                     self.sample_types.push(kind);
                 }
-                2 => self.read_sample(cursor.sub(tag, WHAT)?)?,
+                2 => self.read_sample(cursor.sub(tag, WHAT)?, &mut batch)?,
                 3 => {
                     let mapping = mapping(cursor.sub(tag, WHAT)?)?;
                     self.mappings.push(mapping);
@@ -71,14 +75,19 @@ impl Columns {
         Ok(())
     }
 
-    fn read_sample(&mut self, mut cursor: Cursor<'_>) -> Result<(), DecodeError> {
+    fn read_sample(
+        &mut self,
+        mut cursor: Cursor<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), DecodeError> {
         const WHAT: &str = "sample";
         while let Some(tag) = cursor.tag()? {
             match tag.number {
-                1 => {
-                    let (frames, wide) = (&mut self.frames, &mut self.wide_ids);
-                    wire::repeated(&mut cursor, tag, WHAT, |id| frames.push(wide.frame(id)))?;
+                1 if tag.wire == VARINT => {
+                    let id = cursor.varint()?;
+                    self.frames.push(self.wide_ids.frame(id));
                 }
+                1 => self.read_frames(cursor.sub(tag, WHAT)?, batch)?,
                 2 => {
                     let values = &mut self.values;
                     wire::repeated(&mut cursor, tag, WHAT, |value| values.push(value as i64))?;
@@ -96,6 +105,21 @@ impl Columns {
             values: self.values.len() as u32,
             labels: self.labels.len() as u32,
         });
+        Ok(())
+    }
+
+    fn read_frames(&mut self, mut ids: Cursor<'_>, batch: &mut Batch) -> Result<(), DecodeError> {
+        while !ids.is_at_end() {
+            let mut n = 0;
+            for frame in batch.iter_mut() {
+                *frame = self.wide_ids.frame(ids.varint()?);
+                n += 1;
+                if ids.is_at_end() {
+                    break;
+                }
+            }
+            self.frames.extend_from_slice(&batch[..n]);
+        }
         Ok(())
     }
 

@@ -1,29 +1,25 @@
-//! Locations with their lines, and functions: rows, which are fast, or columns once there are many,
-//! as rows take several times what the message does.
-//!
-//! # Invariants
-//! - There are either rows or columns.
+//! Locations with their lines, and functions.
 
-use scoria_model::Packed;
-use scoria_model::packed::WHOLE_BYTES;
+use scoria_model::Rows;
+use scoria_model::packed::{Number, Row};
 
 use crate::room::make_room;
 
 /// A location without its lines.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RawLocation {
     pub id: u64,
     pub mapping: u64,
     pub address: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RawLine {
     pub function: u64,
     pub line: i64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RawFunction {
     pub id: u64,
     pub name: u32,
@@ -32,82 +28,122 @@ pub struct RawFunction {
     pub start_line: i64,
 }
 
-/// A location, and one past its last line.
-type LocationRow = (RawLocation, u32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LocationRow {
+    location: RawLocation,
+    /// One past its last line.
+    lines_end: u32,
+}
 
-/// More locations, lines or functions are kept as columns.
-const LOCATION_ROWS_MAX: usize = WHOLE_BYTES / size_of::<LocationRow>();
-const LINE_ROWS_MAX: usize = WHOLE_BYTES / size_of::<RawLine>();
-const FUNCTION_ROWS_MAX: usize = WHOLE_BYTES / size_of::<RawFunction>();
+impl Row for LocationRow {
+    type Cells = (u64, u64, u64, u32);
+
+    #[inline]
+    fn cells(self) -> Self::Cells {
+        let RawLocation {
+            id,
+            mapping,
+            address,
+        } = self.location;
+        (id, mapping, address, self.lines_end)
+    }
+
+    #[inline]
+    fn of((id, mapping, address, lines_end): Self::Cells) -> Self {
+        let location = RawLocation {
+            id,
+            mapping,
+            address,
+        };
+        Self {
+            location,
+            lines_end,
+        }
+    }
+}
+
+impl Row for RawLine {
+    type Cells = (u64, i64);
+
+    #[inline]
+    fn cells(self) -> Self::Cells {
+        (self.function, self.line)
+    }
+
+    #[inline]
+    fn of((function, line): Self::Cells) -> Self {
+        Self { function, line }
+    }
+}
+
+impl Row for RawFunction {
+    type Cells = (u64, u32, u32, u32, i64);
+
+    #[inline]
+    fn cells(self) -> Self::Cells {
+        (
+            self.id,
+            self.name,
+            self.system_name,
+            self.filename,
+            self.start_line,
+        )
+    }
+
+    #[inline]
+    fn of((id, name, system_name, filename, start_line): Self::Cells) -> Self {
+        Self {
+            id,
+            name,
+            system_name,
+            filename,
+            start_line,
+        }
+    }
+}
 
 /// The locations of a profile.
 #[derive(Debug, Default)]
 pub struct Locations {
-    rows: Vec<LocationRow>,
-    line_rows: Vec<RawLine>,
-    is_narrow: bool,
-    ids: Packed<u64>,
-    mappings: Packed<u64>,
-    addresses: Packed<u64>,
-    lines_end: Packed<u32>,
-    line_functions: Packed<u64>,
-    line_numbers: Packed<i64>,
+    rows: Rows<LocationRow>,
+    lines: Rows<RawLine>,
 }
 
 /// The functions of a profile.
 #[derive(Debug, Default)]
-pub struct Functions {
-    rows: Vec<RawFunction>,
-    is_narrow: bool,
-    ids: Packed<u64>,
-    names: Packed<u32>,
-    system_names: Packed<u32>,
-    filenames: Packed<u32>,
-    start_lines: Packed<i64>,
-}
+pub struct Functions(Rows<RawFunction>);
 
 impl Locations {
-    pub const fn len(&self) -> usize {
-        match self.is_narrow {
-            true => self.ids.len(),
-            false => self.rows.len(),
-        }
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.rows.len()
     }
 
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Lines of all locations.
-    pub const fn n_lines(&self) -> usize {
-        match self.is_narrow {
-            true => self.line_functions.len(),
-            false => self.line_rows.len(),
-        }
+    pub fn n_lines(&self) -> usize {
+        self.lines.len()
     }
 
     /// The location at `at`, which must be inside.
     #[inline]
     pub fn get(&self, at: usize) -> RawLocation {
-        match self.rows.get(at) {
-            Some((location, _)) => *location,
-            None => RawLocation {
-                id: self.ids.get(at),
-                mapping: self.mappings.get(at),
-                address: self.addresses.get(at),
-            },
-        }
+        self.rows.get(at).location
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RawLocation> + Clone {
-        (0..self.len()).map(|at| self.get(at))
+        self.rows.iter().map(|row| row.location)
     }
 
     pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = u64> + Clone {
-        (0..self.len()).map(|at| match self.rows.get(at) {
-            Some((location, _)) => location.id,
-            None => self.ids.get(at),
-        })
+        let id = |at| {
+            self.rows
+                .cell(at, |row| row.location.id, |columns| &columns.0)
+        };
+        (0..self.len()).map(id)
     }
 
     /// The lines of the location at `at`, which must be inside: the innermost inlined call first.
@@ -116,262 +152,153 @@ impl Locations {
         &self,
         at: usize,
     ) -> impl ExactSizeIterator<Item = RawLine> + DoubleEndedIterator + Clone {
-        let places = match self.rows.get(at) {
-            Some(&(_, end)) => {
-                let before = at.checked_sub(1).and_then(|at| self.rows.get(at));
-                before.map_or(0, |&(_, end)| end as usize)..end as usize
-            }
-            None => self.lines_end.as_slice().span(at),
+        let end = |at| {
+            self.rows
+                .cell(at, |row| row.lines_end, |columns| &columns.3)
         };
-        places.map(|at| self.line(at))
+        let start = at.checked_sub(1).map_or(0, end);
+        (start as usize..end(at) as usize).map(|at| self.lines.get(at))
     }
 
-    #[inline]
-    fn line(&self, at: usize) -> RawLine {
-        match self.line_rows.get(at) {
-            Some(line) => *line,
-            None => RawLine {
-                function: self.line_functions.get(at),
-                line: self.line_numbers.get(at),
-            },
-        }
+    /// What no address takes more bytes than.
+    pub(crate) fn address_extent(&self) -> u64 {
+        let address = |at| {
+            self.rows
+                .cell(at, |row| row.location.address, |columns| &columns.2)
+        };
+        extent((0..self.len()).map(address))
     }
 
-    /// Bytes of an address.
-    pub(crate) const fn address_width(&self) -> usize {
-        self.addresses.width()
-    }
-
-    /// Bytes of the number of a line.
-    pub(crate) const fn line_width(&self) -> usize {
-        self.line_numbers.width()
+    /// What no number of a line takes more bytes than.
+    pub(crate) fn line_extent(&self) -> i64 {
+        let line = |at| self.lines.cell(at, |line| line.line, |columns| &columns.1);
+        extent((0..self.n_lines()).map(line))
     }
 
     /// Adds a line to the location that is added next.
     #[inline]
     pub(super) fn push_line(&mut self, line: RawLine) {
-        if !self.is_narrow && self.line_rows.len() < LINE_ROWS_MAX {
-            return self.line_rows.push(line);
-        }
-        if !self.is_narrow {
-            self.make_narrow();
-        }
-        self.push_line_columns(line);
+        self.lines.push(line);
     }
 
     /// Adds a location with the lines that were added since the one before.
     #[inline]
     pub(super) fn push(&mut self, location: RawLocation) {
-        let end = self.n_lines() as u32;
-        if !self.is_narrow && self.rows.len() < LOCATION_ROWS_MAX {
-            return self.rows.push((location, end));
-        }
-        if !self.is_narrow {
-            self.make_narrow();
-        }
-        self.push_columns((location, end));
+        let lines_end = self.n_lines() as u32;
+        self.rows.push(LocationRow {
+            location,
+            lines_end,
+        });
     }
 
     /// Adds a location, whose id is the number of locations then; the id.
     pub(crate) fn add(&mut self, (mapping, address): (u64, u64), lines: &[RawLine]) -> u64 {
-        if self.is_narrow {
-            make_room(&mut self.line_functions, lines.len());
-            make_room(&mut self.line_numbers, lines.len());
-            make_room(&mut self.ids, 1);
-            make_room(&mut self.mappings, 1);
-            make_room(&mut self.addresses, 1);
-            make_room(&mut self.lines_end, 1);
-        }
-        lines.iter().for_each(|&line| self.push_line(line));
-        let id = self.len() as u64 + 1;
-        self.push(RawLocation {
+        make_room(&mut self.lines, lines.len());
+        self.lines.extend(lines.iter().copied());
+        let (id, lines_end) = (self.len() as u64 + 1, self.n_lines() as u32);
+        let location = RawLocation {
             id,
             mapping,
             address,
+        };
+        make_room(&mut self.rows, 1);
+        self.rows.push(LocationRow {
+            location,
+            lines_end,
         });
         id
     }
 
-    fn push_line_columns(&mut self, line: RawLine) {
-        self.line_functions.push(line.function);
-        self.line_numbers.push(line.line);
-    }
-
-    fn push_columns(&mut self, (location, lines_end): LocationRow) {
-        self.ids.push(location.id);
-        self.mappings.push(location.mapping);
-        self.addresses.push(location.address);
-        self.lines_end.push(lines_end);
-    }
-
-    #[cold]
-    fn make_narrow(&mut self) {
-        self.is_narrow = true;
-        for row in std::mem::take(&mut self.rows) {
-            self.push_columns(row);
-        }
-        for line in std::mem::take(&mut self.line_rows) {
-            self.push_line_columns(line);
-        }
-    }
-
     pub(super) fn clear(&mut self) {
         self.rows.clear();
-        self.line_rows.clear();
-        self.is_narrow = false;
-        self.ids.clear();
-        self.mappings.clear();
-        self.addresses.clear();
-        self.lines_end.clear();
-        self.line_functions.clear();
-        self.line_numbers.clear();
+        self.lines.clear();
     }
 
     pub(super) fn shrink(&mut self) {
         self.rows.shrink_to_fit();
-        self.line_rows.shrink_to_fit();
-        self.ids.shrink_to_fit();
-        self.mappings.shrink_to_fit();
-        self.addresses.shrink_to_fit();
-        self.lines_end.shrink_to_fit();
-        self.line_functions.shrink_to_fit();
-        self.line_numbers.shrink_to_fit();
+        self.lines.shrink_to_fit();
     }
 
-    pub(super) const fn held_bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<LocationRow>()
-            + self.line_rows.capacity() * size_of::<RawLine>()
-            + self.ids.held_bytes()
-            + self.mappings.held_bytes()
-            + self.addresses.held_bytes()
-            + self.lines_end.held_bytes()
-            + self.line_functions.held_bytes()
-            + self.line_numbers.held_bytes()
+    pub(super) fn held_bytes(&self) -> usize {
+        self.rows.held_bytes() + self.lines.held_bytes()
     }
 }
 
 impl Functions {
-    pub const fn len(&self) -> usize {
-        match self.is_narrow {
-            true => self.ids.len(),
-            false => self.rows.len(),
-        }
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The function at `at`, which must be inside.
     #[inline]
     pub fn get(&self, at: usize) -> RawFunction {
-        match self.rows.get(at) {
-            Some(row) => *row,
-            None => RawFunction {
-                id: self.ids.get(at),
-                name: self.names.get(at),
-                system_name: self.system_names.get(at),
-                filename: self.filenames.get(at),
-                start_line: self.start_lines.get(at),
-            },
-        }
+        self.0.get(at)
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RawFunction> + Clone {
-        (0..self.len()).map(|at| self.get(at))
+        self.0.iter()
     }
 
     pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = u64> + Clone {
-        self.iter().map(|function| function.id)
+        let id = |at| {
+            self.0
+                .cell(at, |function| function.id, |columns| &columns.0)
+        };
+        (0..self.len()).map(id)
     }
 
-    /// Bytes of the line that one starts at.
-    pub(crate) const fn line_width(&self) -> usize {
-        self.start_lines.width()
+    /// What no line that one starts at takes more bytes than.
+    pub(crate) fn line_extent(&self) -> i64 {
+        let line = |at| {
+            self.0
+                .cell(at, |function| function.start_line, |columns| &columns.4)
+        };
+        extent((0..self.len()).map(line))
     }
 
     pub(crate) fn set_name(&mut self, at: usize, name: u32) {
-        match self.rows.get_mut(at) {
-            Some(row) => row.name = name,
-            None => self.names.set(at, name),
-        }
+        let function = self.0.get(at);
+        self.0.set(at, RawFunction { name, ..function });
     }
 
     pub(crate) fn set_id(&mut self, at: usize, id: u64) {
-        match self.rows.get_mut(at) {
-            Some(row) => row.id = id,
-            None => self.ids.set(at, id),
-        }
+        let function = self.0.get(at);
+        self.0.set(at, RawFunction { id, ..function });
     }
 
     #[inline]
     pub(super) fn push(&mut self, function: RawFunction) {
-        if !self.is_narrow && self.rows.len() < FUNCTION_ROWS_MAX {
-            return self.rows.push(function);
-        }
-        if !self.is_narrow {
-            self.make_narrow();
-        }
-        self.push_columns(function);
+        self.0.push(function);
     }
 
     /// Adds a function, whose id is the number of functions then; the id.
     pub(crate) fn add(&mut self, function: RawFunction) -> u64 {
-        if self.is_narrow {
-            make_room(&mut self.ids, 1);
-            make_room(&mut self.names, 1);
-            make_room(&mut self.system_names, 1);
-            make_room(&mut self.filenames, 1);
-            make_room(&mut self.start_lines, 1);
-        }
         let id = self.len() as u64 + 1;
-        self.push(RawFunction { id, ..function });
+        make_room(&mut self.0, 1);
+        self.0.push(RawFunction { id, ..function });
         id
     }
 
-    fn push_columns(&mut self, function: RawFunction) {
-        self.ids.push(function.id);
-        self.names.push(function.name);
-        self.system_names.push(function.system_name);
-        self.filenames.push(function.filename);
-        self.start_lines.push(function.start_line);
-    }
-
-    #[cold]
-    fn make_narrow(&mut self) {
-        self.is_narrow = true;
-        for row in std::mem::take(&mut self.rows) {
-            self.push_columns(row);
-        }
-    }
-
     pub(super) fn clear(&mut self) {
-        self.rows.clear();
-        self.is_narrow = false;
-        self.ids.clear();
-        self.names.clear();
-        self.system_names.clear();
-        self.filenames.clear();
-        self.start_lines.clear();
+        self.0.clear();
     }
 
     pub(super) fn shrink(&mut self) {
-        self.rows.shrink_to_fit();
-        self.ids.shrink_to_fit();
-        self.names.shrink_to_fit();
-        self.system_names.shrink_to_fit();
-        self.filenames.shrink_to_fit();
-        self.start_lines.shrink_to_fit();
+        self.0.shrink_to_fit();
     }
 
-    pub(super) const fn held_bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<RawFunction>()
-            + self.ids.held_bytes()
-            + self.names.held_bytes()
-            + self.system_names.held_bytes()
-            + self.filenames.held_bytes()
-            + self.start_lines.held_bytes()
+    pub(super) fn held_bytes(&self) -> usize {
+        self.0.held_bytes()
     }
+}
+
+fn extent<T: Number>(numbers: impl Iterator<Item = T>) -> T {
+    numbers.fold(T::default(), |union, number| union | number.extent())
 }
 
 #[cfg(test)]
@@ -390,14 +317,13 @@ mod tests {
         // Lines get too many first, or locations do.
         for lines_each in [3_u64, 1] {
             let mut locations = Locations::default();
-            let n = 2 * LOCATION_ROWS_MAX as u64;
+            let n = 2 * Rows::<LocationRow>::ROWS_MAX as u64;
             for at in 0..n {
                 let lines: Vec<RawLine> = (0..lines_each).map(|n| line(at + n)).collect();
                 let id = locations.add((at % 3, at << 12), &lines);
                 assert_eq!(id, at + 1);
             }
-            assert!(locations.is_narrow && locations.rows.is_empty());
-            assert!(locations.line_rows.is_empty());
+            assert!(locations.address_extent() < n << 13 && locations.line_extent() < 1 << 13);
             assert_eq!(locations.n_lines() as u64, n * lines_each);
             assert!(locations.ids().eq(1..=n));
             for (at, location) in (0..).zip(locations.iter()) {
@@ -409,14 +335,13 @@ mod tests {
             }
             locations.clear();
             assert_eq!((locations.len(), locations.n_lines()), (0, 0));
-            assert!(!locations.is_narrow);
         }
     }
 
     #[test]
     fn functions_are_the_same_as_rows_and_as_columns() {
         let mut functions = Functions::default();
-        let n = 2 * FUNCTION_ROWS_MAX;
+        let n = 2 * Rows::<RawFunction>::ROWS_MAX;
         for at in 0..n as u32 {
             functions.add(RawFunction {
                 id: 0,
@@ -430,7 +355,6 @@ mod tests {
                 functions.set_id(4, 1 << 40);
             }
         }
-        assert!(functions.is_narrow && functions.rows.is_empty());
         for (at, function) in (0_u32..).zip(functions.iter()) {
             let name = if at == 5 { 123_456 } else { at };
             let id = if at == 4 { 1 << 40 } else { u64::from(at) + 1 };

@@ -13,16 +13,15 @@
 //! # What it must not know
 //! Where the symbols come from, and what repairs do.
 
-use scoria_model::packed::Number;
-use scoria_model::part::{Part, ProfileRow, Rows, Write};
+use scoria_model::part::{Function, Line, Location, NONE, Part, ProfileRow, RowCounts, Write};
 
 use super::memo::{Memo, Memos};
 use super::{Repairs, Stacks, Tables};
 use crate::otlp::Export;
 use crate::room::Room;
 
-/// Bytes of the number of a line, mostly.
-const LINE_WIDTH: usize = 2;
+/// What no number of a line is larger than, mostly.
+const LINE_MAX: i64 = i16::MAX as i64;
 /// Room is made for a row of each profile and for so many of its labels.
 const LABELS_OF_EACH: usize = 16;
 
@@ -117,7 +116,7 @@ impl Joined {
     }
 
     /// Forgets the rows of a profile that is refused.
-    pub(crate) fn take_back(&mut self, rows: &Rows) {
+    pub(crate) fn take_back(&mut self, rows: &RowCounts) {
         self.part.truncate_rows(rows);
     }
 
@@ -137,16 +136,23 @@ impl Joined {
         // And some for labels.
         reserve(&mut part.strings.bytes, room.text + room.text / 16);
         // The part is new: there is nothing else.
-        let text = (room.strings as u32).width();
-        part.functions.reserve(room.functions, (text, 1));
-        part.location_mapping.reserve_exact(room.locations);
-        // With its lines known, an address is left out.
-        part.location_address.reserve_wide(room.locations, 1);
+        part.functions.reserve_up_to(room.functions, || Function {
+            name: room.strings as u32,
+            system_name: room.strings as u32,
+            filename: room.strings as u32,
+            start_line: 0,
+        });
         let n_lines = room.locations;
-        part.location_lines_end
-            .reserve_up_to(room.locations, n_lines as u32);
-        let function = (room.functions as u32).width();
-        part.lines.reserve(n_lines, (function, LINE_WIDTH));
+        part.locations.reserve_up_to(room.locations, || Location {
+            mapping: NONE,
+            // With its lines known, an address is left out.
+            address: 0,
+            lines_end: n_lines as u32,
+        });
+        part.lines.reserve_up_to(n_lines, || Line {
+            function: room.functions as u32,
+            line: LINE_MAX,
+        });
         part.stack_ends
             .reserve_up_to(room.stacks, room.frames as u32);
         part.frames.reserve_up_to(room.frames, room.frame_max);

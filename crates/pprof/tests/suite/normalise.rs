@@ -214,11 +214,18 @@ fn addresses_of_symbolised_mappings_do_not_keep_frames_apart() {
         encoder.finish()
     };
     let merged = normalise(&push(&profile(1), LABELS), &any_time()).unwrap();
-    assert_eq!(merged.part.location_address, [0]);
+    let addresses = |of: &Normalised| -> Vec<u64> {
+        of.part
+            .locations
+            .iter()
+            .map(|location| location.address)
+            .collect()
+    };
+    assert_eq!(addresses(&merged), [0]);
     assert_eq!(merged.part.mappings[0].start, 0);
     assert_eq!(only(&merged), ["f 2"]);
     let apart = normalise(&push(&profile(0), LABELS), &any_time()).unwrap();
-    assert_eq!(apart.part.location_address, [0x1010, 0x1020]);
+    assert_eq!(addresses(&apart), [0x1010, 0x1020]);
     assert_eq!(apart.part.mappings[0].limit, 0x9000);
 }
 
@@ -242,7 +249,8 @@ fn broken_references_drop_their_samples_and_a_missing_mapping_does_not() {
     let normalised = normalise(&push(&bytes, LABELS), &any_time()).unwrap();
     assert_eq!(only(&normalised), ["0x20 2", "f 1"]);
     assert_eq!(normalised.told.dropped.get(Reason::BrokenReference), 3);
-    assert_eq!(normalised.part.location_mapping, [u32::MAX; 2]);
+    let mut locations = normalised.part.locations.iter();
+    assert!(locations.all(|location| location.mapping == u32::MAX));
 }
 
 #[test]
