@@ -8,7 +8,8 @@
 //! # Invariants
 //! - All numbers of a column have the same width, at least a byte, little-endian.
 //! - Whatever its width, a column is what was put into it.
-//! - A column that outgrows its room beyond [`WHOLE_BYTES`] is made as narrow as it can be first.
+//! - A whole column that outgrows its room beyond [`WHOLE_BYTES`] is made as narrow as it can be
+//!   first. One that a large number made wide again stays as wide until it is whole.
 
 mod number;
 mod rows;
@@ -17,10 +18,10 @@ use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-pub use number::Number;
+pub use number::{Number, extent};
 pub use rows::{Cells, ColumnsOf, Row, Rows};
 
-/// Columns up to this size are left as wide as their numbers' type.
+/// Columns that grow are left as wide as their numbers' type up to this size.
 pub const WHOLE_BYTES: usize = 32 * 1024;
 
 /// The share of a column that there is room for after it got wider.
@@ -71,7 +72,8 @@ impl<T: Number> Default for Packed<T> {
 impl<T: Number> Packed<T> {
     /// A column as narrow as its numbers allow, however small it is.
     pub fn narrowest(numbers: impl ExactSizeIterator<Item = T> + Clone) -> Self {
-        let width = number::widest(numbers.clone());
+        let width = number::extent(numbers.clone()).width();
+        // The last is put as the others are.
         let mut bytes = Vec::with_capacity(numbers.len() * width + number::PUT_BYTES);
         numbers.for_each(|value| number::put(value, width, &mut bytes));
         Self {
@@ -102,6 +104,11 @@ impl<T: Number> Packed<T> {
     /// Memory held, in bytes.
     pub const fn held_bytes(&self) -> usize {
         self.bytes.capacity()
+    }
+
+    /// By how much the numbers could grow if one came that is as wide as can be.
+    pub const fn narrowed_bytes(&self) -> usize {
+        self.len() * (T::WIDTH_MAX - self.width)
     }
 
     /// How many numbers fit, at this width.
@@ -168,7 +175,7 @@ impl<T: Number> Packed<T> {
             return self.push(*value);
         }
         let is_whole = self.width == T::WIDTH_MAX;
-        if is_whole || number::widest(values.iter().copied()) <= self.width {
+        if is_whole || number::extent(values.iter().copied()).fits(self.width) {
             number::put_all(values, self.width, &mut self.bytes);
         } else {
             values.iter().for_each(|&value| self.push(value));
@@ -216,6 +223,15 @@ impl<T: Number> Packed<T> {
         self.reserve_wide(more, most.width());
     }
 
+    /// As [`reserve_up_to`](Self::reserve_up_to); if it is empty it is narrow from now on, however
+    /// few are to come.
+    fn reserve_narrow(&mut self, more: usize, most: T) {
+        if self.is_empty() {
+            self.width = most.width();
+        }
+        self.reserve_up_to(more, most);
+    }
+
     /// Makes room for exactly `more` numbers of this width.
     pub fn reserve_wide(&mut self, more: usize, width: usize) {
         if self.is_empty() && more * T::WIDTH_MAX > WHOLE_BYTES {
@@ -255,7 +271,7 @@ impl<T: Number> Packed<T> {
     #[cold]
     fn narrow(&mut self) {
         let before = self.width;
-        let width = number::widest(self.iter());
+        let width = number::extent(self.iter()).width();
         if width == before || self.is_empty() {
             return;
         }
@@ -528,6 +544,31 @@ mod tests {
         assert_eq!(column.as_slice().last(), numbers.last().copied());
         let again = PackedSlice::new(column.bytes(), column.width());
         assert_eq!(again, Some(column.as_slice()));
+        let mut copied = vec![T::default(); 3];
+        column.as_slice().copy_to(&mut copied);
+        assert_eq!(copied, numbers);
+        copied.clear();
+        column.iter().for_each(|number| copied.push(number));
+        assert_eq!(copied, numbers, "added up");
+        let narrowest = Packed::narrowest(numbers.iter().copied());
+        assert_eq!(narrowest, *column);
+        assert!(narrowest.width() <= column.width());
+        differs_from_others(column.as_slice(), numbers);
+        differs_from_others(narrowest.as_slice(), numbers);
+    }
+
+    /// A column is not equal to numbers of which one is another, be it in a bit that it has not.
+    fn differs_from_others<T: Number>(column: PackedSlice<'_, T>, numbers: &[T]) {
+        assert!(column == *numbers);
+        let mut other = numbers.to_vec();
+        for at in 0..other.len() {
+            for bit in [0, 7, 8, 15, 31, 63] {
+                let flipped = T::of_bits(1 << (bit % (8 * T::WIDTH_MAX)), T::WIDTH_MAX);
+                other[at] = numbers[at] ^ flipped;
+                assert!(column != other[..], "{at}: {:?}", other[at]);
+            }
+            other[at] = numbers[at];
+        }
     }
 
     proptest! {
@@ -609,6 +650,22 @@ mod tests {
             before = column.width();
             column.set(0, 1);
             column.reserve_exact(1);
+            column.push(1);
+        }
+        assert!(changes < 20, "{changes}");
+    }
+
+    #[test]
+    fn numbers_that_are_taken_back_do_not_make_it_wide_and_narrow_each_time() {
+        let mut column: Packed<i64> = (0..50_000).map(|n| n % 100).collect();
+        let (mut changes, mut before) = (0, column.width());
+        for _ in 0..10_000 {
+            let n = column.len();
+            column.reserve_exact(3);
+            column.push(1 << 62);
+            column.truncate(n);
+            changes += usize::from(column.width() != before);
+            before = column.width();
             column.push(1);
         }
         assert!(changes < 20, "{changes}");

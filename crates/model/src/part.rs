@@ -185,8 +185,8 @@ impl Default for Part {
 }
 
 impl Part {
-    /// Adds a location of a mapping, an address and lines, the innermost inlined call first; its
-    /// index.
+    /// Adds a location of a mapping, an address and lines, the innermost inlined call first, behind
+    /// those that came since the location before; its index.
     pub fn push_location(
         &mut self,
         (mapping, address): (u32, u64),
@@ -265,7 +265,8 @@ impl Part {
         self.sample_trace.truncate(rows.samples);
     }
 
-    /// Empties the part for another profile; its memory stays.
+    /// Empties the part for another profile; its memory stays, but for that of rows which there were
+    /// so many of that they became columns.
     pub fn clear(&mut self) {
         self.writes.clear();
         self.strings.ends.clear();
@@ -325,11 +326,16 @@ impl Part {
             + self.writes.len() * size_of::<Write>()
     }
 
-    /// What the columns of samples take less than if they were whole: by so much one sample can make
-    /// them grow.
+    /// What the columns take less than if they were whole: by so much one sample, location, line or
+    /// function can make them grow.
     pub fn narrowed_bytes(&self) -> usize {
-        let stacks = self.sample_stack.len() * (u32::WIDTH_MAX - self.sample_stack.width());
-        stacks + self.sample_value.len() * (i64::WIDTH_MAX - self.sample_value.width())
+        self.sample_stack.narrowed_bytes()
+            + self.sample_value.narrowed_bytes()
+            + self.frames.narrowed_bytes()
+            + self.stack_ends.narrowed_bytes()
+            + self.functions.narrowed_bytes()
+            + self.locations.narrowed_bytes()
+            + self.lines.narrowed_bytes()
     }
 
     /// Appends the part to `out`, which gets no more room than that takes.
@@ -437,7 +443,7 @@ impl<'p, T: Number> From<&'p Packed<T>> for Column<'p> {
     }
 }
 
-/// The columns of what a part holds in another form, of which it has little, or may.
+/// The columns of what a part holds in another form, or may.
 struct RowColumns<'p> {
     functions: Cow<'p, ColumnsOf<Function>>,
     locations: Cow<'p, ColumnsOf<Location>>,

@@ -197,6 +197,7 @@ impl Tables {
             + self.mapping_ids.held_bytes()
             + self.function_ids.held_bytes()
             + self.location_ids.held_bytes()
+            + self.lines.capacity() * size_of::<RawLine>()
             + self.frames.capacity() * 4
     }
 
@@ -348,17 +349,17 @@ impl Tables {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
         let (mapping, address) = from.location(at, &mut lines);
-        let moved = self.move_lines(part, from, (mapping, address, &lines));
+        let moved = self.move_lines(part, from, (mapping, address, &mut lines));
         self.lines = lines;
         moved
     }
 
-    /// The location of a mapping, an address and lines.
+    /// The location of a mapping, an address and lines, whose functions become those of the part.
     fn move_lines<S: Symbols + ?Sized>(
         &mut self,
         part: &mut Part,
         from: &S,
-        (mapping, address, lines): (u64, u64, &[RawLine]),
+        (mapping, address, lines): (u64, u64, &mut [RawLine]),
     ) -> Option<u32> {
         if lines.is_empty() && address == 0 {
             return None;
@@ -374,22 +375,20 @@ impl Tables {
         } else {
             address
         };
-        let start = part.lines.len();
-        make_room(&mut part.lines, lines.len());
         let mut hash = self.fold.add(self.fold.start(), u64::from(mapping));
         hash = self.fold.add(hash, address);
-        for line in lines {
-            let Some(function) = self.function(part, from, line.function) else {
-                part.lines.truncate(start);
-                return None;
-            };
-            hash = self.fold.add(hash, u64::from(function));
+        // All of them first: what a broken location has is not put into the part.
+        for line in &mut *lines {
+            line.function = u64::from(self.function(part, from, line.function)?);
+            hash = self.fold.add(hash, line.function);
             hash = self.fold.add(hash, line.line as u64);
-            part.lines.push(Line {
-                function,
-                line: line.line,
-            });
         }
+        let start = part.lines.len();
+        make_room(&mut part.lines, lines.len());
+        part.lines.extend(lines.iter().map(|line| Line {
+            function: line.function as u32,
+            line: line.line,
+        }));
         Some(self.seal_location(part, start, (mapping, address), hash))
     }
 
@@ -414,13 +413,8 @@ impl Tables {
             part.lines.truncate(start);
             return at;
         }
-        let at = part.locations.len() as u32;
         make_room(&mut part.locations, 1);
-        part.locations.push(Location {
-            mapping,
-            address,
-            lines_end: end as u32,
-        });
+        let at = part.push_location((mapping, address), []);
         let (part, fold) = (&*part, &self.fold);
         self.locations
             .insert_unique(hash, at, |&at| location_hash(fold, part, at));

@@ -267,6 +267,23 @@ mod tests {
     }
 
     #[test]
+    fn short_words_are_read_as_long_ones_are() {
+        let mut word = 0x9e37_79b9_7f4a_7c15_u64;
+        for n in 0..200_000_u64 {
+            word = word.wrapping_mul(0xd6e8_feb8_6659_fd93).rotate_left(23) ^ n;
+            for word in [word, word | 0x80, word & !0x8000 | 0x80, word & !0x80] {
+                assert_eq!(of_word(word), of_long_word(word), "{word:#x}");
+            }
+        }
+        // Longer than they need be.
+        for (bytes, length) in [([0x80, 0, 7, 7], 2), ([0x80, 0x80, 0, 7], 3)] {
+            let mut word = [0; 8];
+            word[..4].copy_from_slice(&bytes);
+            assert_eq!(of_word(u64::from_le_bytes(word)), Some((0, length)));
+        }
+    }
+
+    #[test]
     fn integers_of_every_length_read_the_same_with_and_without_room_behind() {
         for bit in 0..64 {
             for value in [1u64 << bit, (1u64 << bit) - 1, u64::MAX >> (63 - bit)] {

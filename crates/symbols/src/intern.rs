@@ -105,7 +105,7 @@ impl Dictionary {
         let shared = pairs.take_while(|(a, b)| a == b).count();
         scratch.path.truncate(shared);
         let mut hash = scratch.path.hashes.last().copied();
-        for &frame in frames.iter().rev().skip(shared) {
+        for &frame in frames[..frames.len() - shared].iter().rev() {
             let frame = frame as usize;
             let mut location = scratch.locations[frame];
             if location == NONE {

@@ -101,7 +101,8 @@ pub(super) const fn has_room(out: &Vec<u8>) -> bool {
     out.capacity() - out.len() >= PUT_BYTES
 }
 
-/// Appends a number in `width` bytes, which it fits.
+/// Appends a number in `width` bytes, which it fits. There must be room for [`PUT_BYTES`], or the
+/// vector grows for what is taken back.
 #[inline]
 pub(super) fn put<T: Number>(value: T, width: usize, out: &mut Vec<u8>) {
     let n = out.len();
@@ -194,11 +195,9 @@ pub(super) fn put_all<T: Number>(values: &[T], width: usize, out: &mut Vec<u8>) 
     });
 }
 
-/// The bytes that the widest of them takes.
-pub(super) fn widest<T: Number>(values: impl Iterator<Item = T>) -> usize {
-    values
-        .fold(T::default(), |union, value| union | value.extent())
-        .width()
+/// A number that takes as many bytes as the widest of these.
+pub fn extent<T: Number>(numbers: impl Iterator<Item = T>) -> T {
+    numbers.fold(T::default(), |union, number| union | number.extent())
 }
 
 impl Number for u64 {

@@ -36,11 +36,12 @@ pub trait Cells: Copy {
     fn has_room(columns: &Self::Columns, more: usize) -> bool;
     fn reserve(columns: &mut Self::Columns, more: usize);
     fn reserve_exact(columns: &mut Self::Columns, more: usize);
-    /// Makes room for exactly `more` rows of which none has a larger number than this.
+    /// Makes room for exactly `more` rows of which no number takes more bytes than that of this.
     fn reserve_up_to(self, columns: &mut Self::Columns, more: usize);
     fn shrink_to_fit(columns: &mut Self::Columns);
     /// Of each row.
     fn width(columns: &Self::Columns) -> usize;
+    fn narrowed_bytes(columns: &Self::Columns) -> usize;
     fn held_bytes(columns: &Self::Columns) -> usize;
 }
 
@@ -58,7 +59,7 @@ macro_rules! cells {
             }
 
             fn capacity(columns: &Self::Columns) -> usize {
-                columns.0.capacity()
+                usize::MAX $(.min(columns.$at.capacity()))*
             }
 
             fn get(columns: &Self::Columns, at: usize) -> Self {
@@ -90,7 +91,7 @@ macro_rules! cells {
             }
 
             fn reserve_up_to(self, columns: &mut Self::Columns, more: usize) {
-                $(columns.$at.reserve_up_to(more, self.$at);)*
+                $(columns.$at.reserve_narrow(more, self.$at);)*
             }
 
             fn shrink_to_fit(columns: &mut Self::Columns) {
@@ -99,6 +100,10 @@ macro_rules! cells {
 
             fn width(columns: &Self::Columns) -> usize {
                 0 $(+ columns.$at.width())*
+            }
+
+            fn narrowed_bytes(columns: &Self::Columns) -> usize {
+                0 $(+ columns.$at.narrowed_bytes())*
             }
 
             fn held_bytes(columns: &Self::Columns) -> usize {
@@ -116,6 +121,8 @@ cells!(A 0, B 1, C 2, D 3, E 4);
 /// The columns of a kind of row.
 pub type ColumnsOf<R> = <<R as Row>::Cells as Cells>::Columns;
 
+/// See the module page. Whichever of the two there are, the other is empty, so that a row is looked
+/// for without asking.
 #[derive(Debug, Clone)]
 pub struct Rows<R: Row> {
     rows: Vec<R>,
@@ -226,7 +233,10 @@ impl<R: Row> Rows<R> {
         }
         self.is_narrow = true;
         let rows = std::mem::take(&mut self.rows);
-        self.columns = R::Cells::columns(rows.iter().map(|row| row.cells()));
+        // Of no rows it is not known how narrow they will be.
+        if !rows.is_empty() {
+            self.columns = R::Cells::columns(rows.iter().map(|row| row.cells()));
+        }
     }
 
     /// Whether there is room for `more` rows as they are.
@@ -254,8 +264,8 @@ impl<R: Row> Rows<R> {
         }
     }
 
-    /// Makes room for exactly `more` rows, of which none has a larger number than `most`, which is
-    /// only asked if there are many: what comes then moves nothing.
+    /// Makes room for exactly `more` rows, no number of which takes more bytes than that of `most`,
+    /// which is only asked if there are many: what comes then moves nothing.
     pub fn reserve_up_to(&mut self, more: usize, most: impl FnOnce() -> R) {
         match self.stays_rows(more) {
             true => self.rows.reserve_exact(more),
@@ -295,6 +305,11 @@ impl<R: Row> Rows<R> {
             true => self.len() * R::Cells::width(&self.columns),
             false => size_of_val(&self.rows[..]),
         }
+    }
+
+    /// By how much the columns could grow if a row of large numbers came.
+    pub fn narrowed_bytes(&self) -> usize {
+        R::Cells::narrowed_bytes(&self.columns)
     }
 
     /// Memory held, in bytes.
@@ -376,6 +391,45 @@ mod tests {
             rows.truncate(1);
             assert!(rows.iter().eq([told(0)]));
         }
+    }
+
+    #[test]
+    fn what_has_room_does_not_move_whenever_it_becomes_columns() {
+        let few = Rows::<Told>::ROWS_MAX as u32;
+        for (first, more) in [(0, few), (0, few + 1), (few, 1), (5, few), (MANY, MANY)] {
+            for exact in [true, false] {
+                let mut rows = Rows::default();
+                rows.extend((0..first).map(told));
+                match exact {
+                    true => rows.reserve_exact(more as usize),
+                    false => rows.reserve(more as usize),
+                }
+                assert!(rows.has_room(more as usize), "{first} {more}");
+                assert!(rows.capacity() >= (first + more) as usize);
+                let columns = rows.is_narrow;
+                rows.extend((first..first + more).map(|_| told(0)));
+                assert_eq!(
+                    (rows.is_narrow, rows.len()),
+                    (columns, (first + more) as usize)
+                );
+                assert!(rows.iter().take(first as usize).eq((0..first).map(told)));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_equal_to_columns_of_the_same() {
+        let (mut rows, mut columns) = (Rows::default(), Rows::default());
+        rows.extend((0..9).map(told));
+        columns.reserve_up_to(MANY as usize, || told(MANY));
+        columns.extend((0..9).map(told));
+        assert!(columns.is_narrow && !rows.is_narrow);
+        assert_eq!(rows, columns);
+        columns.set(8, told(7));
+        assert_ne!(rows, columns);
+        columns.truncate(0);
+        columns.extend((0..9).map(told));
+        assert_eq!(rows, columns);
     }
 
     #[test]

@@ -155,24 +155,27 @@ impl Pass<'_, '_> {
             return Ok((self.tables.empty_stack(self.part), false));
         }
         let frames = self.raw.columns.frames.slice(sample.frames());
-        if matches!(self.source, Source::Moved) {
-            let moved = frames.iter().next().ok_or(BrokenReference)?;
-            return Moved(moved).stack();
-        }
-        // Leaf first: what is beyond the depth is cut at the front.
-        let mut cut = frames.len().saturating_sub(depth);
-        match self.roots.as_ref().filter(|roots| roots.has(at)) {
-            Some(roots) => {
-                frames.copy_to(self.stack);
-                roots.add_to(self.stack, self.raw, at);
-                cut = self.stack.len().saturating_sub(depth);
-                self.stack.drain(..cut);
+        let apart = match self.source {
+            Source::Moved => {
+                let moved = frames.iter().next().ok_or(BrokenReference)?;
+                return Moved(moved).stack();
             }
-            None => frames.skip(cut).copy_to(self.stack),
+            Source::Locations(from) => Some(from),
+            Source::Own => None,
+        };
+        // Leaf first: what is beyond the depth is cut at the front, before it is copied and, as a
+        // root comes behind, after.
+        let mut cut = frames.len().saturating_sub(depth);
+        frames.skip(cut).copy_to(self.stack);
+        if let Some(roots) = self.roots.as_ref().filter(|roots| roots.has(at)) {
+            roots.add_to(self.stack, self.raw, at);
+            let beyond = self.stack.len().saturating_sub(depth);
+            self.stack.drain(..beyond);
+            cut += beyond;
         }
-        let stack = match self.source {
-            Source::Locations(from) => self.tables.stack(self.part, from, self.stack),
-            Source::Own | Source::Moved => self.tables.stack(self.part, &*self.raw, self.stack),
+        let stack = match apart {
+            Some(from) => self.tables.stack(self.part, from, self.stack),
+            None => self.tables.stack(self.part, &*self.raw, self.stack),
         };
         Ok((stack?, cut > 0))
     }

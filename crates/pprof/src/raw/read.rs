@@ -1,6 +1,8 @@
 //! The message's fields, one after the other, into columns.
 
-use super::{BAD_INDEX, Columns, DecodeError, NUMBER, Place, RawFunction, RawLabel, RawLine};
+use super::{
+    BAD_INDEX, Columns, DecodeError, FRAMES_AT_ONCE, NUMBER, Place, RawFunction, RawLabel, RawLine,
+};
 use super::{RawLocation, RawMapping, SampleEnds, ValueType};
 use crate::wire::{self, Cursor, Tag, VARINT};
 
@@ -32,21 +34,17 @@ pub fn has_shape(bytes: &[u8]) -> bool {
     }
 }
 
-/// Frames that are put into their column at once, for which its width is looked at once.
-type Batch = [u32; 256];
-
 impl Columns {
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         const WHAT: &str = "top level";
         let mut cursor = Cursor::new(bytes);
-        let mut batch: Batch = [0; 256];
         while let Some(tag) = cursor.tag()? {
             match tag.number {
                 1 => {
                     let kind = value_type(cursor.sub(tag, WHAT)?)?;
                     self.sample_types.push(kind);
                 }
-                2 => self.read_sample(cursor.sub(tag, WHAT)?, &mut batch)?,
+                2 => self.read_sample(cursor.sub(tag, WHAT)?)?,
                 3 => {
                     let mapping = mapping(cursor.sub(tag, WHAT)?)?;
                     self.mappings.push(mapping);
@@ -75,11 +73,7 @@ impl Columns {
         Ok(())
     }
 
-    fn read_sample(
-        &mut self,
-        mut cursor: Cursor<'_>,
-        batch: &mut Batch,
-    ) -> Result<(), DecodeError> {
+    fn read_sample(&mut self, mut cursor: Cursor<'_>) -> Result<(), DecodeError> {
         const WHAT: &str = "sample";
         while let Some(tag) = cursor.tag()? {
             match tag.number {
@@ -87,7 +81,7 @@ impl Columns {
                     let id = cursor.varint()?;
                     self.frames.push(self.wide_ids.frame(id));
                 }
-                1 => self.read_frames(cursor.sub(tag, WHAT)?, batch)?,
+                1 => self.read_frames(cursor.sub(tag, WHAT)?)?,
                 2 => {
                     let values = &mut self.values;
                     wire::repeated(&mut cursor, tag, WHAT, |value| values.push(value as i64))?;
@@ -108,17 +102,18 @@ impl Columns {
         Ok(())
     }
 
-    fn read_frames(&mut self, mut ids: Cursor<'_>, batch: &mut Batch) -> Result<(), DecodeError> {
+    fn read_frames(&mut self, mut ids: Cursor<'_>) -> Result<(), DecodeError> {
+        let mut frames = [0; FRAMES_AT_ONCE];
         while !ids.is_at_end() {
             let mut n = 0;
-            for frame in batch.iter_mut() {
+            for frame in &mut frames {
                 *frame = self.wide_ids.frame(ids.varint()?);
                 n += 1;
                 if ids.is_at_end() {
                     break;
                 }
             }
-            self.frames.extend_from_slice(&batch[..n]);
+            self.frames.extend_from_slice(&frames[..n]);
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Samples {
         self.0.push(sample);
     }
 
-    /// As [`push`](Self::push), for one that was not counted before.
+    /// As [`push`](Self::push), growing as [`make_room`] does.
     pub(super) fn add(&mut self, sample: SampleEnds) {
         make_room(&mut self.0, 1);
         self.0.push(sample);

@@ -1,7 +1,7 @@
 //! Locations with their lines, and functions.
 
 use scoria_model::Rows;
-use scoria_model::packed::{Number, Row};
+use scoria_model::packed::{Row, extent};
 
 use crate::room::make_room;
 
@@ -195,16 +195,12 @@ impl Locations {
     pub(crate) fn add(&mut self, (mapping, address): (u64, u64), lines: &[RawLine]) -> u64 {
         make_room(&mut self.lines, lines.len());
         self.lines.extend(lines.iter().copied());
-        let (id, lines_end) = (self.len() as u64 + 1, self.n_lines() as u32);
-        let location = RawLocation {
+        let id = self.len() as u64 + 1;
+        make_room(&mut self.rows, 1);
+        self.push(RawLocation {
             id,
             mapping,
             address,
-        };
-        make_room(&mut self.rows, 1);
-        self.rows.push(LocationRow {
-            location,
-            lines_end,
         });
         id
     }
@@ -295,10 +291,6 @@ impl Functions {
     pub(super) fn held_bytes(&self) -> usize {
         self.0.held_bytes()
     }
-}
-
-fn extent<T: Number>(numbers: impl Iterator<Item = T>) -> T {
-    numbers.fold(T::default(), |union, number| union | number.extent())
 }
 
 #[cfg(test)]

@@ -178,6 +178,41 @@ fn deep_stacks_lose_their_leaf_side() {
 }
 
 #[test]
+fn a_root_that_comes_back_counts_for_the_depth() {
+    let names: Vec<String> = (1..=50).map(|n| format!("f{n}")).collect();
+    let frames = |range: std::ops::RangeInclusive<usize>| -> Vec<&str> {
+        range.map(|n| &*names[n - 1]).collect()
+    };
+    let (cut, middle, whole) = (frames(1..=30), frames(10..=40), frames(20..=50));
+    let rows: [Row<'_>; 3] = [
+        (&cut, &[1], &[]),
+        (&middle, &[10], &[]),
+        (&whole, &[100], &[]),
+    ];
+    let bytes = small(&[("inuse_space", "bytes")], &rows);
+    let labels = [LABELS, &[("spy_name", "gospy")]].concat();
+    let stacks = |max_profile_stacktrace_depth| {
+        let limits = Limits {
+            max_profile_stacktrace_depth,
+            ..any_time()
+        };
+        let normalised = normalise(&push(&bytes, &labels), &limits).unwrap();
+        let n_cut = normalised.told.dropped.get(Reason::DepthTruncated);
+        (only(&normalised), n_cut)
+    };
+    let rooted = |from: usize, value: u64| {
+        let path: Vec<&str> = frames(from..=50).into_iter().rev().collect();
+        format!("{} {value}", path.join(";"))
+    };
+    let all = vec![rooted(20, 100), rooted(10, 10), rooted(1, 1)];
+    assert_eq!(stacks(0), (all, 0));
+    // Stacktraces that differ in what is beyond the depth are the same.
+    let cut = vec![rooted(20, 100), rooted(16, 11)];
+    assert_eq!(stacks(35), (cut, 2));
+    assert_eq!(stacks(25), (vec![rooted(26, 111)], 3));
+}
+
+#[test]
 fn long_symbols_keep_their_tail_at_a_character() {
     let bytes = small(COUNT, &[(&["aaaaaaaaaaaéééééé"], &[1], &[])]);
     let limits = Limits {
