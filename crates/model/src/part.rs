@@ -28,6 +28,7 @@ pub use symbols::{Function, Line, Location};
 pub use view::{PartError, PartView};
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::packed::{ColumnsOf, Number};
 use crate::{Labels, Packed, ProfileType, RetryKey, Rows, Timestamp};
@@ -200,6 +201,18 @@ impl Part {
             lines_end: self.lines.len() as u32,
         });
         at
+    }
+
+    /// The location at `at`, which must be inside, and the places of its lines.
+    pub fn location(&self, at: u32) -> (Location, Range<usize>) {
+        let at = at as usize;
+        let row = self.locations.get(at);
+        let end = |at| {
+            self.locations
+                .cell(at, |row| row.lines_end, |columns| &columns.2)
+        };
+        let start = at.checked_sub(1).map_or(0, end) as usize;
+        (row, start..row.lines_end as usize)
     }
 
     /// Adds a series; its index.

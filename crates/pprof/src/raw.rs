@@ -21,10 +21,10 @@ use std::ops::Range;
 
 pub use labels::{NUMBER, RawLabel, SampleLabels};
 pub use read::has_shape;
-pub use samples::{SampleEnds, Samples};
+pub use samples::SampleEnds;
 pub use symbols::{Functions, Locations, RawFunction, RawLine, RawLocation};
 
-use scoria_model::Packed;
+use scoria_model::{Packed, Rows};
 
 use crate::room::{Room, make_room};
 
@@ -151,7 +151,7 @@ pub struct Columns {
     strings: Vec<Place>,
     rewritten: Vec<u8>,
     pub sample_types: Vec<ValueType>,
-    pub samples: Samples,
+    pub samples: Rows<SampleEnds>,
     /// Where the frames of each sample start; empty while each sample's follow those of the one
     /// before. Samples may share theirs.
     frames_start: Vec<u32>,
@@ -368,7 +368,7 @@ impl Columns {
 
     /// Gives back everything but strings and types.
     pub(crate) fn release_samples(&mut self) {
-        self.samples = Samples::default();
+        self.samples = Rows::default();
         self.frames_start = Vec::new();
         self.ids = Vec::new();
         self.frames = Packed::default();
@@ -383,7 +383,7 @@ impl Columns {
     /// Gives back the room that growing has left over.
     pub(crate) fn shrink(&mut self) {
         self.strings.shrink_to_fit();
-        self.samples.shrink();
+        self.samples.shrink_to_fit();
         self.frames_start.shrink_to_fit();
         self.ids.shrink_to_fit();
         self.frames.shrink_to_fit();
@@ -415,8 +415,12 @@ impl Columns {
     pub(crate) fn reserve(&mut self, room: Room) {
         self.strings.reserve_exact(room.strings);
         self.frames.reserve_up_to(room.frames, room.frame_max);
-        self.samples
-            .reserve(room.samples, (room.frames, room.labels));
+        // Of one type.
+        self.samples.reserve_up_to(room.samples, || SampleEnds {
+            frames: room.frames as u32,
+            values: room.samples as u32,
+            labels: room.labels as u32,
+        });
         self.values.reserve_up_to(room.samples, 1);
         self.labels.reserve_exact(room.labels);
     }
@@ -479,7 +483,8 @@ impl Columns {
             self.ids.resize(at, Ids::NONE);
             self.ids.push(ids);
         }
-        self.samples.add(SampleEnds {
+        make_room(&mut self.samples, 1);
+        self.samples.push(SampleEnds {
             frames: frames.end as u32,
             values: self.values.len() as u32,
             labels: self.labels.len() as u32,
@@ -505,7 +510,9 @@ impl Columns {
         for (at, start) in self.frames_start.iter_mut().enumerate() {
             let entry = *start as usize;
             *start = starts[entry];
-            self.samples.set_frames(at, starts[entry + 1]);
+            let sample = self.samples.get(at);
+            let frames = starts[entry + 1];
+            self.samples.set(at, SampleEnds { frames, ..sample });
         }
     }
 

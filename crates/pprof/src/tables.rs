@@ -15,11 +15,10 @@ mod memo;
 mod symbols;
 
 use std::hash::BuildHasher;
-use std::ops::Range;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use scoria_model::part::{Function, Line, Location, Mapping, NONE, Part, Strings, mapping_flags};
+use scoria_model::part::{Function, Line, Mapping, NONE, Part, Strings, mapping_flags};
 
 pub(crate) use ids::IdIndex;
 pub use join::Joined;
@@ -402,7 +401,7 @@ impl Tables {
     ) -> u32 {
         let end = part.lines.len();
         let same = |&at: &u32| {
-            let (known, lines) = location(part, at);
+            let (known, lines) = part.location(at);
             (known.mapping, known.address) == (mapping, address)
                 && lines.len() == end - start
                 && lines
@@ -545,19 +544,8 @@ fn intern_text(
     at
 }
 
-/// A location of a part, and the places of its lines.
-fn location(part: &Part, at: u32) -> (Location, Range<usize>) {
-    let row = part.locations.get(at as usize);
-    let start = at.checked_sub(1).map_or(0, |before| {
-        let end = |row: &Location| row.lines_end;
-        part.locations
-            .cell(before as usize, end, |columns| &columns.2) as usize
-    });
-    (row, start..row.lines_end as usize)
-}
-
 fn location_hash(fold: &Fold, part: &Part, at: u32) -> u64 {
-    let (row, lines) = location(part, at);
+    let (row, lines) = part.location(at);
     let mut hash = fold.add(fold.start(), u64::from(row.mapping));
     hash = fold.add(hash, row.address);
     for line in lines.map(|line| part.lines.get(line)) {

@@ -125,12 +125,10 @@ fn told(part: &Part, stack: usize) -> Vec<Frame> {
         .slice(part.stack_ends.as_slice().span(stack))
         .iter()
         .map(|frame| {
-            let location = part.locations.get(frame as usize);
-            let before = frame.checked_sub(1);
-            let start = before.map_or(0, |before| part.locations.get(before as usize).lines_end);
-            let lines = (start..location.lines_end)
+            let (location, lines) = part.location(frame);
+            let lines = lines
                 .map(|at| {
-                    let line = part.lines.get(at as usize);
+                    let line = part.lines.get(at);
                     let function = (line.function != NONE).then(|| {
                         let function = part.functions.get(line.function as usize);
                         let [name, filename] = [function.name, function.filename].map(text);
